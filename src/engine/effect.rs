@@ -1,0 +1,153 @@
+//! What the engine asks the shell to do.
+//!
+//! A [`Turn`] is consumed by one function of the shell, in this order: save, then act.
+
+use super::ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Row, Rows, Stamp, Ticket};
+use super::job::{Chunk, Head, Input, Job, Refusal, RemoteEnd, Source};
+
+/// The answer of the engine to one event.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[must_use = "a turn must be saved and then acted upon"]
+pub struct Turn {
+    /// Records to save, in one step, before anything else.
+    pub save: Vec<Change>,
+    /// Effects to begin, only when everything is saved.
+    pub then: Vec<Issued>,
+}
+
+/// A change to the stored records.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The job's own record is new or has changed.
+    Head(Head),
+    /// A chunk's record is new or has changed.
+    Chunk(JobId, Chunk),
+    /// The job and all its chunks are to be forgotten.
+    Forget(JobId),
+}
+
+/// An effect with the ticket its outcome will carry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Issued {
+    /// Comes back with the outcome.
+    pub ticket: Ticket,
+    /// What to do.
+    pub effect: Effect,
+}
+
+/// Which attempt an effect is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Which {
+    /// The job.
+    pub job: JobId,
+    /// The chunk.
+    pub chunk: ChunkNo,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The rows the chunk answers for; the unanswered ones of them are sent.
+    pub rows: Rows,
+    /// The last row of the first half, for counting what is left.
+    pub middle: Row,
+}
+
+impl Which {
+    /// The attempt's stamp.
+    pub fn stamp(&self) -> Stamp {
+        Stamp::new(self.job, self.chunk, self.attempt)
+    }
+}
+
+/// One thing to do in the world outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Move the input from the inbox into the working folder.
+    Claim {
+        /// The job.
+        job: JobId,
+        /// The file.
+        source: Source,
+    },
+    /// Read, check and index the input, and cut it into chunks.
+    Plan {
+        /// The job.
+        head: Box<Head>,
+    },
+    /// Upload the unanswered rows as a file, or resume doing so.
+    Upload {
+        /// The attempt.
+        which: Which,
+        /// The name the file is to have.
+        file: FileName,
+    },
+    /// Create the batch. The one effect that must never be repeated blindly.
+    Create {
+        /// The attempt.
+        which: Which,
+        /// How its requests travel.
+        input: Input,
+        /// The model, without `models/`.
+        model: String,
+        /// Passed to the API.
+        priority: i64,
+    },
+    /// List all pages and pick the batches with the attempt's stamp.
+    Find {
+        /// The attempt.
+        which: Which,
+    },
+    /// Ask for the state of these batches.
+    Poll {
+        /// All that are due.
+        batches: Vec<BatchName>,
+    },
+    /// Fetch the results of a batch that has ended, and index them.
+    Collect {
+        /// The attempt.
+        which: Which,
+        /// The batch.
+        batch: BatchName,
+        /// How it ended.
+        end: RemoteEnd,
+    },
+    /// Ask the API to stop a batch.
+    CancelBatch {
+        /// The batch.
+        batch: BatchName,
+    },
+    /// Write results and errors aside.
+    Merge {
+        /// The job with all its chunks.
+        job: Box<Job>,
+    },
+    /// Move the outputs into the outbox, the manifest last.
+    Deliver {
+        /// The job with all its chunks.
+        job: Box<Job>,
+    },
+    /// Archive the input, remove remote files and batches and the working folder.
+    Clean {
+        /// The job with all its chunks.
+        job: Box<Job>,
+    },
+    /// Move the input to `failed/` with its reason.
+    Refuse {
+        /// The job.
+        head: Box<Head>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Move the input to `held/` with its reason.
+    Hold {
+        /// The job.
+        head: Box<Head>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Tell people in `held/` that a chunk waits for them; the input stays where it is.
+    Notify {
+        /// The job.
+        head: Box<Head>,
+        /// Why.
+        refusal: Refusal,
+    },
+}

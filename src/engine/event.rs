@@ -1,0 +1,233 @@
+//! What can happen: the inputs of the engine.
+
+use super::ids::{BatchName, FileName, JobId, Millis, Ticket};
+use super::job::{Plan, Refusal, RemoteError, RemoteState, Rest, Share, Source, Tally};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The scan found a complete file in the inbox.
+    Arrived {
+        /// A fresh id for the job, drawn by the shell.
+        id: JobId,
+        /// The file.
+        source: Source,
+        /// The settings its queue gives it.
+        queue: super::job::Queue,
+    },
+    /// An effect was done.
+    Done {
+        /// Of this effect.
+        ticket: Ticket,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// An effect could not be done.
+    Failed {
+        /// Of this effect.
+        ticket: Ticket,
+        /// Why.
+        failure: Failure,
+    },
+    /// Time has passed; nothing else.
+    Tick,
+    /// The housekeeping slot has come.
+    Housekeeping,
+    /// An operator asks.
+    Operator(Command),
+}
+
+/// What an operator can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Stop a job: cancel its batches, collect what they have, fail the rest.
+    Cancel(JobId),
+    /// Let chunks go on that wait for a person.
+    Release(JobId),
+}
+
+/// What came of an effect that was done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The input lies in the working folder.
+    Claimed,
+    /// The input is in neither place: somebody took it away before the claim.
+    Vanished,
+    /// The input is indexed and cut.
+    Planned {
+        /// What reading it told.
+        plan: Plan,
+        /// The chunks in input order.
+        chunks: Vec<PlannedChunk>,
+    },
+    /// The input can not be sent at all.
+    Unusable(Refusal),
+    /// The chunk's file is complete at the API.
+    Uploaded {
+        /// The name it has there.
+        file: FileName,
+    },
+    /// The batch exists.
+    Created {
+        /// Its name.
+        batch: BatchName,
+        /// When the API says it was created.
+        created: Option<Millis>,
+    },
+    /// The API definitely refused the batch; it does not exist.
+    Refused {
+        /// What it said.
+        error: RemoteError,
+        /// What it objected to.
+        to: Objection,
+    },
+    /// All pages were listed; these batches bear the stamp, oldest first.
+    Found(Vec<RemoteBatch>),
+    /// The state of every batch asked for.
+    Polled(Vec<(BatchName, Polled)>),
+    /// The results are on disk, synced and indexed.
+    Collected(Harvest),
+    /// Results and errors are written and synced in the working folder.
+    Merged(Tally),
+    /// All outputs are in the outbox, the manifest last.
+    Delivered,
+    /// An output name was taken by somebody else in the meantime; nothing was moved.
+    NameTaken,
+    /// Nothing of the job is left in the working folder.
+    Cleaned,
+    /// The input lies in `failed/` or `held/`.
+    Moved,
+    /// The batch was asked to stop.
+    Cancelled,
+    /// The housekeeping is done; these jobs' records can be forgotten.
+    Swept,
+}
+
+/// What a refused create was refused for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Objection {
+    /// Single lines were named. They are failed on disk already; `rest` is what is left.
+    Lines {
+        /// How many lines were named.
+        named: u64,
+        /// The rows still unanswered.
+        rest: Rest,
+    },
+    /// The model does not exist or can not be batched.
+    Model,
+    /// The input file is gone or belongs to another project.
+    File,
+    /// The request as a whole, without saying where.
+    Whole,
+}
+
+/// A chunk as planning cut it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlannedChunk {
+    /// Its rows.
+    pub rows: super::ids::Rows,
+    /// Its sendable rows in two halves.
+    pub left: Share,
+    /// The second half.
+    pub right: Share,
+}
+
+/// What a poll told of one batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Polled {
+    /// Its state.
+    Seen(RemoteBatch),
+    /// It does not exist (any more) for this key.
+    Gone,
+}
+
+/// A batch as the API describes it, without its results.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteBatch {
+    /// Its name.
+    pub name: BatchName,
+    /// Its display name; our stamp, if it is ours.
+    pub display_name: String,
+    /// Its state.
+    pub state: RemoteState,
+    /// Whether the operation says it is done.
+    pub done: bool,
+    /// The error of the whole batch.
+    pub error: Option<RemoteError>,
+    /// When it was created, by the API's clock.
+    pub created: Option<Millis>,
+    /// When it ended, by the API's clock.
+    pub ended: Option<Millis>,
+    /// The file its requests came from.
+    pub input_file: Option<FileName>,
+    /// The file with its results, if they are in one.
+    pub output_file: Option<FileName>,
+}
+
+impl RemoteBatch {
+    /// Whether its results can be fetched: done, or in a terminal state (API contract, 4.3).
+    pub fn is_finished(&self) -> bool {
+        self.done || self.state.is_terminal()
+    }
+}
+
+/// What collecting the results of one batch brought.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Harvest {
+    /// Rows answered by this batch.
+    pub answered: u64,
+    /// Rows that failed for good in this batch.
+    pub failed: u64,
+    /// Rows whose error may pass when they are sent again.
+    pub retryable: u64,
+    /// Rows sent, but without a result line.
+    pub missing: u64,
+    /// Result lines for rows that were not sent; kept aside.
+    pub unknown: u64,
+    /// Result lines for a row that already had one; the first was kept.
+    pub repeated: u64,
+    /// What is still unanswered in the chunk.
+    pub rest: Rest,
+}
+
+/// Why an effect was not done, sorted by what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// It did not happen and may work later.
+    Transient(String),
+    /// It did not happen: too much was asked in too short a time.
+    RateLimited {
+        /// The pause the server asked for, milliseconds.
+        retry_after_ms: Option<u64>,
+        /// What it said.
+        message: String,
+    },
+    /// Nobody knows whether it happened.
+    Ambiguous(String),
+    /// The server will never accept this.
+    Rejected(String),
+    /// What it was about does not exist (any more).
+    Gone(String),
+    /// The key is missing, wrong, or not allowed to.
+    Denied(String),
+    /// The server has ended the batch but does not show its results yet.
+    NotReady(String),
+    /// This machine could not: disk full, file unreadable.
+    Local(String),
+}
+
+impl Failure {
+    /// What happened, in words.
+    pub fn message(&self) -> &str {
+        match self {
+            Failure::Transient(message)
+            | Failure::RateLimited { message, .. }
+            | Failure::Ambiguous(message)
+            | Failure::Rejected(message)
+            | Failure::Gone(message)
+            | Failure::Denied(message)
+            | Failure::NotReady(message)
+            | Failure::Local(message) => message,
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! A job, its chunks, and every state they can be in.
+//!
+//! States carry exactly their own data. What is saved is all there is: what a job needs next
+//! is a function of these values alone, so a restart runs the same code as a normal step.
+
+use std::collections::BTreeMap;
+
+use super::ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Millis, Row, Rows};
+
+/// One input file and all that is done for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Everything but the chunks; saved as one record.
+    pub head: Head,
+    /// The chunks, each saved as a record of its own. Empty until the job is planned.
+    pub chunks: BTreeMap<ChunkNo, Chunk>,
+}
+
+/// What is known of a job apart from its chunks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Head {
+    /// The job's id.
+    pub id: JobId,
+    /// Where the input came from.
+    pub source: Source,
+    /// The queue's settings as they were when the file was claimed.
+    pub queue: Queue,
+    /// When the file was claimed.
+    pub claimed: Millis,
+    /// Where the job stands.
+    pub state: JobState,
+}
+
+/// An input file as it lay in the inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Sub-folder of the inbox, `/` between the parts; empty for the inbox itself.
+    pub folder: String,
+    /// File name with its ending: one path component, valid UTF-8, no control characters.
+    pub name: String,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// The settings a queue gives to its jobs, fixed when a job is claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// The queue's name.
+    pub name: String,
+    /// The model without a `models/` prefix.
+    pub model: String,
+    /// How requests go out.
+    pub transport: Transport,
+    /// At most so many lines in a batch; 0: as many as the limits allow.
+    pub lines_per_batch: u64,
+    /// Higher goes first; also passed to the API.
+    pub priority: i64,
+    /// How often a line may be sent before it fails.
+    pub attempts: u16,
+    /// What counts as an answer.
+    pub accept: Accept,
+}
+
+/// How the requests of a chunk travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Inline when the whole request stays under the inline limit, else a file.
+    Auto,
+    /// Always inside the create request.
+    Inline,
+    /// Always as an uploaded file.
+    File,
+}
+
+/// Which doubtful answers count as answered; the others are failed lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accept {
+    /// Cut off at the token limit.
+    pub truncated: bool,
+    /// Blocked by a filter.
+    pub blocked: bool,
+    /// Without any content.
+    pub empty: bool,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobState {
+    /// The input is in the inbox or already in the working folder.
+    Claiming,
+    /// The input is being read, checked and indexed.
+    Planning,
+    /// Chunks are on their way.
+    Active(Plan),
+    /// All chunks are settled; results and errors are written.
+    Merging(Plan),
+    /// The outputs move into the outbox, the manifest last.
+    Delivering(Delivery),
+    /// The outbox is complete; the input goes to the archive, remains are removed.
+    Cleaning(Delivery),
+    /// Complete.
+    Done(Delivery),
+    /// The input moves to `failed/`.
+    Refusing(Refusal),
+    /// Refused whole; the input lies in `failed/`.
+    Failed(Refusal),
+    /// The input moves to `held/`.
+    Holding(Refusal),
+    /// Waits for a person; the input lies in `held/`.
+    Held(Refusal),
+}
+
+/// What reading the input told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Requests in the input, valid or not.
+    pub rows: u64,
+    /// Of these, rows that can not be sent.
+    pub invalid: u64,
+    /// Bytes of the input.
+    pub bytes: u64,
+    /// SHA-256 of the input, lower-case hexadecimal.
+    pub sha256: String,
+    /// When planning ended.
+    pub planned: Millis,
+    /// When the first batch was created.
+    pub first_create: Option<Millis>,
+    /// When the last results were collected.
+    pub last_result: Option<Millis>,
+    /// An operator asked to stop: nothing more is sent.
+    pub cancelled: bool,
+    /// What the user should know although it is no failure.
+    pub warnings: Vec<String>,
+}
+
+/// A merged job on its way to the outbox.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivery {
+    /// What planning told.
+    pub plan: Plan,
+    /// Lines counted while merging.
+    pub tally: Tally,
+    /// Output files are named after this, so that nothing is overwritten.
+    pub stem: String,
+    /// The moment the manifest names as the delivery.
+    pub delivered: Millis,
+}
+
+/// The lines of a job, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Lines with an answer in the results.
+    pub answered: u64,
+    /// Lines in the errors.
+    pub failed: u64,
+    /// Answered, but cut off.
+    pub truncated: u64,
+    /// Failures by reason.
+    pub failures: BTreeMap<String, u64>,
+    /// Tokens used by all answers.
+    pub tokens: Tokens,
+}
+
+/// Token counts as the API reported them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tokens {
+    /// Tokens of the prompts.
+    pub prompt: u64,
+    /// Tokens of the answers.
+    pub output: u64,
+    /// Tokens spent on thinking.
+    pub thinking: u64,
+    /// Prompt tokens that came from a cache.
+    pub cached: u64,
+    /// All tokens.
+    pub total: u64,
+}
+
+impl Tokens {
+    /// Adds another count.
+    pub fn add(&mut self, other: Tokens) {
+        self.prompt = self.prompt.saturating_add(other.prompt);
+        self.output = self.output.saturating_add(other.output);
+        self.thinking = self.thinking.saturating_add(other.thinking);
+        self.cached = self.cached.saturating_add(other.cached);
+        self.total = self.total.saturating_add(other.total);
+    }
+}
+
+/// Why a whole file was refused or held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// A word for scripts, such as `no_valid_line` or `duplicate`.
+    pub reason: String,
+    /// What happened.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// The line it was found on, where there is one.
+    pub line: Option<u64>,
+    /// The column on that line.
+    pub column: Option<u64>,
+}
+
+/// A run of rows that goes to the API as one batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chunk {
+    /// The chunk's number.
+    pub no: ChunkNo,
+    /// The chunk of the plan that this one was halved out of; itself, if it never was.
+    pub root: ChunkNo,
+    /// The rows it answers for. Rows that are settled already are not sent again.
+    pub rows: Rows,
+    /// What is still unanswered.
+    pub rest: Rest,
+    /// The attempt under way, or the last one.
+    pub attempt: Attempt,
+    /// Attempts that reached the API and came to an end; limited by [`Queue::attempts`].
+    pub tries: u16,
+    /// Where the attempt stands.
+    pub state: ChunkState,
+    /// Batches that came to an end, oldest first.
+    pub batches: Vec<BatchRecord>,
+    /// The last whole refusal or failure, as told by the API.
+    pub last_error: Option<RemoteError>,
+}
+
+/// The rows of a chunk that still want an answer, counted in two halves so that the chunk
+/// can be cut in two without reading the input again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rest {
+    /// Rows up to and including [`Rows::middle`].
+    pub left: Share,
+    /// The rows after it.
+    pub right: Share,
+}
+
+impl Rest {
+    /// Unanswered rows.
+    pub fn rows(self) -> u64 {
+        self.left.rows + self.right.rows
+    }
+
+    /// Their requests in bytes, as lines of an input file for the API.
+    pub fn bytes(self) -> u64 {
+        self.left.bytes + self.right.bytes
+    }
+}
+
+/// Some unanswered rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Share {
+    /// How many rows.
+    pub rows: u64,
+    /// Their requests in bytes, as lines of an input file for the API.
+    pub bytes: u64,
+}
+
+/// Where an attempt stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChunkState {
+    /// Waits for its turn, not before the given time.
+    Waiting {
+        /// Earliest time to go on.
+        not_before: Millis,
+    },
+    /// Its requests are being uploaded as a file.
+    Uploading {
+        /// The name the file has at the API, chosen by us.
+        file: FileName,
+    },
+    /// The intent is durable; the paid call may be on the wire.
+    Creating {
+        /// How the requests travel.
+        input: Input,
+        /// When the intent was saved.
+        since: Millis,
+    },
+    /// Nobody knows whether the batch exists: it is looked for until `until`.
+    Uncertain {
+        /// How the requests travelled.
+        input: Input,
+        /// When the intent was saved.
+        since: Millis,
+        /// When the next look is due.
+        next_probe: Millis,
+        /// After this, a batch that was not found does not exist.
+        until: Millis,
+    },
+    /// Still unknown after the settling window, and the settings say: ask a person.
+    Stuck {
+        /// How the requests travelled.
+        input: Input,
+        /// When the intent was saved.
+        since: Millis,
+    },
+    /// The batch exists and is polled.
+    Polling(Batch),
+    /// The batch has ended; its results are fetched.
+    Collecting {
+        /// The batch.
+        batch: Batch,
+        /// How it ended.
+        end: RemoteEnd,
+    },
+    /// Nothing more to do for this chunk.
+    Settled,
+    /// Cut in two; these chunks go on.
+    Split {
+        /// The chunk with the first half.
+        left: ChunkNo,
+        /// The chunk with the second half.
+        right: ChunkNo,
+    },
+}
+
+/// How an attempt's requests reach the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Inside the create request.
+    Inline,
+    /// As an uploaded file.
+    File(FileName),
+}
+
+/// A batch that exists at the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Its name.
+    pub name: BatchName,
+    /// How its requests got there.
+    pub input: Input,
+    /// When it was created.
+    pub created: Millis,
+    /// Whether it was found again after a lost reply.
+    pub adopted: bool,
+    /// The last state heard of it.
+    pub remote: RemoteState,
+    /// Fingerprint of the API key it was made with.
+    pub key_print: String,
+}
+
+/// The state of a batch as the API names it. States we do not know are kept as they came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteState {
+    /// Waits at the API.
+    Pending,
+    /// Is being worked on.
+    Running,
+    /// Ended; single rows may have failed.
+    Succeeded,
+    /// Ended as a whole.
+    Failed,
+    /// Was cancelled.
+    Cancelled,
+    /// Waited too long at the API.
+    Expired,
+    /// Something we have no name for.
+    Unknown(String),
+}
+
+impl RemoteState {
+    /// The last part of the wire's name, such as `SUCCEEDED`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            RemoteState::Pending => "PENDING",
+            RemoteState::Running => "RUNNING",
+            RemoteState::Succeeded => "SUCCEEDED",
+            RemoteState::Failed => "FAILED",
+            RemoteState::Cancelled => "CANCELLED",
+            RemoteState::Expired => "EXPIRED",
+            RemoteState::Unknown(name) => name,
+        }
+    }
+
+    /// Reads `BATCH_STATE_X`, `JOB_STATE_X` or `X` (API contract, 4.3).
+    pub fn parse(text: &str) -> RemoteState {
+        let bare = text.strip_prefix("BATCH_STATE_").or(text.strip_prefix("JOB_STATE_"));
+        match bare.unwrap_or(text) {
+            "PENDING" => RemoteState::Pending,
+            "RUNNING" => RemoteState::Running,
+            "SUCCEEDED" => RemoteState::Succeeded,
+            "FAILED" => RemoteState::Failed,
+            "CANCELLED" => RemoteState::Cancelled,
+            "EXPIRED" => RemoteState::Expired,
+            other => RemoteState::Unknown(other.to_owned()),
+        }
+    }
+
+    /// Whether no further change is to be expected.
+    pub fn is_terminal(&self) -> bool {
+        match self {
+            RemoteState::Succeeded
+            | RemoteState::Failed
+            | RemoteState::Cancelled
+            | RemoteState::Expired => true,
+            RemoteState::Pending | RemoteState::Running | RemoteState::Unknown(_) => false,
+        }
+    }
+}
+
+/// How a batch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteEnd {
+    /// A terminal state, or an unknown one with `done` set.
+    pub state: RemoteState,
+    /// When, by the API's clock if it said so.
+    pub ended: Millis,
+    /// The error of the whole batch, if any.
+    pub error: Option<RemoteError>,
+}
+
+/// An error as the API told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteError {
+    /// gRPC code (API contract, 9.2).
+    pub code: i32,
+    /// What it said.
+    pub message: String,
+}
+
+/// A batch that came to an end, for the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchRecord {
+    /// Its name.
+    pub name: BatchName,
+    /// The attempt it was made for.
+    pub attempt: Attempt,
+    /// How its requests got there.
+    pub input: Input,
+    /// Its last state.
+    pub state: RemoteState,
+    /// Rows sent.
+    pub lines: u64,
+    /// Rows it answered.
+    pub answered: u64,
+    /// When it was created.
+    pub created: Millis,
+    /// When it ended.
+    pub ended: Millis,
+    /// Whether it was found again after a lost reply.
+    pub adopted: bool,
+    /// The error of the whole batch, if any.
+    pub error: Option<RemoteError>,
+}
+
+impl Job {
+    /// Whether nothing more will happen to the job by itself.
+    pub fn is_over(&self) -> bool {
+        matches!(self.head.state, JobState::Done(_) | JobState::Failed(_) | JobState::Held(_))
+    }
+
+    /// The rows of every chunk that was not cut in two, in input order.
+    pub fn leaves(&self) -> impl Iterator<Item = &Chunk> {
+        let mut leaves: Vec<&Chunk> = self
+            .chunks
+            .values()
+            .filter(|chunk| !matches!(chunk.state, ChunkState::Split { .. }))
+            .collect();
+        leaves.sort_by_key(|chunk| chunk.rows.first);
+        leaves.into_iter()
+    }
+}
+
+impl Chunk {
+    /// A chunk of a fresh plan.
+    pub fn new(no: ChunkNo, root: ChunkNo, rows: Rows, rest: Rest) -> Chunk {
+        Chunk {
+            no,
+            root,
+            rows,
+            rest,
+            attempt: Attempt(1),
+            tries: 0,
+            state: ChunkState::Waiting { not_before: Millis(0) },
+            batches: Vec::new(),
+            last_error: None,
+        }
+    }
+
+    /// The only row left, if exactly one is.
+    pub fn is_single(&self) -> bool {
+        self.rest.rows() == 1
+    }
+
+    /// The last row of the first half of the chunk.
+    pub fn middle(&self) -> Row {
+        self.rows.middle()
+    }
+}

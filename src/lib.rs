@@ -1,0 +1,5 @@
+//! gemini-batchd: drop JSONL files into a folder, get every request in them answered through
+//! Google's Gemini Batch API.
+
+pub mod engine;
+pub mod spool;

@@ -1,0 +1,185 @@
+//! Writes that outlive a power cut: the only fsync and the only rename of the spool.
+//!
+//! A file comes into being under a name of ours beside its target, is synced, and only then gets
+//! its real name; the folder is synced after. Nothing that exists is ever overwritten, except
+//! by [`replace`], which says so.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::{At, SpoolError};
+
+/// What became of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// The file has its new name, durably.
+    Now,
+    /// The source is not there.
+    NoSource,
+    /// The target name is taken; nothing was changed.
+    Taken,
+}
+
+/// Syncs a file's content.
+///
+/// # Errors
+/// If it can not be opened or synced.
+pub fn sync_file(path: &Path) -> Result<(), SpoolError> {
+    File::open(path).and_then(|file| file.sync_all()).at("sync", path)
+}
+
+/// Syncs a folder, so that names in it are durable.
+///
+/// # Errors
+/// If it can not be opened or synced.
+pub fn sync_folder(path: &Path) -> Result<(), SpoolError> {
+    File::open(path).and_then(|folder| folder.sync_all()).at("sync", path)
+}
+
+/// Makes a folder and its parents, durably.
+///
+/// # Errors
+/// If one of them can not be made or synced.
+pub fn make_folder(path: &Path) -> Result<(), SpoolError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) => return Err(error).at("create folder", path),
+    }
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Gives `source` the name `target`, without ever overwriting. The content must be synced
+/// already. Across file systems the content is copied, synced, compared, and the source removed.
+///
+/// # Errors
+/// If the rename or the copy fails for another reason than those in [`Moved`].
+pub fn move_file(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    match renameat_with(CWD, source, CWD, target, RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        Err(Errno::NOENT) if fs::symlink_metadata(source).is_err() => return Ok(Moved::NoSource),
+        Err(Errno::EXIST) => return Ok(Moved::Taken),
+        Err(Errno::XDEV) => return copy_across(source, target),
+        Err(errno) => return Err(io::Error::from(errno)).at("move to", target),
+    }
+    sync_parents(source, target)?;
+    Ok(Moved::Now)
+}
+
+/// Writes a file whole or not at all, replacing an older version of the same file of ours.
+///
+/// # Errors
+/// If it can not be written, synced or renamed; the older version is untouched then.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
+    let aside = aside(path);
+    let mut file = File::create(&aside).at("write", &aside)?;
+    file.write_all(content).and_then(|()| file.sync_all()).at("write", &aside)?;
+    rename(&aside, path)
+}
+
+/// Writes a new file, durably, without ever overwriting.
+///
+/// # Errors
+/// If it can not be written, synced or renamed.
+pub fn create(path: &Path, content: &[u8]) -> Result<Moved, SpoolError> {
+    let aside = aside(path);
+    let mut file = File::create(&aside).at("write", &aside)?;
+    file.write_all(content).and_then(|()| file.sync_all()).at("write", &aside)?;
+    let moved = move_file(&aside, path)?;
+    if moved == Moved::Taken {
+        fs::remove_file(&aside).at("remove", &aside)?;
+    }
+    Ok(moved)
+}
+
+/// Gives a synced file of ours its final name, replacing an older version of ours.
+///
+/// # Errors
+/// If the rename or the sync of the folder fails.
+#[expect(clippy::disallowed_methods, reason = "the one place that renames")]
+pub fn rename(source: &Path, target: &Path) -> Result<(), SpoolError> {
+    fs::rename(source, target).at("rename to", target)?;
+    sync_parents(source, target)
+}
+
+fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    let aside = aside(target);
+    let mut from = File::open(source).at("read", source)?;
+    let mut to = File::create(&aside).at("write", &aside)?;
+    let copied = io::copy(&mut from, &mut to).at("write", &aside)?;
+    to.sync_all().at("sync", &aside)?;
+    let expected = from.metadata().at("read", source)?.len();
+    if copied != expected {
+        let error = io::Error::other(format!("copied {copied} of {expected} bytes"));
+        return Err(error).at("copy to", target);
+    }
+    let moved = move_file(&aside, target)?;
+    if moved == Moved::Now {
+        fs::remove_file(source).at("remove", source)?;
+        source.parent().map_or(Ok(()), sync_folder)?;
+    } else {
+        fs::remove_file(&aside).at("remove", &aside)?;
+    }
+    Ok(moved)
+}
+
+fn sync_parents(source: &Path, target: &Path) -> Result<(), SpoolError> {
+    if let Some(parent) = target.parent() {
+        sync_folder(parent)?;
+    }
+    match source.parent() {
+        Some(parent) if Some(parent) != target.parent() => sync_folder(parent),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The name a file has while it is written: hidden, beside its target.
+fn aside(path: &Path) -> std::path::PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.aside"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_never_overwrites() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        create(&a, b"one").expect("written");
+        create(&b, b"two").expect("written");
+        assert_eq!(move_file(&a, &b).expect("asked"), Moved::Taken);
+        assert_eq!(fs::read(&b).expect("there"), b"two");
+        assert_eq!(fs::read(&a).expect("there"), b"one");
+    }
+
+    #[test]
+    fn a_missing_source_is_told_apart_from_a_missing_target_folder() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("no/b"));
+        assert_eq!(move_file(&a, &folder.path().join("b")).expect("asked"), Moved::NoSource);
+        create(&a, b"one").expect("written");
+        assert!(move_file(&a, &b).is_err());
+    }
+
+    #[test]
+    fn replacing_leaves_no_file_aside() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let a = folder.path().join("a");
+        replace(&a, b"one").expect("written");
+        replace(&a, b"two").expect("written");
+        assert_eq!(fs::read(&a).expect("there"), b"two");
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
+    }
+}

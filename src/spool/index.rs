@@ -1,0 +1,315 @@
+//! The two index files of a job: where each row stands in the input, and what came of it.
+//!
+//! Both hold one record of fixed size per row, so that row N is found by arithmetic and memory
+//! does not grow with the input. `lines.idx` is written once while planning; `outcomes.idx` is
+//! filled as results are collected. Together they cost 38 bytes a row.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+
+use crate::engine::ids::{Attempt, ChunkNo, Row};
+use crate::engine::verdict::Verdict;
+
+/// Where a row's request and key stand in the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineEntry {
+    /// Byte offset of the request; of the whole line, if the row is invalid.
+    pub request_start: u64,
+    /// Length of the request in bytes; of the whole line, if the row is invalid.
+    pub request_len: u32,
+    /// The user's key, as JSON text; `None` if the row has none.
+    pub key: Option<KeySpan>,
+    /// Number of the line in the input, from 1, blank lines counted. In a `.json` file that holds
+    /// a list: the number of the request.
+    pub line: u32,
+    /// Whether the row can be sent.
+    pub fate: LineFate,
+}
+
+/// Where a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeySpan {
+    /// Byte offset in the input.
+    pub start: u64,
+    /// Length in bytes, quotes included. A key beyond 65,534 bytes makes the row invalid.
+    pub len: u16,
+}
+
+/// Whether a row can be sent, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LineFate {
+    /// Goes out.
+    Valid = 0,
+    /// Not JSON.
+    InvalidJson = 1,
+    /// JSON, but no request: wrong type, or no form we know.
+    NotARequest = 2,
+    /// Longer than the limit for one line.
+    TooLong = 3,
+    /// Not UTF-8.
+    InvalidUtf8 = 4,
+    /// Names another model than the queue.
+    OtherModel = 5,
+    /// A key that is neither a string nor a number, or is too long.
+    BadKey = 6,
+    /// A form that belongs to another task, such as an embedding in a generate queue.
+    OtherTask = 7,
+}
+
+impl LineFate {
+    /// The reason word used in errors and manifest.
+    pub fn reason(self) -> &'static str {
+        match self {
+            LineFate::Valid => "valid",
+            LineFate::InvalidJson => "invalid_json",
+            LineFate::NotARequest => "invalid_request",
+            LineFate::TooLong => "line_too_long",
+            LineFate::InvalidUtf8 => "invalid_utf8",
+            LineFate::OtherModel => "other_model",
+            LineFate::BadKey => "invalid_key",
+            LineFate::OtherTask => "other_task",
+        }
+    }
+
+    fn from_u8(number: u8) -> Option<LineFate> {
+        let all = [
+            LineFate::Valid,
+            LineFate::InvalidJson,
+            LineFate::NotARequest,
+            LineFate::TooLong,
+            LineFate::InvalidUtf8,
+            LineFate::OtherModel,
+            LineFate::BadKey,
+            LineFate::OtherTask,
+        ];
+        all.get(usize::from(number)).copied()
+    }
+}
+
+/// What came of a row, and where its result line stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutcomeEntry {
+    /// What it means.
+    pub verdict: Verdict,
+    /// The chunk whose result file holds the line.
+    pub chunk: ChunkNo,
+    /// The attempt whose result file holds the line.
+    pub attempt: Attempt,
+    /// Byte offset of the result line in that file.
+    pub start: u64,
+    /// Length of the result line without its newline.
+    pub len: u32,
+}
+
+/// A record of fixed size.
+pub trait Entry: Sized {
+    /// Bytes of one record.
+    const SIZE: usize;
+    /// Writes the record; `out` has [`Entry::SIZE`] bytes.
+    fn encode(&self, out: &mut [u8]);
+    /// Reads the record back; `None` if the bytes are none of ours.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Entry for LineEntry {
+    const SIZE: usize = 22;
+
+    fn encode(&self, out: &mut [u8]) {
+        let (key_at, key_len) = match self.key {
+            None => (0, NO_KEY),
+            Some(key) => (key.start.wrapping_sub(self.request_start) as u32, key.len),
+        };
+        put(out, 0, 6, self.request_start);
+        put(out, 6, 4, u64::from(self.request_len));
+        put(out, 10, 4, u64::from(key_at));
+        put(out, 14, 2, u64::from(key_len));
+        put(out, 16, 5, u64::from(self.line));
+        put(out, 21, 1, self.fate as u64);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<LineEntry> {
+        let request_start = get(bytes, 0, 6);
+        let key_len = get(bytes, 14, 2) as u16;
+        // The distance is signed: a key may stand before or after its request.
+        let key_at = get(bytes, 10, 4) as u32 as i32;
+        let key = (key_len != NO_KEY).then(|| KeySpan {
+            start: request_start.wrapping_add_signed(i64::from(key_at)),
+            len: key_len,
+        });
+        Some(LineEntry {
+            request_start,
+            request_len: get(bytes, 6, 4) as u32,
+            key,
+            line: get(bytes, 16, 5) as u32,
+            fate: LineFate::from_u8(bytes[21])?,
+        })
+    }
+}
+
+impl Entry for OutcomeEntry {
+    const SIZE: usize = 16;
+
+    fn encode(&self, out: &mut [u8]) {
+        put(out, 0, 6, self.start);
+        put(out, 6, 4, u64::from(self.len));
+        put(out, 10, 3, u64::from(self.chunk.0));
+        put(out, 13, 2, u64::from(self.attempt.0));
+        put(out, 15, 1, self.verdict as u64);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<OutcomeEntry> {
+        Some(OutcomeEntry {
+            start: get(bytes, 0, 6),
+            len: get(bytes, 6, 4) as u32,
+            chunk: ChunkNo(get(bytes, 10, 3) as u32),
+            attempt: Attempt(get(bytes, 13, 2) as u16),
+            verdict: Verdict::from_u8(bytes[15])?,
+        })
+    }
+}
+
+/// Reads records of one index file, one after the other or anywhere.
+pub struct IndexReader<E> {
+    file: File,
+    count: u64,
+    window: Vec<u8>,
+    window_first: u64,
+    entry: std::marker::PhantomData<E>,
+}
+
+impl<E: Entry> IndexReader<E> {
+    /// Reads from an open index file.
+    ///
+    /// # Errors
+    /// If the size of the file can not be told.
+    pub fn new(file: File) -> io::Result<IndexReader<E>> {
+        let count = file.metadata()?.len() / E::SIZE as u64;
+        Ok(IndexReader {
+            file,
+            count,
+            window: Vec::new(),
+            window_first: 0,
+            entry: std::marker::PhantomData,
+        })
+    }
+
+    /// How many rows the file has.
+    pub fn rows(&self) -> u64 {
+        self.count
+    }
+
+    /// The record of a row. Neighbours are read along with it, so going through rows in
+    /// ascending order is cheap.
+    ///
+    /// # Errors
+    /// If the row is not in the file, or what stands there is not a record of ours.
+    pub fn get(&mut self, row: Row) -> io::Result<E> {
+        let at = row.0.checked_sub(1).filter(|at| *at < self.count).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::UnexpectedEof, format!("row {} is not indexed", row.0))
+        })?;
+        let held = (self.window.len() / E::SIZE) as u64;
+        if at < self.window_first || at >= self.window_first + held {
+            let fill = (self.count - at).min(WINDOW_ROWS);
+            self.window.resize(fill as usize * E::SIZE, 0);
+            self.window_first = at;
+            if let Err(error) = self.file.read_exact_at(&mut self.window, at * E::SIZE as u64) {
+                self.window.clear();
+                return Err(error);
+            }
+        }
+        let from = (at - self.window_first) as usize * E::SIZE;
+        E::decode(&self.window[from..from + E::SIZE]).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("record of row {} is damaged", row.0),
+            )
+        })
+    }
+}
+
+/// Appends a record to a buffered writer.
+///
+/// # Errors
+/// As the writer's.
+pub fn append<E: Entry>(writer: &mut impl Write, entry: &E) -> io::Result<()> {
+    let mut record = [0_u8; 32];
+    entry.encode(&mut record[..E::SIZE]);
+    writer.write_all(&record[..E::SIZE])
+}
+
+/// Writes the record of one row in place.
+///
+/// # Errors
+/// As the file's.
+pub fn write_at<E: Entry>(file: &File, row: Row, entry: &E) -> io::Result<()> {
+    let mut record = [0_u8; 32];
+    entry.encode(&mut record[..E::SIZE]);
+    file.write_all_at(&record[..E::SIZE], (row.0 - 1) * E::SIZE as u64)
+}
+
+fn put(out: &mut [u8], at: usize, len: usize, value: u64) {
+    out[at..at + len].copy_from_slice(&value.to_le_bytes()[..len]);
+}
+
+fn get(bytes: &[u8], at: usize, len: usize) -> u64 {
+    let mut wide = [0_u8; 8];
+    wide[..len].copy_from_slice(&bytes[at..at + len]);
+    u64::from_le_bytes(wide)
+}
+
+/// Rows read at once by [`IndexReader::get`].
+const WINDOW_ROWS: u64 = 4096;
+
+/// Key length that says: no key.
+const NO_KEY: u16 = u16::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_entry_comes_back_as_written_with_its_key_on_either_side() {
+        for key_start in [90_u64, 7_000_000_000_000] {
+            let entry = LineEntry {
+                request_start: 7_000_000_000_100,
+                request_len: 64_000_000,
+                key: Some(KeySpan { start: key_start.max(7_000_000_000_000), len: 12 }),
+                line: 4_000_000_000,
+                fate: LineFate::Valid,
+            };
+            let mut bytes = [0_u8; LineEntry::SIZE];
+            entry.encode(&mut bytes);
+            assert_eq!(LineEntry::decode(&bytes), Some(entry));
+        }
+    }
+
+    #[test]
+    fn an_unwritten_outcome_reads_as_open() {
+        let entry = OutcomeEntry::decode(&[0; OutcomeEntry::SIZE]).expect("zeroes are a record");
+        assert_eq!(entry.verdict, Verdict::Open);
+    }
+
+    #[test]
+    fn rows_are_found_in_any_order() {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        let count = WINDOW_ROWS * 2 + 10;
+        for n in 1..=count {
+            let entry = OutcomeEntry {
+                verdict: Verdict::Answered,
+                chunk: ChunkNo(3),
+                attempt: Attempt(2),
+                start: n * 10,
+                len: 9,
+            };
+            append(&mut file, &entry).expect("written");
+        }
+        let mut reader = IndexReader::<OutcomeEntry>::new(file).expect("opened");
+        for n in [1, count, WINDOW_ROWS, WINDOW_ROWS + 1, 5] {
+            assert_eq!(reader.get(Row(n)).expect("indexed").start, n * 10);
+        }
+        assert!(reader.get(Row(count + 1)).is_err());
+        assert!(reader.get(Row(0)).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! Files: the folders of the spool, and everything that reads or writes in them.
+//!
+//! All functions here are blocking; the daemon calls them on threads made for that.
+
+pub mod durable;
+pub mod index;
+
+use std::path::{Path, PathBuf};
+
+use crate::engine::ids::{Attempt, ChunkNo, JobId};
+
+/// Where everything lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// Files are dropped here.
+    pub inbox: PathBuf,
+    /// One folder for each job under way.
+    pub working: PathBuf,
+    /// Files that wait for a person.
+    pub held: PathBuf,
+    /// Results.
+    pub outbox: PathBuf,
+    /// Files refused whole.
+    pub failed: PathBuf,
+    /// Inputs whose job is complete.
+    pub archive: PathBuf,
+    /// The store, the lock, exports.
+    pub state: PathBuf,
+}
+
+impl Folders {
+    /// All folders below one.
+    pub fn below(spool: &Path) -> Folders {
+        Folders {
+            inbox: spool.join("inbox"),
+            working: spool.join("working"),
+            held: spool.join("held"),
+            outbox: spool.join("outbox"),
+            failed: spool.join("failed"),
+            archive: spool.join("archive"),
+            state: spool.join("state"),
+        }
+    }
+
+    /// The working folder of a job.
+    pub fn job(&self, id: JobId) -> JobFolder {
+        JobFolder { path: self.working.join(id.as_str()) }
+    }
+}
+
+/// The working folder of one job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFolder {
+    /// `working/<job id>/`.
+    pub path: PathBuf,
+}
+
+impl JobFolder {
+    /// The claimed input, under the name it had.
+    pub fn input(&self, name: &str) -> PathBuf {
+        self.path.join("input").join(name)
+    }
+
+    /// The line index.
+    pub fn lines(&self) -> PathBuf {
+        self.path.join("lines.idx")
+    }
+
+    /// The outcome index.
+    pub fn outcomes(&self) -> PathBuf {
+        self.path.join("outcomes.idx")
+    }
+
+    /// The result lines of one attempt, whole and synced.
+    pub fn answers(&self, chunk: ChunkNo, attempt: Attempt) -> PathBuf {
+        self.path.join("answers").join(format!("c{}-a{}.jsonl", chunk.0, attempt.0))
+    }
+
+    /// The same while they are being downloaded.
+    pub fn download(&self, chunk: ChunkNo, attempt: Attempt) -> PathBuf {
+        self.path.join("answers").join(format!("c{}-a{}.download", chunk.0, attempt.0))
+    }
+
+    /// Result lines that belong to no row sent, kept for people.
+    pub fn strays(&self) -> PathBuf {
+        self.path.join("strays.jsonl")
+    }
+
+    /// Outputs before they are delivered.
+    pub fn merged_results(&self) -> PathBuf {
+        self.path.join("out").join("results.jsonl")
+    }
+
+    /// Errors before they are delivered.
+    pub fn merged_errors(&self) -> PathBuf {
+        self.path.join("out").join("errors.jsonl")
+    }
+
+    /// The mirror of the job's records.
+    pub fn record(&self) -> PathBuf {
+        self.path.join("record.json")
+    }
+}
+
+/// What can go wrong with files: what was tried, on which path, and what the system said.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct SpoolError {
+    /// What was tried, such as `read`.
+    pub action: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// Adds to an IO error what was tried and on which path.
+pub trait At<T> {
+    /// See [`At`].
+    ///
+    /// # Errors
+    /// The same error, named.
+    fn at(self, action: &'static str, path: &Path) -> Result<T, SpoolError>;
+}
+
+impl<T> At<T> for std::io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T, SpoolError> {
+        self.map_err(|source| SpoolError { action, path: path.to_owned(), source })
+    }
+}
