@@ -2,4 +2,6 @@
 //! Google's Gemini Batch API.
 
 pub mod engine;
+pub mod provider;
 pub mod spool;
+pub mod store;

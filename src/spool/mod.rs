@@ -3,6 +3,7 @@
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
 pub mod durable;
+pub mod frame;
 pub mod index;
 
 use std::path::{Path, PathBuf};

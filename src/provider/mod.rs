@@ -1,0 +1,3 @@
+//! The remote side, one folder for each vendor.
+
+pub mod gemini;
