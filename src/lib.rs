@@ -2,7 +2,10 @@
 //! Google's Gemini Batch API.
 
 pub mod config;
+pub mod control;
 pub mod engine;
 pub mod provider;
 pub mod spool;
 pub mod store;
+pub mod telemetry;
+pub mod view;
