@@ -4,6 +4,7 @@
 
 mod configuration;
 mod examples;
+mod nightly;
 mod status;
 mod submitting;
 

@@ -9,7 +9,7 @@ const LINE: &str =
     "{\"key\": 1, \"request\": {\"contents\": [{\"parts\": [{\"text\": \"hi\"}]}]}}\n";
 
 /// As `sha256sum` tells it.
-fn sha256(text: &str) -> String {
+pub fn sha256(text: &str) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
