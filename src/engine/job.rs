@@ -286,6 +286,8 @@ pub enum ChunkState {
         next_probe: Millis,
         /// After this, a batch that was not found does not exist.
         until: Millis,
+        /// Why it is not known.
+        doubt: Doubt,
     },
     /// Still unknown after the settling window, and the settings say: ask a person.
     Stuck {
@@ -312,6 +314,15 @@ pub enum ChunkState {
         /// The chunk with the second half.
         right: ChunkNo,
     },
+}
+
+/// Why nobody knows whether a batch exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// The create request got no answer that says so.
+    Lost,
+    /// It was turned away for asking too much; one look makes sure before it is sent again.
+    RateLimited,
 }
 
 /// How an attempt's requests reach the API.
@@ -432,6 +443,8 @@ pub struct BatchRecord {
     pub state: RemoteState,
     /// Rows sent.
     pub lines: u64,
+    /// Bytes sent, as an input file has them.
+    pub bytes: u64,
     /// Rows it answered.
     pub answered: u64,
     /// When it was created.

@@ -1,0 +1,598 @@
+//! The engine: all jobs, and the one place where it is decided what happens next.
+//!
+//! [`Engine::handle`] takes an event and answers with a [`Turn`]. What a unit wants is a function
+//! of its saved state ([`wants`]); what is kept beside it in memory (failures in a row, the time
+//! of the next poll) only delays things and is lost in a restart without harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::effect::{Change, Effect, Issued, Turn, Which};
+use super::event::{Event, Failure, Outcome};
+use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
+use super::job::{Chunk, ChunkState, Doubt, Head, Input, Job, JobState, Queue, Source};
+use super::lanes::{Lane, Lanes, Unit};
+use super::policy::{self, Policy};
+use super::records::Usage;
+
+/// All jobs and what is under way for them.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) policy: Policy,
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    pub(super) lanes: Lanes,
+    running: BTreeMap<Ticket, Running>,
+    pub(super) busy: BTreeSet<Unit>,
+    pub(super) troubles: BTreeMap<Unit, Trouble>,
+    pub(super) polls: BTreeMap<Unit, PollNote>,
+    pub(super) stopping: BTreeSet<BatchName>,
+    pub(super) discarded: BTreeSet<BatchName>,
+    pub(super) claiming: BTreeSet<(String, String)>,
+    pub(super) contents: BTreeMap<String, Vec<JobId>>,
+    pub(super) takings: BTreeMap<Unit, Usage>,
+    pub(super) usage: Usage,
+    pub(super) gate: Option<Gate>,
+    next_ticket: u64,
+    draining: bool,
+}
+
+/// An effect under way.
+#[derive(Debug, Clone)]
+struct Running {
+    lane: Lane,
+    units: Vec<Unit>,
+}
+
+/// Failures in a row of one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// How many.
+    pub failures: u32,
+    /// When the first of them was.
+    pub first: Millis,
+    /// The next try is not before this.
+    pub not_before: Millis,
+    /// What the last one said.
+    pub message: String,
+}
+
+/// What is remembered of a batch between two looks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PollNote {
+    pub(super) next: Millis,
+    pub(super) missed: u32,
+}
+
+/// The API as a whole is not to be bothered for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// Until then.
+    pub until: Millis,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Whether the key was refused, so that a person must act.
+    pub denied: bool,
+    /// What the last failure said.
+    pub message: String,
+}
+
+impl Engine {
+    /// An engine over the saved jobs. Everything under way is asked for again as it stands, except
+    /// that a create that may have been sent is looked for first.
+    pub fn resume(jobs: Vec<Job>, policy: Policy, now: Millis) -> (Engine, Turn) {
+        let mut engine = Engine {
+            policy,
+            jobs: jobs.into_iter().map(|job| (job.head.id, job)).collect(),
+            lanes: Lanes::default(),
+            running: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            troubles: BTreeMap::new(),
+            polls: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            discarded: BTreeSet::new(),
+            claiming: BTreeSet::new(),
+            contents: BTreeMap::new(),
+            takings: BTreeMap::new(),
+            usage: Usage::default(),
+            gate: None,
+            next_ticket: 1,
+            draining: false,
+        };
+        let mut turn = Turn::default();
+        let until = now.plus(engine.policy.uncertain_window_ms);
+        for job in engine.jobs.values_mut() {
+            for chunk in job.chunks.values_mut() {
+                if let ChunkState::Creating { input, since } = &chunk.state {
+                    chunk.state = ChunkState::Uncertain {
+                        input: input.clone(),
+                        since: *since,
+                        next_probe: now,
+                        until,
+                        doubt: Doubt::Lost,
+                    };
+                    turn.save.push(Change::Chunk(job.head.id, chunk.clone()));
+                }
+            }
+        }
+        let ids: Vec<JobId> = engine.jobs.keys().copied().collect();
+        for id in ids {
+            engine.recall(id);
+            engine.refile_job(id);
+        }
+        engine.pump(now, &mut turn);
+        (engine, turn)
+    }
+
+    /// Finds out again what is remembered of a job beside its record.
+    fn recall(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let plan = match &job.head.state {
+            JobState::Claiming => {
+                let source = &job.head.source;
+                self.claiming.insert((source.folder.clone(), source.name.clone()));
+                return;
+            }
+            JobState::Active(plan) | JobState::Merging(plan) => plan,
+            JobState::Delivering(delivery)
+            | JobState::Cleaning(delivery)
+            | JobState::Done(delivery) => &delivery.plan,
+            JobState::Planning
+            | JobState::Refusing(_)
+            | JobState::Failed(_)
+            | JobState::Holding(_)
+            | JobState::Held(_) => return,
+        };
+        self.contents.entry(plan.sha256.clone()).or_default().push(id);
+    }
+
+    /// Takes in what happened and says what to save and what to do.
+    pub fn handle(&mut self, event: Event, now: Millis) -> Turn {
+        let mut turn = Turn::default();
+        match event {
+            Event::Arrived { id, source, queue } => self.arrived(id, source, queue, now, &mut turn),
+            Event::Done { ticket, outcome } => {
+                if let Some(running) = self.finish(ticket) {
+                    self.succeeded(&running, &outcome);
+                    self.apply(&running.units, outcome, now, &mut turn);
+                    self.refile_all(&running.units);
+                }
+            }
+            Event::Failed { ticket, failure } => {
+                if let Some(running) = self.finish(ticket) {
+                    self.note_failure(&running, &failure, now);
+                    self.apply_failure(&running.units, running.lane, failure, now, &mut turn);
+                    self.refile_all(&running.units);
+                }
+            }
+            Event::Tick => {}
+            Event::Housekeeping => self.forget_old(now, &mut turn),
+        }
+        self.pump(now, &mut turn);
+        turn
+    }
+
+    /// Begins no new effects from now on; what is under way may end.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// When to send the next [`Event::Tick`], if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Millis> {
+        if self.draining {
+            return None;
+        }
+        let gated = Lane::ALL.iter().any(|lane| lane.is_remote() && self.lanes.any_ready(*lane));
+        let gate = self.gate.as_ref().filter(|_| gated).map(|gate| gate.until);
+        [self.lanes.next_time(), gate].into_iter().flatten().min()
+    }
+
+    /// Every job known, oldest first.
+    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values()
+    }
+
+    /// One job.
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    /// Whether any effect is under way.
+    pub fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Why the API is left alone, if it is.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.as_ref()
+    }
+
+    /// The failures in a row of a job or a chunk.
+    pub fn trouble(&self, job: JobId, chunk: Option<ChunkNo>) -> Option<&Trouble> {
+        self.troubles.get(&Unit { job, chunk })
+    }
+
+    /// Takes over changed settings; what is under way is not touched.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.gate = None;
+    }
+
+    fn arrived(&mut self, id: JobId, source: Source, queue: Queue, now: Millis, turn: &mut Turn) {
+        // The same file can be seen twice before its claim is done.
+        if self.draining || !self.claiming.insert((source.folder.clone(), source.name.clone())) {
+            return;
+        }
+        let head = Head { id, source, queue, claimed: now, state: JobState::Claiming };
+        turn.save.push(Change::Head(head.clone()));
+        self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
+        self.refile_job(id);
+    }
+
+    fn finish(&mut self, ticket: Ticket) -> Option<Running> {
+        let running = self.running.remove(&ticket)?;
+        for unit in &running.units {
+            self.busy.remove(unit);
+        }
+        Some(running)
+    }
+
+    fn succeeded(&mut self, running: &Running, outcome: &Outcome) {
+        if running.lane.is_remote() {
+            self.gate = None;
+        }
+        // A look that only makes sure before a create is sent again says nothing about the create.
+        if !matches!(outcome, Outcome::Found(_)) {
+            for unit in &running.units {
+                self.troubles.remove(unit);
+            }
+        }
+    }
+
+    /// Remembers a failure: the units wait, and if the API as a whole seems ill, everybody does.
+    fn note_failure(&mut self, running: &Running, failure: &Failure, now: Millis) {
+        for unit in &running.units {
+            let (failures, first) = self
+                .troubles
+                .get(unit)
+                .map_or((0, now), |trouble| (trouble.failures, trouble.first));
+            let failures = failures.saturating_add(1);
+            let mut pause = self.policy.backoff_ms(failures, salt(*unit));
+            if let Failure::RateLimited { retry_after_ms, .. } = failure {
+                pause = pause.max(self.policy.honoured_ms(*retry_after_ms));
+            }
+            let message = failure.message().to_owned();
+            let not_before = now.plus(pause);
+            self.troubles.insert(*unit, Trouble { failures, first, not_before, message });
+        }
+        let denied = matches!(failure, Failure::Denied(_));
+        let ill = denied || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
+        if running.lane.is_remote() && ill {
+            let failures = self.gate.as_ref().map_or(0, |gate| gate.failures).saturating_add(1);
+            let pause = if denied || failures > GATE_AFTER {
+                self.policy.backoff_ms(failures, 0)
+            } else {
+                0
+            };
+            let message = failure.message().to_owned();
+            self.gate = Some(Gate { until: now.plus(pause), failures, denied, message });
+        }
+    }
+
+    fn forget_old(&mut self, now: Millis, turn: &mut Turn) {
+        let keep = self.policy.records_keep_ms;
+        let old = |job: &&Job| {
+            let ended = match &job.head.state {
+                JobState::Done(delivery) => Some(delivery.delivered),
+                JobState::Failed(_) | JobState::Held(_) => Some(job.head.claimed),
+                JobState::Claiming
+                | JobState::Planning
+                | JobState::Active(_)
+                | JobState::Merging(_)
+                | JobState::Delivering(_)
+                | JobState::Cleaning(_)
+                | JobState::Refusing(_)
+                | JobState::Holding(_) => None,
+            };
+            ended.is_some_and(|ended| policy::is_older_than(ended, keep, now))
+        };
+        let ids: Vec<JobId> = self.jobs.values().filter(old).map(|job| job.head.id).collect();
+        for id in ids {
+            self.forget(id, turn);
+        }
+        let jobs = &self.jobs;
+        self.contents.retain(|_, ids| {
+            ids.retain(|id| jobs.contains_key(id));
+            !ids.is_empty()
+        });
+    }
+
+    fn refile_all(&mut self, units: &[Unit]) {
+        let ids: BTreeSet<JobId> = units.iter().map(|unit| unit.job).collect();
+        if let ([unit], 1) = (units, ids.len()) {
+            // A chunk's outcome rarely touches its siblings; a change of the job's state does.
+            self.refile(Unit { job: unit.job, chunk: None });
+            if unit.chunk.is_some() {
+                self.refile(*unit);
+            } else {
+                self.refile_job(unit.job);
+            }
+            return;
+        }
+        for unit in units {
+            self.refile(Unit { job: unit.job, chunk: None });
+            self.refile(*unit);
+        }
+    }
+
+    /// Puts a job and all its chunks where they belong.
+    pub(super) fn refile_job(&mut self, id: JobId) {
+        self.refile(Unit { job: id, chunk: None });
+        let chunks: Vec<ChunkNo> =
+            self.jobs.get(&id).map(|job| job.chunks.keys().copied().collect()).unwrap_or_default();
+        for chunk in chunks {
+            self.refile(Unit { job: id, chunk: Some(chunk) });
+        }
+    }
+
+    /// Puts one unit where it belongs.
+    pub(super) fn refile(&mut self, unit: Unit) {
+        if unit.chunk.is_some() {
+            self.account(unit);
+        }
+        let job = self.jobs.get(&unit.job);
+        let want = job.filter(|_| !self.busy.contains(&unit)).and_then(|job| match unit.chunk {
+            None => wants(&job.head.state).map(|lane| (lane, Millis(0))),
+            Some(no) => job.chunks.get(&no).and_then(|chunk| self.chunk_wants(job, chunk)),
+        });
+        let (Some((lane, not_before)), Some(job)) = (want, job) else {
+            self.lanes.remove(unit);
+            return;
+        };
+        let pause = self.troubles.get(&unit).map_or(Millis(0), |trouble| trouble.not_before);
+        self.lanes.put(unit, lane, not_before.max(pause), job.head.queue.priority);
+    }
+
+    fn chunk_wants(&self, job: &Job, chunk: &Chunk) -> Option<(Lane, Millis)> {
+        let JobState::Active(plan) = &job.head.state else { return None };
+        let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
+        match &chunk.state {
+            ChunkState::Waiting { not_before } => Some((Lane::Send, *not_before)),
+            ChunkState::Uploading { .. } => Some((Lane::Upload, Millis(0))),
+            ChunkState::Uncertain { next_probe, .. } => Some((Lane::Find, *next_probe)),
+            ChunkState::Polling(batch)
+                if plan.cancelled && !self.stopping.contains(&batch.name) =>
+            {
+                Some((Lane::Cancel, Millis(0)))
+            }
+            ChunkState::Polling(_) => {
+                let next = self.polls.get(&unit).map_or(Millis(0), |note| note.next);
+                Some((Lane::Poll, next))
+            }
+            ChunkState::Collecting { .. } => Some((Lane::Collect, Millis(0))),
+            // An intent that is saved has its effect under way, or was turned into a probe.
+            ChunkState::Creating { .. } => None,
+            ChunkState::Stuck { .. } | ChunkState::Settled | ChunkState::Split { .. } => None,
+        }
+    }
+
+    /// Begins whatever is ready and fits within the limits.
+    pub(super) fn pump(&mut self, now: Millis, turn: &mut Turn) {
+        if self.draining {
+            return;
+        }
+        self.lanes.ripen(now);
+        for lane in Lane::ALL {
+            while self.has_room(lane, now) {
+                let Some(unit) = self.take(lane) else { break };
+                self.begin(lane, unit, now, turn);
+            }
+        }
+        self.make_room_at_the_api(turn);
+    }
+
+    fn has_room(&self, lane: Lane, now: Millis) -> bool {
+        let running = self.running.values().filter(|running| running.lane == lane).count();
+        let limit = match lane {
+            Lane::Claim | Lane::Move | Lane::Send => 4,
+            Lane::Collect | Lane::Cancel => 2,
+            Lane::Find | Lane::Poll | Lane::Merge | Lane::Plan => 1,
+            Lane::Upload => self.policy.uploads,
+        };
+        if running >= limit {
+            return false;
+        }
+        let Some(gate) = self.gate.as_ref().filter(|_| lane.is_remote()) else { return true };
+        // While the API is ill, one request at a time finds out whether it is well again.
+        let idle = !self.running.values().any(|running| running.lane.is_remote());
+        now >= gate.until && (gate.failures <= GATE_AFTER && !gate.denied || idle)
+    }
+
+    fn take(&mut self, lane: Lane) -> Option<Unit> {
+        if lane != Lane::Send {
+            return self.lanes.take(lane, |_| true);
+        }
+        let usage = self.usage();
+        let (jobs, policy) = (&self.jobs, &self.policy);
+        let uploads_free = usage.uploading < policy.uploads;
+        if usage.open_batches >= policy.open_batches {
+            return None;
+        }
+        self.lanes.take(lane, |unit| {
+            let Some((job, chunk)) = find(jobs, unit) else { return true };
+            if policy.goes_inline(&job.head.queue, chunk.rest) {
+                return true;
+            }
+            let fits = usage.stored_bytes + chunk.rest.bytes() <= policy.storage_bytes;
+            uploads_free && (fits || usage.stored_bytes == 0)
+        })
+    }
+
+    /// Issues the effect a unit is ready for.
+    fn begin(&mut self, lane: Lane, unit: Unit, now: Millis, turn: &mut Turn) {
+        if lane == Lane::Send {
+            self.begin_attempt(unit, now, turn);
+            return;
+        }
+        let mut units = vec![unit];
+        if lane == Lane::Poll {
+            while let Some(other) = self.lanes.take(Lane::Poll, |_| true) {
+                units.push(other);
+            }
+        }
+        if let Some(effect) = self.effect_for(lane, &units) {
+            self.issue(lane, units, effect, turn);
+        }
+    }
+
+    fn begin_attempt(&mut self, unit: Unit, now: Millis, turn: &mut Turn) {
+        let policy = &self.policy;
+        let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        if policy.goes_inline(&head.queue, chunk.rest) {
+            self.begin_create(unit, Input::Inline, now, turn);
+            return;
+        }
+        let file = Stamp::file(head.id, chunk.no, chunk.attempt);
+        chunk.state = ChunkState::Uploading { file };
+        turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        self.account(unit);
+        if let Some(effect) = self.effect_for(Lane::Upload, &[unit]) {
+            self.issue(Lane::Upload, vec![unit], effect, turn);
+        }
+    }
+
+    /// Saves the intent, then creates: the order the whole promise rests on.
+    pub(super) fn begin_create(&mut self, unit: Unit, input: Input, now: Millis, turn: &mut Turn) {
+        let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.state = ChunkState::Creating { input: input.clone(), since: now };
+        turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        let effect = Effect::Create {
+            which: which(head.id, chunk),
+            input,
+            model: head.queue.model.clone(),
+            priority: head.queue.priority,
+        };
+        self.account(unit);
+        self.issue(Lane::Send, vec![unit], effect, turn);
+    }
+
+    fn effect_for(&self, lane: Lane, units: &[Unit]) -> Option<Effect> {
+        let unit = *units.first()?;
+        let job = self.jobs.get(&unit.job)?;
+        match (unit.chunk, lane) {
+            (_, Lane::Poll) => Some(Effect::Poll { batches: self.batches_of(units) }),
+            (None, _) => job_effect(job),
+            (Some(no), _) => {
+                let short = self.troubles.get(&unit).map_or(0, |trouble| trouble.failures);
+                chunk_effect(job, job.chunks.get(&no)?, short >= policy::SHORT_FETCHES)
+            }
+        }
+    }
+
+    pub(super) fn batches_of(&self, units: &[Unit]) -> Vec<BatchName> {
+        let name = |unit: &Unit| match &find(&self.jobs, *unit)?.1.state {
+            ChunkState::Polling(batch) => Some(batch.name.clone()),
+            ChunkState::Waiting { .. }
+            | ChunkState::Uploading { .. }
+            | ChunkState::Creating { .. }
+            | ChunkState::Uncertain { .. }
+            | ChunkState::Stuck { .. }
+            | ChunkState::Collecting { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => None,
+        };
+        units.iter().filter_map(name).collect()
+    }
+
+    pub(super) fn issue(&mut self, lane: Lane, units: Vec<Unit>, effect: Effect, turn: &mut Turn) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        for unit in &units {
+            self.lanes.remove(*unit);
+            self.busy.insert(*unit);
+        }
+        self.running.insert(ticket, Running { lane, units });
+        turn.then.push(Issued { ticket, effect });
+    }
+}
+
+/// What a job as a whole wants: a function of its state alone.
+pub fn wants(state: &JobState) -> Option<Lane> {
+    match state {
+        JobState::Claiming => Some(Lane::Claim),
+        JobState::Planning => Some(Lane::Plan),
+        JobState::Merging(_) => Some(Lane::Merge),
+        JobState::Delivering(_)
+        | JobState::Cleaning(_)
+        | JobState::Refusing(_)
+        | JobState::Holding(_) => Some(Lane::Move),
+        JobState::Active(_) | JobState::Done(_) | JobState::Failed(_) | JobState::Held(_) => None,
+    }
+}
+
+fn job_effect(job: &Job) -> Option<Effect> {
+    let head = || Box::new(job.head.clone());
+    let whole = || Box::new(job.clone());
+    match &job.head.state {
+        JobState::Claiming => {
+            Some(Effect::Claim { job: job.head.id, source: job.head.source.clone() })
+        }
+        JobState::Planning => Some(Effect::Plan { head: head() }),
+        JobState::Merging(_) => Some(Effect::Merge { job: whole() }),
+        JobState::Delivering(_) => Some(Effect::Deliver { job: whole() }),
+        JobState::Cleaning(_) => Some(Effect::Clean { job: whole() }),
+        JobState::Refusing(refusal) => {
+            Some(Effect::Refuse { head: head(), refusal: refusal.clone() })
+        }
+        JobState::Holding(refusal) => Some(Effect::Hold { head: head(), refusal: refusal.clone() }),
+        JobState::Active(_) | JobState::Done(_) | JobState::Failed(_) | JobState::Held(_) => None,
+    }
+}
+
+fn chunk_effect(job: &Job, chunk: &Chunk, accept_missing: bool) -> Option<Effect> {
+    let which = which(job.head.id, chunk);
+    match &chunk.state {
+        ChunkState::Uploading { file } => Some(Effect::Upload { which, file: file.clone() }),
+        ChunkState::Uncertain { .. } => Some(Effect::Find { which }),
+        ChunkState::Polling(batch) => Some(Effect::CancelBatch { batch: batch.name.clone() }),
+        ChunkState::Collecting { batch, end } => Some(Effect::Collect {
+            which,
+            batch: batch.name.clone(),
+            end: end.clone(),
+            accept_missing,
+        }),
+        ChunkState::Waiting { .. }
+        | ChunkState::Creating { .. }
+        | ChunkState::Stuck { .. }
+        | ChunkState::Settled
+        | ChunkState::Split { .. } => None,
+    }
+}
+
+pub(super) fn which(job: JobId, chunk: &Chunk) -> Which {
+    Which { job, chunk: chunk.no, attempt: chunk.attempt, rows: chunk.rows, middle: chunk.middle() }
+}
+
+pub(super) fn find(jobs: &BTreeMap<JobId, Job>, unit: Unit) -> Option<(&Job, &Chunk)> {
+    let job = jobs.get(&unit.job)?;
+    Some((job, job.chunks.get(&unit.chunk?)?))
+}
+
+pub(super) fn find_mut(
+    jobs: &mut BTreeMap<JobId, Job>,
+    unit: Unit,
+) -> Option<(&mut Head, &mut Chunk)> {
+    let job = jobs.get_mut(&unit.job)?;
+    Some((&mut job.head, job.chunks.get_mut(&unit.chunk?)?))
+}
+
+/// A number that differs from unit to unit, for spreading delays.
+pub(super) fn salt(unit: Unit) -> u64 {
+    let job = unit
+        .job
+        .as_str()
+        .bytes()
+        .fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    job ^ unit.chunk.map_or(0, |chunk| u64::from(chunk.0) << 32)
+}
+
+/// So many failures in a row are taken for accidents; after that the API seems ill.
+const GATE_AFTER: u32 = 3;
