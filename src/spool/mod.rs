@@ -5,6 +5,7 @@
 pub mod durable;
 pub mod frame;
 pub mod index;
+pub mod session;
 
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,11 @@ impl JobFolder {
     /// The same while they are being downloaded.
     pub fn download(&self, chunk: ChunkNo, attempt: Attempt) -> PathBuf {
         self.path.join("answers").join(format!("c{}-a{}.download", chunk.0, attempt.0))
+    }
+
+    /// The address of an attempt's upload while it is under way.
+    pub fn session(&self, chunk: ChunkNo, attempt: Attempt) -> PathBuf {
+        self.path.join(format!("c{}-a{}.session", chunk.0, attempt.0))
     }
 
     /// Result lines that belong to no row sent, kept for people.
