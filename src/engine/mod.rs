@@ -2,6 +2,10 @@
 //!
 //! Events go in, a [`Turn`] comes out: records to save, then effects to begin.
 
+pub mod batch;
+mod collecting;
+mod creating;
+mod dispatch;
 pub mod effect;
 pub mod event;
 pub mod ids;

@@ -12,7 +12,7 @@ use world::World;
 #[test]
 fn nothing_is_lost_doubled_or_paid_twice_whatever_fails() {
     let only = std::env::var("SEED").ok().and_then(|text| text.parse::<u64>().ok());
-    let count = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(300);
+    let count = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
     for seed in only.map_or(0..count, |seed| seed..seed + 1) {
         let mut world = World::new(seed);
         if let Err(problem) = world.run() {
