@@ -2,6 +2,7 @@
 //! Google's Gemini Batch API.
 
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod provider;
 pub mod spool;

@@ -1,0 +1,43 @@
+//! `config example`: a file with every key at its default and a line about each.
+
+use super::queues::DEFAULT;
+use super::settings::{QUEUE, SECTIONS, of_section};
+
+/// A commented configuration file; read back, it gives the defaults.
+pub fn example() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for (section, about) in SECTIONS {
+        text.push_str(&format!("\n# {about}\n"));
+        match *section {
+            QUEUE => text.push_str(&format!("[{QUEUE}.{DEFAULT}]\n")),
+            other => text.push_str(&format!("[{other}]\n")),
+        }
+        for setting in of_section(section) {
+            let assignment = format!("{} = {}", setting.key, setting.default);
+            text.push_str(&format!("{assignment:<34} # {}\n", setting.about));
+        }
+        if *section == QUEUE {
+            text.push_str(ANOTHER_QUEUE);
+        }
+    }
+    text
+}
+
+const INTRODUCTION: &str = "\
+# gemini-batchd.toml: every key at its default. Keep the lines you change, drop the others.
+#
+# Looked for, first found wins: --config FILE, ./gemini-batchd.toml,
+# $XDG_CONFIG_HOME/gemini-batchd/gemini-batchd.toml, /etc/gemini-batchd/gemini-batchd.toml
+# Every key can also be set by the environment: GEMINI_BATCHD__INTAKE__SETTLE=5s,
+# GEMINI_BATCHD__QUEUE__DEFAULT__MODEL=gemini-2.5-pro
+# Durations: \"250ms\", \"5s\", \"10m\", \"2h\", \"7d\". Sizes: \"20MB\" (powers of ten), \"8MiB\".
+# Relative paths count from the folder of this file.
+";
+
+const ANOTHER_QUEUE: &str = "
+# A queue of its own for inbox/reviews/ and everything below; what it does not say comes from
+# [queue.default].
+# [queue.\"reviews\"]
+# model = \"gemini-2.5-flash-lite\"
+# lines_per_batch = 5000
+";

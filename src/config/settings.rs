@@ -1,0 +1,132 @@
+//! The table of all settings: their names, kinds, defaults, and a line about each.
+//!
+//! Parsing, the check for unknown keys, `config show` and `config example` are all made from
+//! this one table, so that none of them can forget a key.
+
+/// One key of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting {
+    /// The section; `queue` stands for every queue.
+    pub section: &'static str,
+    /// The key.
+    pub key: &'static str,
+    /// What its values look like.
+    pub kind: Kind,
+    /// The default, as it would stand in the file.
+    pub default: &'static str,
+    /// One line for people.
+    pub about: &'static str,
+}
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Any text.
+    Text,
+    /// A number with a unit of time.
+    Duration,
+    /// A number of bytes with a unit.
+    Size,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Flag,
+    /// A list of texts.
+    List,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// The sections in the order of the example, each with a line about it.
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    ("spool", "Where files live."),
+    ("intake", "How the inbox is watched."),
+    ("api", "How the Gemini API is reached."),
+    ("limits", "What is never exceeded. The defaults stay below the limits of the API."),
+    ("poll", "How often batches under way are asked for."),
+    (QUEUE, "For files straight in inbox/, and in sub-folders without a queue of their own."),
+    ("control", "How `status`, `cancel` and `release` reach the daemon."),
+    ("housekeeping", "What is tidied up, and when."),
+];
+
+/// The section of which there can be many.
+pub(super) const QUEUE: &str = "queue";
+
+/// Every setting, in the order of the example.
+#[rustfmt::skip]
+pub(super) const SETTINGS: &[Setting] = &[
+    set("spool", "dir", Kind::Text, r#""""#, "empty: $STATE_DIRECTORY (systemd), else $XDG_DATA_HOME/gemini-batchd"),
+    set("spool", "inbox", Kind::Text, r#""""#, "each folder can be elsewhere; relative to dir, empty: its usual name there"),
+    set("spool", "working", Kind::Text, r#""""#, "files under way"),
+    set("spool", "held", Kind::Text, r#""""#, "files that wait for a person"),
+    set("spool", "outbox", Kind::Text, r#""""#, "results"),
+    set("spool", "failed", Kind::Text, r#""""#, "files refused whole"),
+    set("spool", "archive", Kind::Text, r#""""#, "inputs that are done"),
+    set("spool", "state", Kind::Text, r#""""#, "the daemon's own records, on a local disk"),
+    set("intake", "watch", Kind::Choice(&["auto", "events", "poll"]), r#""auto""#, "auto | events | poll"),
+    set("intake", "settle", Kind::Duration, r#""2s""#, "a file that is copied in must be still for so long"),
+    set("intake", "rescan", Kind::Duration, r#""60s""#, "a full look at the inbox at least so often"),
+    set("intake", "ignore", Kind::List, "[]", r#"more names never to touch, such as ["*.bak"]"#),
+    set("intake", "duplicates", Kind::Choice(&["hold", "process"]), r#""hold""#, "hold | process: content that was seen before"),
+    set("intake", "duplicate_window", Kind::Duration, r#""7d""#, "how long the content of a finished job is remembered"),
+    set("api", "base_url", Kind::Text, r#""https://generativelanguage.googleapis.com""#, "http:// only for this machine"),
+    set("api", "version", Kind::Text, r#""v1beta""#, "the API version in the path"),
+    set("api", "key_file", Kind::Text, r#""""#, r#"else the systemd credential "gemini-api-key", else GEMINI_API_KEY, else GOOGLE_API_KEY"#),
+    set("api", "connect_timeout", Kind::Duration, r#""10s""#, "until a connection stands"),
+    set("api", "idle_timeout", Kind::Duration, r#""60s""#, "no byte moved for so long"),
+    set("api", "backoff_min", Kind::Duration, r#""1s""#, "the first pause after a failure"),
+    set("api", "backoff_max", Kind::Duration, r#""5m""#, "the longest pause after failures"),
+    set("api", "uncertain", Kind::Choice(&["resubmit", "hold"]), r#""resubmit""#, "resubmit | hold: a create without a reply, and no batch found"),
+    set("api", "uncertain_window", Kind::Duration, r#""5m""#, "how long such a batch is looked for before that"),
+    set("limits", "file_bytes", Kind::Size, r#""2GB""#, "largest uploaded file; the API takes 2 GiB"),
+    set("limits", "inline_bytes", Kind::Size, r#""16MiB""#, "largest request with its lines inside; the API refuses 20 MiB"),
+    set("limits", "open_batches", Kind::Integer, "90", "batches under way at once; the API allows 100 to a project"),
+    set("limits", "storage_bytes", Kind::Size, r#""20GB""#, "our files at the API, together"),
+    set("limits", "uploads", Kind::Integer, "2", "uploads at once"),
+    set("poll", "min", Kind::Duration, r#""10s""#, "after a change"),
+    set("poll", "max", Kind::Duration, r#""5m""#, "when nothing has changed for long"),
+    set(QUEUE, "model", Kind::Text, r#""gemini-2.5-flash""#, "the model for every line of the file"),
+    set(QUEUE, "task", Kind::Choice(&["generate", "embed"]), r#""generate""#, "generate (embed: not in this version)"),
+    set(QUEUE, "transport", Kind::Choice(&["auto", "inline", "file"]), r#""auto""#, "auto | inline | file: how the lines travel"),
+    set(QUEUE, "lines_per_batch", Kind::Integer, "0", "0: as many as the limits allow"),
+    set(QUEUE, "priority", Kind::Integer, "0", "higher goes first"),
+    set(QUEUE, "attempts", Kind::Integer, "3", "how often an unanswered line is sent before it counts as failed"),
+    set(QUEUE, "accept_truncated", Kind::Flag, "true", "an answer cut off at the token limit counts as answered"),
+    set(QUEUE, "accept_blocked", Kind::Flag, "false", "so does one blocked by a filter"),
+    set(QUEUE, "accept_empty", Kind::Flag, "false", "so does one without content"),
+    set(QUEUE, "release", Kind::Text, r#""""#, "release times: not in this version"),
+    set(QUEUE, "deliver_by", Kind::Text, r#""""#, "deadlines: not in this version"),
+    set(QUEUE, "budget", Kind::Text, r#""""#, "budgets: not in this version"),
+    set(QUEUE, "emit", Kind::Choice(&["whole", "chunks"]), r#""whole""#, "whole (chunks: not in this version)"),
+    set("control", "socket", Kind::Text, r#""""#, "empty: gemini-batchd.sock in $RUNTIME_DIRECTORY (systemd), else in the spool's state folder"),
+    set("control", "listen", Kind::Text, r#""""#, "a TCP address for a dashboard: not in this version"),
+    set("housekeeping", "schedule", Kind::Text, r#""0 30 3 * * *""#, "cron with seconds, local time: every day at 03:30"),
+    set("housekeeping", "archive_keep", Kind::Duration, r#""30d""#, "inputs in archive/ are removed after"),
+    set("housekeeping", "records_keep", Kind::Duration, r#""90d""#, "records of finished jobs are removed after"),
+    set("housekeeping", "remote_cleanup", Kind::Flag, "true", "remove files and batches at the API when a job is done"),
+];
+
+/// Settings whose feature is still to come: section, key, the only value taken today.
+pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
+    (QUEUE, "task", r#""generate""#),
+    (QUEUE, "release", r#""""#),
+    (QUEUE, "deliver_by", r#""""#),
+    (QUEUE, "budget", r#""""#),
+    (QUEUE, "emit", r#""whole""#),
+    ("control", "listen", r#""""#),
+];
+
+/// The settings of one section.
+pub(super) fn of_section(section: &str) -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(move |setting| setting.section == section)
+}
+
+const fn set(
+    section: &'static str,
+    key: &'static str,
+    kind: Kind,
+    default: &'static str,
+    about: &'static str,
+) -> Setting {
+    Setting { section, key, kind, default, about }
+}

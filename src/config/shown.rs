@@ -1,0 +1,57 @@
+//! `config show`: every value and where it came from.
+
+use super::layers::{Layers, Origin, Value};
+use super::settings::{QUEUE, SECTIONS, of_section};
+use super::units::{bytes_text, duration_text};
+
+/// One setting as it is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The section, such as `intake` or `queue.default`.
+    pub section: String,
+    /// The key.
+    pub key: &'static str,
+    /// The value as it would stand in the file.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// All settings in force, in the order of the example.
+pub(super) fn all(layers: &Layers) -> Vec<Shown> {
+    let mut shown = Vec::new();
+    for (section, _) in SECTIONS {
+        let sections = match *section {
+            QUEUE => layers.queues().into_iter().map(|name| format!("{QUEUE}.{name}")).collect(),
+            other => vec![other.to_owned()],
+        };
+        for full in sections {
+            for setting in of_section(section) {
+                let placed = layers.get(&full, setting.key);
+                shown.push(Shown {
+                    section: full.clone(),
+                    key: setting.key,
+                    value: written(&placed.value),
+                    origin: placed.origin.clone(),
+                });
+            }
+        }
+    }
+    shown
+}
+
+/// A value as it would stand in the file.
+pub(super) fn written(value: &Value) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    match value {
+        Value::Text(text) => quoted(text),
+        Value::Duration(duration) => quoted(&duration_text(*duration)),
+        Value::Size(size) => quoted(&bytes_text(*size)),
+        Value::Integer(number) => number.to_string(),
+        Value::Flag(flag) => flag.to_string(),
+        Value::List(texts) => {
+            let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+            format!("[{}]", texts.join(", "))
+        }
+    }
+}

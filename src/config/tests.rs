@@ -1,0 +1,227 @@
+#![expect(clippy::disallowed_methods, reason = "tests write plain files")]
+
+use super::*;
+
+/// A configuration file in a temporary folder that is also the current folder.
+struct World {
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn with(text: &str) -> World {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("gemini-batchd.toml"), text).expect("written");
+        World { folder }
+    }
+
+    fn load(&self, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let home = [("HOME", "/home/someone"), ("XDG_CONFIG_HOME", "/nonexistent")];
+        let variables = home.into_iter().chain(variables.iter().copied());
+        let environment = Environment::made_up(self.folder.path(), variables);
+        Config::load(&Flags::default(), &environment)
+    }
+}
+
+fn complaint(text: &str) -> String {
+    World::with(text).load(&[]).expect_err(text).to_string()
+}
+
+#[test]
+fn the_example_gives_the_defaults() {
+    let defaults = World::with("").load(&[]).expect("defaults are valid");
+    let example = World::with(&example()).load(&[]).expect("the example is valid");
+    for (a, b) in defaults.shown.iter().zip(&example.shown) {
+        assert_eq!((&a.section, a.key, &a.value), (&b.section, b.key, &b.value));
+        assert_eq!(a.origin, Origin::Default);
+        assert_ne!(b.origin, Origin::Default, "{} is missing in the example", b.key);
+    }
+    assert_eq!(defaults.shown.len(), example.shown.len());
+    assert_eq!(defaults.limits, example.limits);
+    assert_eq!(defaults.queues, example.queues);
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let config = World::with("").load(&[]).expect("valid");
+    assert_eq!(config.folders.inbox, Path::new("/home/someone/.local/share/gemini-batchd/inbox"));
+    assert_eq!(config.intake.settle, Duration::from_secs(2));
+    assert_eq!(config.limits.file_bytes, 2_000_000_000);
+    assert_eq!(config.limits.inline_bytes, 16 << 20);
+    assert_eq!(config.api.uncertain_window, Duration::from_secs(300));
+    assert_eq!(config.api.key.as_ref().expect_err("none given"), &KeyProblem::Missing);
+    assert_eq!(config.queue_for("").model, "gemini-2.5-flash");
+    assert!(config.queue_for("").accept.truncated && !config.queue_for("").accept.blocked);
+}
+
+#[test]
+fn environment_goes_over_file_and_flags_over_both() {
+    let world = World::with("[spool]\ndir = \"a\"\n[intake]\nsettle = \"5s\"\n");
+    let config = world.load(&[("GEMINI_BATCHD__INTAKE__SETTLE", "7s")]).expect("valid");
+    assert_eq!(config.intake.settle, Duration::from_secs(7));
+    assert_eq!(config.folders.inbox, world.folder.path().join("a/inbox"));
+    let environment =
+        Environment::made_up(Path::new("/here"), [("GEMINI_BATCHD__SPOOL__DIR", "b")]);
+    let file = world.folder.path().join("gemini-batchd.toml");
+    let flags = Flags { config: Some(file), spool: Some("c".into()) };
+    let config = Config::load(&flags, &environment).expect("valid");
+    assert_eq!(config.folders.inbox, Path::new("/here/c/inbox"));
+    let origin = config.shown.iter().find(|one| one.key == "dir").map(|one| one.origin.clone());
+    assert_eq!(origin, Some(Origin::Flag("--spool")));
+}
+
+#[test]
+fn every_value_keeps_its_line() {
+    let world = World::with("# first\n[api]\n\nversion = \"v1\"\n");
+    let config = world.load(&[]).expect("valid");
+    let shown = config.shown.iter().find(|one| one.key == "version").expect("shown");
+    assert!(shown.origin.to_string().ends_with("gemini-batchd.toml:4"), "{}", shown.origin);
+}
+
+#[test]
+fn an_unknown_key_names_the_nearest_one_and_its_line() {
+    let text = complaint("[intake]\nsetle = \"5s\"\n");
+    assert!(text.contains("gemini-batchd.toml:2: unknown key `setle` in [intake]"), "{text}");
+    assert!(text.contains("did you mean `settle`?"), "{text}");
+    let text = complaint("[intke]\nsettle = \"5s\"\n");
+    assert!(text.contains("toml:1: unknown section `intke`; did you mean `intake`?"), "{text}");
+    let text = complaint("[api]\nsettle = \"5s\"\n");
+    assert!(text.contains("it belongs under [intake]"), "{text}");
+    let text = complaint("settle = \"5s\"\n");
+    assert!(text.contains("put it under [intake]"), "{text}");
+    let text = complaint("[queue.default]\nmodle = \"x\"\n");
+    assert!(text.contains("[queue.default]; did you mean `model`?"), "{text}");
+}
+
+#[test]
+fn an_unknown_variable_is_an_error_too() {
+    let world = World::with("");
+    for (name, part) in [
+        ("GEMINI_BATCHD__INTAKE__SETLE", "did you mean `settle`?"),
+        ("GEMINI_BATCHD__INTKE__SETTLE", "did you mean `intake`?"),
+        ("GEMINI_BATCHD__SETTLE", "GEMINI_BATCHD__SECTION__KEY"),
+        ("GEMINI_BATCHD__QUEUE__NOSUCH__MODEL", "no queue `nosuch`"),
+    ] {
+        let text = world.load(&[(name, "5s")]).expect_err(name).to_string();
+        assert!(text.contains(name) && text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_setting_of_a_later_version_is_refused() {
+    for text in [
+        "[queue.default]\nrelease = \"0 0 2 * * *\"\n",
+        "[queue.default]\ndeliver_by = \"06:00\"\n",
+        "[queue.default]\nbudget = \"5\"\n",
+        "[queue.\"embeddings\"]\ntask = \"embed\"\n",
+        "[queue.default]\nemit = \"chunks\"\n",
+        "[control]\nlisten = \"127.0.0.1:8787\"\n",
+    ] {
+        let said = complaint(text);
+        assert!(
+            said.contains("not supported in this version") && said.contains("toml:2"),
+            "{said}"
+        );
+    }
+    // Queues that inherit it do not repeat the complaint.
+    let both = "[queue.default]\nemit = \"chunks\"\n[queue.a]\nattempts = 2\n";
+    assert_eq!(World::with(both).load(&[]).expect_err("refused").problems.len(), 1);
+}
+
+#[test]
+fn wrong_values_are_refused_with_their_line() {
+    for text in [
+        "[intake]\nsettle = 5\n",
+        "[intake]\nsettle = \"5\"\n",
+        "[intake]\nwatch = \"sometimes\"\n",
+        "[intake]\nignore = \"*.bak\"\n",
+        "[intake]\nrescan = \"0s\"\n",
+        "[api]\nbase_url = \"http://generativelanguage.googleapis.com\"\n",
+        "[api]\nbase_url = \"https://me:secret@example.com\"\n",
+        "[api]\nbase_url = \"example.com\"\n",
+        "[api]\nversion = \"v1/../../x\"\n",
+        "[api]\nbackoff_min = \"10m\"\n",
+        "[limits]\nfile_bytes = \"3GiB\"\n",
+        "[limits]\ninline_bytes = \"20MiB\"\n",
+        "[limits]\nstorage_bytes = \"1GB\"\n",
+        "[limits]\nopen_batches = 0\n",
+        "[limits]\nuploads = \"2\"\n",
+        "[poll]\nmin = \"10m\"\n",
+        "[queue.default]\nmodel = \"gemini 2.5\"\n",
+        "[queue.default]\nattempts = 0\n",
+        "[queue.default]\nattempts = 99999999\n",
+        "[queue.default]\naccept_empty = 1\n",
+        "[housekeeping]\nschedule = \"every night\"\n",
+        "[housekeeping]\nschedule = \"0 61 3 * * *\"\n",
+        "[spool]\noutbox = \"inbox/results\"\n",
+        "[spool]\noutbox = \"held\"\n",
+    ] {
+        let said = complaint(text);
+        assert!(said.contains("toml:2: "), "{text:?} gives {said}");
+        assert!(!said.contains("problems") && !said.contains("secret"), "{text:?} gives {said}");
+    }
+    assert!(complaint("[queue.\"../up\"]\nattempts = 1\n").contains("can name no sub-folder"));
+    assert!(complaint("[api\n").contains("toml:1: not valid TOML"));
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let said = complaint("[intake]\nsetle = \"5s\"\nwatch = \"no\"\n[limits]\nuploads = 0\n");
+    assert!(said.starts_with("configuration: 3 problems"), "{said}");
+}
+
+#[test]
+fn this_machine_may_be_reached_without_encryption() {
+    for url in ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost:1"] {
+        let world = World::with("");
+        let config = world.load(&[("GEMINI_BATCHD__API__BASE_URL", url)]).expect(url);
+        assert_eq!(config.api.base_url.scheme(), "http");
+    }
+}
+
+#[test]
+fn a_sub_folder_has_the_settings_of_its_longest_named_part() {
+    let config = World::with(
+        "[queue.default]\nattempts = 7\n[queue.reviews]\nmodel = \"models/a\"\n\
+         [queue.\"reviews/german\"]\nmodel = \"b\"\nattempts = 2\n",
+    )
+    .load(&[("GEMINI_BATCHD__QUEUE__REVIEWS_GERMAN__LINES_PER_BATCH", "10")])
+    .expect("valid");
+    let of = |folder: &str| {
+        let queue = config.queue_for(folder);
+        (queue.name, queue.model, queue.attempts, queue.lines_per_batch)
+    };
+    let german = ("reviews/german".to_owned(), "b".to_owned(), 2, 10);
+    assert_eq!(of("reviews/german"), german);
+    assert_eq!(of("reviews/german/2026/11"), german);
+    assert_eq!(of("reviews/french"), ("reviews".to_owned(), "a".to_owned(), 7, 0));
+    let default = ("default".to_owned(), "gemini-2.5-flash".to_owned(), 7, 0);
+    assert_eq!(of("reviewsandmore"), default);
+    assert_eq!(of(""), default);
+}
+
+#[test]
+fn systemd_folders_are_used_when_nothing_is_set() {
+    let config = World::with("")
+        .load(&[("STATE_DIRECTORY", "/var/lib/x:/other"), ("RUNTIME_DIRECTORY", "/run/x")])
+        .expect("valid");
+    assert_eq!(config.folders.outbox, Path::new("/var/lib/x/outbox"));
+    assert_eq!(config.control.socket, Path::new("/run/x/gemini-batchd.sock"));
+}
+
+#[test]
+fn a_file_that_was_named_but_is_missing_is_an_error() {
+    let flags = Flags { config: Some("/nonexistent/x.toml".into()), spool: None };
+    let environment = Environment::made_up(Path::new("/"), [("HOME", "/")]);
+    let text = Config::load(&flags, &environment).expect_err("missing").to_string();
+    assert!(text.contains("/nonexistent/x.toml") && text.contains("cannot be read"), "{text}");
+}
+
+#[test]
+fn no_key_is_ever_shown() {
+    let world = World::with("");
+    let config = world.load(&[("GEMINI_API_KEY", "marker-key-123")]).expect("valid");
+    let text = format!("{config:?} {:?}", config.shown);
+    assert!(!text.contains("marker-key"));
+    let key = config.api.key.expect("found");
+    assert_eq!(key.source, KeySource::Environment("GEMINI_API_KEY"));
+}
