@@ -5,6 +5,7 @@
 //! the effects. Effects run as tasks of their own and come back as events. A store that can not
 //! save ends the process: a restart reads again what is really on disk.
 
+pub mod failpoints;
 pub mod housekeeping;
 mod intake;
 mod payload;
@@ -23,7 +24,7 @@ use tracing::Instrument;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::effect::{Change, Effect, Issued, Turn};
-use crate::engine::event::{Event, Failure, Outcome};
+use crate::engine::event::{Event, Failure};
 use crate::engine::ids::{JobId, Millis, Ticket};
 use crate::engine::{Engine, JobState};
 use crate::spool::mirror;
@@ -257,6 +258,7 @@ impl Daemon {
             tokio::task::block_in_place(|| self.store.save(&turn.save))?;
             tell_changes(&turn.save);
             self.mirror(&turn.save);
+            failpoints::saved(&turn.save);
         }
         for Issued { ticket, effect } in turn.then {
             self.begin(ticket, effect);
@@ -298,12 +300,13 @@ impl Daemon {
     fn begin(&self, ticket: Ticket, effect: Effect) {
         let performer = Arc::clone(&self.performer);
         let messages = self.handle.messages.clone();
-        let span = span_of(&effect);
+        let (span, word) = (span_of(&effect), failpoints::effect_word(&effect));
         let work = async move {
             tracing::debug!("begun");
             let event = match performer.perform(effect).await {
                 Ok(outcome) => {
-                    tracing::debug!(outcome = outcome_word(&outcome), "done");
+                    tracing::debug!("done");
+                    failpoints::done(word);
                     Event::Done { ticket, outcome }
                 }
                 Err(failure) => {
@@ -397,57 +400,29 @@ where
 }
 
 fn span_of(effect: &Effect) -> tracing::Span {
-    let attempt = |name: &'static str, which: &crate::engine::Which| {
-        tracing::info_span!(
-            "effect", kind = name, job = %which.job, chunk = which.chunk.0, attempt = which.attempt.0
-        )
+    let kind = failpoints::effect_word(effect);
+    let attempt = |which: &crate::engine::Which| {
+        let (chunk, attempt) = (which.chunk.0, which.attempt.0);
+        tracing::info_span!("effect", kind, job = %which.job, chunk, attempt)
     };
-    let job = |name: &'static str, id: JobId| tracing::info_span!("effect", kind = name, job = %id);
+    let job = |id: JobId| tracing::info_span!("effect", kind, job = %id);
     match effect {
-        Effect::Claim { job: id, .. } => job("claim", *id),
-        Effect::Plan { head } => job("plan", head.id),
-        Effect::Upload { which, .. } => attempt("upload", which),
-        Effect::Create { which, .. } => attempt("create", which),
-        Effect::Find { which } => attempt("find", which),
-        Effect::Poll { batches } => {
-            tracing::info_span!("effect", kind = "poll", batches = batches.len())
+        Effect::Claim { job: id, .. } => job(*id),
+        Effect::Plan { head }
+        | Effect::Refuse { head, .. }
+        | Effect::Hold { head, .. }
+        | Effect::Notify { head, .. } => job(head.id),
+        Effect::Merge { job: whole } | Effect::Deliver { job: whole } | Effect::Clean { job: whole } => {
+            job(whole.head.id)
         }
-        Effect::Collect { which, .. } => attempt("collect", which),
-        Effect::Discard { batch, .. } => {
-            tracing::info_span!("effect", kind = "discard", batch = %batch.0)
+        Effect::Upload { which, .. }
+        | Effect::Create { which, .. }
+        | Effect::Find { which }
+        | Effect::Collect { which, .. } => attempt(which),
+        Effect::Poll { batches } => tracing::info_span!("effect", kind, batches = batches.len()),
+        Effect::Discard { batch, .. } | Effect::CancelBatch { batch } => {
+            tracing::info_span!("effect", kind, batch = %batch.0)
         }
-        Effect::CancelBatch { batch } => {
-            tracing::info_span!("effect", kind = "cancel", batch = %batch.0)
-        }
-        Effect::Merge { job: whole } => job("merge", whole.head.id),
-        Effect::Deliver { job: whole } => job("deliver", whole.head.id),
-        Effect::Clean { job: whole } => job("clean", whole.head.id),
-        Effect::Refuse { head, .. } => job("refuse", head.id),
-        Effect::Hold { head, .. } => job("hold", head.id),
-        Effect::Notify { head, .. } => job("notify", head.id),
-    }
-}
-
-fn outcome_word(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Claimed => "claimed",
-        Outcome::Vanished => "vanished",
-        Outcome::Planned { .. } => "planned",
-        Outcome::Unusable(_) => "unusable",
-        Outcome::Uploaded { .. } => "uploaded",
-        Outcome::Created { .. } => "created",
-        Outcome::Refused { .. } => "refused",
-        Outcome::Found(_) => "looked",
-        Outcome::Polled(_) => "polled",
-        Outcome::Collected(_) => "collected",
-        Outcome::Merged { .. } => "merged",
-        Outcome::Delivered => "delivered",
-        Outcome::NameTaken { .. } => "name taken",
-        Outcome::Cleaned => "cleaned",
-        Outcome::Moved => "moved",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Discarded => "discarded",
-        Outcome::Told => "told",
     }
 }
 
