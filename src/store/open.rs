@@ -342,3 +342,48 @@ const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// More than a witness ever holds, bytes.
 const LINE_MAX: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_survived_and_leaves_its_mark() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let caught = guarded(folder.path(), || -> u8 { panic!("page {} is odd", 7) });
+        assert_eq!(caught, Err("page 7 is odd".into()));
+        assert!(folder.path().join(PANICKED).exists());
+        assert_eq!(guarded(folder.path(), || 7), Ok(7));
+    }
+
+    #[test]
+    fn an_error_of_the_system_is_no_damage() {
+        let no_permission = io::Error::from(io::ErrorKind::PermissionDenied);
+        let fatal = sort(sled::Error::Io(no_permission), "open");
+        assert!(matches!(fatal, Trouble::Fatal(StoreError::Broken { .. })));
+        let torn = sort(sled::Error::Io(io::ErrorKind::UnexpectedEof.into()), "open");
+        assert!(matches!(torn, Trouble::Damaged(_)));
+    }
+
+    #[test]
+    fn a_count_that_is_no_count_stops_the_start() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join(Witness::NAME);
+        for (content, saves) in [(&b""[..], Some(0)), (&[0; 36], Some(0)), (b"nonsense", None)] {
+            let file = File::create(&path).expect("created");
+            file.write_all_at(content, 0).expect("written");
+            assert_eq!(Witness::open(folder.path()).map(|w| w.saves).ok(), saves);
+        }
+        let refused = Witness::open(folder.path());
+        assert!(matches!(refused, Err(StoreError::Unreadable { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn what_a_witness_wrote_it_reads_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for saves in [7, u64::MAX] {
+            Witness::open(folder.path()).expect("open").write(saves).expect("written");
+            assert_eq!(Witness::open(folder.path()).expect("open").saves, saves);
+        }
+    }
+}

@@ -94,8 +94,7 @@ fn random_operations(keeper: &mut dyn Keeper, seed: u64, operations: u64) {
 }
 
 fn operations() -> u64 {
-    let asked = std::env::var("GEMINI_BATCHD_STORE_OPS").ok();
-    asked.map_or(3_000, |text| text.parse().expect("a number of operations"))
+    crate::asked("GEMINI_BATCHD_STORE_OPS", 3_000)
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn last_count(store: &dyn JobStore) -> i64 {
 fn every_acknowledged_save_survives_kill_9() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut dice = Dice(0x9111);
-    for round in 0..12 {
+    for round in 0..crate::asked("GEMINI_BATCHD_STORE_KILLS", 30) {
         let mut child = Command::new(std::env::current_exe().expect("this test's own file"))
             .args(["--exact", "crash::saving_until_killed", "--nocapture"])
             .env(FOLDER, folder.path())

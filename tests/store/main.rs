@@ -1,7 +1,8 @@
 //! The job stores: one contract for all of them, and what sled alone must live through.
 //!
-//! Everything here is drawn from a seed that the failure names; `GEMINI_BATCHD_STORE_OPS` sets how
-//! many operations the model test makes (default 3,000).
+//! Everything here is drawn from a seed that the failure names. Longer runs are asked for by
+//! `GEMINI_BATCHD_STORE_OPS` (operations against the model), `GEMINI_BATCHD_STORE_KILLS` (rounds of
+//! `kill -9`) and `GEMINI_BATCHD_STORE_FLIPS` (stores with flipped bytes).
 
 mod contract;
 mod crash;
@@ -72,4 +73,10 @@ pub fn open_whole(state: &Path) -> SledStore {
     let opened = open(state).expect("the store opens");
     assert_eq!(opened.quarantined, None);
     opened.store
+}
+
+/// A number that the environment may set.
+pub fn asked(variable: &str, usual: u64) -> u64 {
+    let text = std::env::var(variable).ok();
+    text.map_or(usual, |text| text.parse().expect("a number"))
 }

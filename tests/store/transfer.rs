@@ -74,7 +74,7 @@ fn a_wrong_line_is_named() {
     };
     let long = format!("{}{head}", " ".repeat(64 * 1024));
     let cases = [
-        (format!("{head}\n\n{{torn"), 3, "EOF"),
+        (format!("{head}\n\n{{\"v\":1"), 3, "EOF"),
         (format!("{head}\n{head}\n"), 2, "on line 1 already"),
         (format!("{head}\n{chunk}"), 2, "no head"),
         (long, 1, "longer than"),
