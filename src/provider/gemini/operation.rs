@@ -89,7 +89,7 @@ impl Operation {
             sink_error: None,
         };
         let mut from = serde_json::Deserializer::from_reader(metered);
-        let outcome = Object { reading: &mut reading, field: envelope }
+        let outcome = Within { part: Part::Envelope, reading: &mut reading }
             .deserialize(&mut from)
             .and_then(|()| from.end());
         match (outcome, reading.sink_error) {
