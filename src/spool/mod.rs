@@ -2,9 +2,14 @@
 //!
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
+pub mod answers;
 pub mod durable;
 pub mod frame;
 pub mod index;
+pub mod merge;
+pub mod outcomes;
+pub mod result_line;
+pub mod row_failure;
 
 use std::path::{Path, PathBuf};
 
