@@ -2,10 +2,20 @@
 //!
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
+pub mod answers;
+pub mod archive;
 pub mod durable;
 pub mod frame;
+pub mod free_name;
 pub mod index;
 pub mod session;
+pub mod manifest;
+pub mod merge;
+pub mod mirror;
+pub mod outbox;
+pub mod outcomes;
+pub mod result_line;
+pub mod row_failure;
 
 use std::path::{Path, PathBuf};
 
