@@ -3,7 +3,10 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod engine;
 pub mod provider;
 pub mod spool;
 pub mod store;
+pub mod telemetry;
+pub mod view;

@@ -66,7 +66,7 @@ fn folders(layers: &mut Layers, environment: &Environment) -> Folders {
         None => usual_spool(layers, environment),
     };
     let usual = Folders::below(&dir);
-    let mut folder = |key: &'static str, usual: PathBuf| match layers.text("spool", key) {
+    let folder = |key: &'static str, usual: PathBuf| match layers.text("spool", key) {
         text if text.is_empty() => usual,
         text => dir.join(home(&text, environment)),
     };
