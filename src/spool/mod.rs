@@ -8,7 +8,6 @@ pub mod durable;
 pub mod frame;
 pub mod free_name;
 pub mod index;
-pub mod session;
 pub mod manifest;
 pub mod merge;
 pub mod mirror;
@@ -16,6 +15,7 @@ pub mod outbox;
 pub mod outcomes;
 pub mod result_line;
 pub mod row_failure;
+pub mod session;
 
 use std::path::{Path, PathBuf};
 

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::job::{
-    Accept, Batch, BatchRecord, Delivery, Input, Plan, Queue, Refusal, RemoteEnd, RemoteError,
-    RemoteState, Rest, Share, Source, Tally, Tokens, Transport,
+    Accept, Batch, BatchRecord, Delivery, Doubt, Input, Plan, Queue, Refusal, RemoteEnd,
+    RemoteError, RemoteState, Rest, Share, Source, Tally, Tokens, Transport,
 };
 use crate::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, Job, JobId, JobState, Millis,
@@ -286,7 +286,7 @@ fields! {
     RemoteError as RemoteErrorV1 { code: i32, message: String, }
     BatchRecord as BatchRecordV1 {
         name: String, attempt: u16, input: InputV1, state: RemoteStateV1, lines: u64,
-        answered: u64, created: u64, ended: u64, adopted: bool, error: Option<RemoteErrorV1>,
+        bytes: u64, answered: u64, created: u64, ended: u64, adopted: bool, error: Option<RemoteErrorV1>,
     }
 }
 
@@ -304,11 +304,12 @@ choices! {
         Waiting { not_before: u64, },
         Uploading { file: String, },
         Creating { input: InputV1, since: u64, },
-        Uncertain { input: InputV1, since: u64, next_probe: u64, until: u64, },
+        Uncertain { input: InputV1, since: u64, next_probe: u64, until: u64, doubt: DoubtV1, },
         Stuck { input: InputV1, since: u64, },
         Collecting { batch: BatchV1, end: RemoteEndV1, },
         Split { left: u32, right: u32, },
     }
+    Doubt as DoubtV1 { Lost, RateLimited, ; ; }
     Input as InputV1 { Inline, ; File(String), ; }
     RemoteState as RemoteStateV1 {
         Pending, Running, Succeeded, Failed, Cancelled, Expired, ; Unknown(String), ;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use gemini_batchd::engine::job::{
-    Accept, Batch, BatchRecord, Delivery, Input, Plan, Queue, Refusal, RemoteEnd, RemoteError,
-    RemoteState, Rest, Share, Source, Tally, Tokens, Transport,
+    Accept, Batch, BatchRecord, Delivery, Doubt, Input, Plan, Queue, Refusal, RemoteEnd,
+    RemoteError, RemoteState, Rest, Share, Source, Tally, Tokens, Transport,
 };
 use gemini_batchd::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, JobId, JobState, Millis, Row,
@@ -138,6 +138,7 @@ impl Dice {
                 since: self.millis(),
                 next_probe: self.millis(),
                 until: self.millis(),
+                doubt: if self.coin() { Doubt::Lost } else { Doubt::RateLimited },
             },
             4 => ChunkState::Stuck { input: self.input(), since: self.millis() },
             5 => ChunkState::Polling(self.batch()),
@@ -254,6 +255,7 @@ impl Dice {
             input: self.input(),
             state: self.remote(),
             lines: self.number(),
+            bytes: self.number(),
             answered: self.number(),
             created: self.millis(),
             ended: self.millis(),
