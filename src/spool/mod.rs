@@ -2,9 +2,13 @@
 //!
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
+pub mod document;
 pub mod durable;
+pub mod forms;
 pub mod frame;
 pub mod index;
+pub mod lines;
+pub mod source;
 
 use std::path::{Path, PathBuf};
 
