@@ -4,7 +4,9 @@
 
 pub mod answers;
 pub mod archive;
+pub mod document;
 pub mod durable;
+pub mod forms;
 pub mod frame;
 pub mod free_name;
 pub mod index;
@@ -16,6 +18,8 @@ pub mod outcomes;
 pub mod result_line;
 pub mod row_failure;
 pub mod session;
+pub mod lines;
+pub mod source;
 
 use std::path::{Path, PathBuf};
 
