@@ -297,7 +297,7 @@ fn fitting(schema: &Value, said: &str, depth: usize) -> Value {
             Some("date") => Value::from("2026-01-01"),
             Some(_) | None => {
                 let max = number(get("maxLength", "max_length")).unwrap_or(i64::MAX);
-                said.chars().take(usize::try_from(max).unwrap_or(0)).collect()
+                Value::String(said.chars().take(usize::try_from(max).unwrap_or(0)).collect())
             }
         },
         "integer" => Value::from(number(get("minimum", "minimum")).unwrap_or(1)),

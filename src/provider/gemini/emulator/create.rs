@@ -41,6 +41,10 @@ impl Create {
         let Some(batch) = envelope.batch else {
             return Err(refused("* BatchGenerateContentRequest.batch: batch is required\n"));
         };
+        let display_name = batch.display_name.unwrap_or_default();
+        if display_name.contains('\0') {
+            return Err(refused("batch.display_name must not contain NUL"));
+        }
         let input = batch.input_config.unwrap_or_default();
         let input = match (input.file_name, input.requests) {
             (Some(file), None) => CreateInput::File(file),
@@ -53,7 +57,7 @@ impl Create {
             (None, _) => return Err(refused("Batch input_config is empty: it has no requests.")),
         };
         Ok(Create {
-            display_name: batch.display_name.unwrap_or_default(),
+            display_name,
             priority: integer(&batch.priority),
             input,
         })

@@ -31,7 +31,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Stands for all items of a list. No client can make it up: it holds no readable text.
+    /// Stands for all items of a list. No client's text can be equal: display names have no NUL.
     pub const ITEMS: &str = "\u{0}\u{1}items\u{1}\u{0}";
 
     /// An error with a message.

@@ -5,7 +5,7 @@
 //! lines into their new order afterwards.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use super::answers::{self, Spoiled, mark, mix, object, quoted};
