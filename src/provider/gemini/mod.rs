@@ -16,3 +16,4 @@ pub use create::{CreateFailure, CreateInput, Created, RefusedKind};
 pub use download::Fetched;
 pub use key::ApiKey;
 pub use transfer::Payload;
+pub mod emulator;
