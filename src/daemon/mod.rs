@@ -8,11 +8,13 @@
 pub mod failpoints;
 pub mod housekeeping;
 mod intake;
+pub mod operators;
 mod payload;
 pub mod perform;
 pub mod schedule;
 pub mod signals;
 mod supervisor;
+
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +26,7 @@ use tracing::Instrument;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::effect::{Change, Effect, Issued, Turn};
-use crate::engine::event::{Event, Failure};
+use crate::engine::event::{Command, Event, Failure};
 use crate::engine::ids::{JobId, Millis, Ticket};
 use crate::engine::{Engine, JobState};
 use crate::spool::mirror;
@@ -46,22 +48,13 @@ pub enum Message {
     /// A scan is done.
     Scanned(Box<intake::Scanned>),
     /// An operator asks; the answer means that it is saved.
-    Operator(Operation, oneshot::Sender<Result<(), String>>),
+    Operator(Command, oneshot::Sender<Result<(), String>>),
     /// Look whether a housekeeping slot has come.
     HousekeepingDue,
     /// Stop: begin nothing new, give what is under way a moment.
     Stop,
     /// Stop at once.
     StopNow,
-}
-
-/// What an operator can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// Stop a job.
-    Cancel(JobId),
-    /// Let a job go on that waits for a person.
-    Release(JobId),
 }
 
 /// When the loop ends by itself.
@@ -130,13 +123,13 @@ impl Handle {
         let _ = self.messages.try_send(message);
     }
 
-    /// Asks for an operation and waits until it is saved.
+    /// Passes a command on and waits until it is saved.
     ///
     /// # Errors
     /// In words, if it can not be done or the daemon is stopping.
-    pub async fn operate(&self, operation: Operation) -> Result<(), String> {
+    pub async fn command(&self, command: Command) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
-        self.tell(Message::Operator(operation, answer)).await;
+        self.tell(Message::Operator(command, answer)).await;
         answered.await.unwrap_or_else(|_| Err("the daemon is stopping".to_owned()))
     }
 }
@@ -239,10 +232,10 @@ impl Daemon {
                     add(turn, more);
                 }
             }
-            Message::Operator(operation, answer) => {
-                let done = match operation {
-                    Operation::Cancel(id) => lock(&self.engine).cancel(id, now),
-                    Operation::Release(id) => lock(&self.engine).release(id, now),
+            Message::Operator(command, answer) => {
+                let done = match command {
+                    Command::Cancel(id) => lock(&self.engine).cancel(id, now),
+                    Command::Release(id) => lock(&self.engine).release(id, now),
                 };
                 let result = done.map(|more| add(turn, more));
                 answers.push((answer, result));

@@ -112,7 +112,7 @@ impl Performer {
         let (rows, job) = (which.rows, which.job);
         self.on_disk(move |folders| {
             let folder = folders.job(job);
-            let name = claim::input_name(&folder)?;
+            let name = folder.input_name()?;
             Body::open(&folder, &name, rows, frame).map(Arc::new)
         })
         .await
@@ -155,7 +155,7 @@ impl Performer {
         let created = self.client.create(model, &which.stamp(), priority, request).await;
         let (error, kind) = match created {
             Ok(created) => {
-                return Ok(Outcome::Created { batch: created.name, created: created.created });
+                return Ok(Outcome::Created { batch: created.batch, created: created.created });
             }
             Err(CreateFailure::Failure(failure)) => return Err(failure),
             Err(CreateFailure::Refused { error, kind }) => (error, kind),

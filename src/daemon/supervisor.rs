@@ -1,10 +1,10 @@
 //! Opening everything in the right order before the loop starts: folders, lock, store, records,
 //! client, watcher.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
@@ -12,7 +12,8 @@ use crate::config::{self, Config, KeyProblem};
 use crate::engine::job::{Chunk, ChunkState, Job, JobState};
 use crate::engine::policy::{Duplicates, Policy, Uncertain};
 use crate::engine::Engine;
-use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings, KeyError};
+use crate::provider::gemini::key::KeyError;
+use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::inbox::{IntakeRules, Scanner};
 use crate::spool::watch::{self, Hint, WatchMode, Watching};
 use crate::spool::{Folders, SpoolError};
@@ -61,7 +62,7 @@ impl Setup {
     /// If one of them can not be had; nothing is begun then.
     pub fn open(config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<Setup, SetupError> {
         let key = match &config.api.key {
-            Ok(key) => ApiKey::from_secret(key.secret.clone())?,
+            Ok(key) => ApiKey::new(key.secret.expose_secret())?,
             Err(problem) => return Err(problem.clone().into()),
         };
         let folders = config.folders.clone();

@@ -210,6 +210,11 @@ impl Engine {
         self.troubles.get(&Unit { job, chunk })
     }
 
+    /// The failure that anybody met most recently and that is not overcome.
+    pub fn latest_trouble(&self) -> Option<&Trouble> {
+        self.troubles.values().max_by_key(|trouble| trouble.not_before)
+    }
+
     /// Takes over changed settings; what is under way is not touched.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;

@@ -77,6 +77,21 @@ impl JobFolder {
         self.path.join("input").join(name)
     }
 
+    /// The name of the claimed input: the one file in its folder.
+    ///
+    /// # Errors
+    /// If the folder can not be read or is empty.
+    pub fn input_name(&self) -> Result<String, SpoolError> {
+        let path = self.path.join("input");
+        let first = std::fs::read_dir(&path).and_then(|mut entries| {
+            entries.next().unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()))
+        });
+        let name = first.at("find the input in", &path)?.file_name();
+        name.into_string()
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidFilename))
+            .at("find the input in", &path)
+    }
+
     /// The line index.
     pub fn lines(&self) -> PathBuf {
         self.path.join("lines.idx")
