@@ -59,23 +59,27 @@ pub fn deliver(
     if delivery.tally.failed > 0 {
         moves.push((work.merged_errors(), names.errors.clone()));
     }
-    let parcel = Parcel { id: job.head.id, folder, names, moves };
-    match owner(&parcel.names.manifest)? {
-        Owner::Job(id) if id == parcel.id => {
-            parcel.drop_claim()?;
-            return Ok(DeliverOutcome::Done);
-        }
-        Owner::Job(_) | Owner::Somebody => return parcel.take_back(),
-        Owner::Nobody => {}
+    let receipt = work.path.join("out").join("receipt");
+    let parcel = Parcel { id: job.head.id, folder, names, moves, receipt };
+    if owner(&parcel.names.manifest)?.is(parcel.id) {
+        parcel.drop_claim()?;
+        return Ok(DeliverOutcome::Done);
+    }
+    if parcel.was_handed_over()? {
+        return Ok(DeliverOutcome::Done);
     }
     if !parcel.claim(manifest)? {
         return Ok(DeliverOutcome::NameTaken);
+    }
+    if !is_free(&parcel.names.manifest)? {
+        return parcel.take_back();
     }
     for (source, target) in &parcel.moves {
         if !parcel.place(source, target)? {
             return parcel.take_back();
         }
     }
+    durable::replace(&parcel.receipt, parcel.folder_number()?.as_bytes())?;
     match durable::move_file(&parcel.names.claim, &parcel.names.manifest)? {
         Moved::Now => Ok(DeliverOutcome::Done),
         Moved::Taken => parcel.take_back(),
@@ -99,23 +103,21 @@ struct Parcel {
     folder: PathBuf,
     names: Names,
     moves: Vec<(PathBuf, PathBuf)>,
+    /// Written in the working folder when all but the manifest's name is done.
+    receipt: PathBuf,
 }
 
 impl Parcel {
     /// Claims the stem, durably; `false` if it belongs to somebody else.
     fn claim(&self, manifest: &[u8]) -> Result<bool, SpoolError> {
         let claim = &self.names.claim;
-        match owner(claim)? {
-            Owner::Job(id) if id == self.id => {
-                self.write_claim(manifest)?;
-                durable::rename(&self.own_aside(), claim)?;
-                return Ok(true);
-            }
-            Owner::Job(_) | Owner::Somebody => return Ok(false),
-            Owner::Nobody => {}
+        if owner(claim)?.is(self.id) {
+            self.write_claim(manifest)?;
+            durable::rename(&self.own_aside(), claim)?;
+            return Ok(true);
         }
         // If somebody removed our claim, what we moved already still proves that the stem is ours.
-        let resumed = self.has_moved()?;
+        let resumed = self.has_moved()? && is_free(&self.names.manifest)?;
         if !resumed && !self.names.all_free()? {
             return Ok(false);
         }
@@ -167,7 +169,31 @@ impl Parcel {
         Ok(true)
     }
 
-    /// Takes everything of this job out of the outbox again, the claim last.
+    /// Whether an earlier run completed the delivery, although nothing of it is there any more:
+    /// whoever waits for a manifest may take all files away the moment it appears.
+    fn was_handed_over(&self) -> Result<bool, SpoolError> {
+        let mut gone = !is_free(&self.receipt)? && !owner(&self.names.claim)?.is(self.id);
+        for (source, _) in &self.moves {
+            gone = gone && is_free(source)?;
+        }
+        if !gone {
+            return Ok(false);
+        }
+        let number = fs::read_to_string(&self.receipt).at("read", &self.receipt)?;
+        if number == self.folder_number()? {
+            return Ok(true);
+        }
+        let text = "it is not the folder that a delivery was begun in; mount that one again";
+        Err(io::Error::other(text)).at("deliver to", &self.folder)
+    }
+
+    /// Tells the outbox folder from the bare mount point it may be without its disk.
+    fn folder_number(&self) -> Result<String, SpoolError> {
+        Ok(fs::metadata(&self.folder).at("look at", &self.folder)?.ino().to_string())
+    }
+
+    /// Takes everything of this job out of the outbox again, the claim last. Only for the holder
+    /// of the claim: under its stem, what is missing here is what it moved there.
     fn take_back(&self) -> Result<DeliverOutcome, SpoolError> {
         for (source, target) in &self.moves {
             if is_free(source)? && !is_free(target)? {
@@ -179,9 +205,9 @@ impl Parcel {
     }
 
     fn drop_claim(&self) -> Result<(), SpoolError> {
-        match owner(&self.names.claim)? {
-            Owner::Job(id) if id == self.id => remove(&self.names.claim),
-            Owner::Job(_) | Owner::Somebody | Owner::Nobody => Ok(()),
+        match owner(&self.names.claim)?.is(self.id) {
+            true => remove(&self.names.claim),
+            false => Ok(()),
         }
     }
 
@@ -230,9 +256,14 @@ impl Names {
 
 /// Whose manifest, or claim, a file is.
 enum Owner {
-    Nobody,
     Job(JobId),
-    Somebody,
+    NobodyKnown,
+}
+
+impl Owner {
+    fn is(&self, id: JobId) -> bool {
+        matches!(self, Owner::Job(owner) if *owner == id)
+    }
 }
 
 fn owner(path: &Path) -> Result<Owner, SpoolError> {
@@ -240,17 +271,15 @@ fn owner(path: &Path) -> Result<Owner, SpoolError> {
     struct Manifest {
         job: String,
     }
-    if is_free(path)? {
-        return Ok(Owner::Nobody);
-    }
-    if !fs::symlink_metadata(path).at("look at", path)?.is_file() {
-        return Ok(Owner::Somebody);
+    // A FIFO or the like would keep us waiting for ever.
+    if is_free(path)? || !fs::symlink_metadata(path).at("look at", path)?.is_file() {
+        return Ok(Owner::NobodyKnown);
     }
     let file = BufReader::new(File::open(path).at("read", path)?);
     match serde_json::from_reader::<_, Manifest>(file) {
-        Ok(manifest) => Ok(manifest.job.parse().map_or(Owner::Somebody, Owner::Job)),
+        Ok(manifest) => Ok(manifest.job.parse().map_or(Owner::NobodyKnown, Owner::Job)),
         Err(error) if error.is_io() => Err(io::Error::from(error)).at("read", path),
-        Err(_) => Ok(Owner::Somebody),
+        Err(_) => Ok(Owner::NobodyKnown),
     }
 }
 
