@@ -63,7 +63,7 @@ impl Drop for StateLock {
     fn drop(&mut self) {
         // Closing would do, were it not for a child process that was just forked and still has
         // a copy of the handle. If this fails, closing does it a moment later.
-        drop(flock(&self.file, FlockOperation::Unlock));
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 
