@@ -17,7 +17,7 @@ use super::StoreError;
 /// The lock on a state folder; released when dropped.
 #[derive(Debug)]
 pub struct StateLock {
-    _file: File,
+    file: File,
 }
 
 impl StateLock {
@@ -55,7 +55,15 @@ impl StateLock {
         }
         let pid = format!("{}\n", std::process::id());
         file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(io("write"))?;
-        Ok(StateLock { _file: file })
+        Ok(StateLock { file })
+    }
+}
+
+impl Drop for StateLock {
+    fn drop(&mut self) {
+        // Closing would do, were it not for a child process that was just forked and still has
+        // a copy of the handle. If this fails, closing does it a moment later.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 

@@ -15,6 +15,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat, renameat_with, statvfs};
 use rustix::io::Errno;
@@ -136,7 +137,20 @@ fn try_sled(folder: &Path) -> Result<sled::Db, Trouble> {
         .cache_capacity(CACHE_BYTES)
         .flush_every_ms(Some(500))
         .use_compression(false);
-    config.open().map_err(|error| sort(error, "open"))
+    let began = Instant::now();
+    loop {
+        match config.open() {
+            // sled has a lock of its own. As we hold ours, it can only be held by what is left of
+            // the last owner: a thread that ends, or a child process between fork and exec.
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && began.elapsed() < LOCK_WAIT_MAX =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            result => return result.map_err(|error| sort(error, "open")),
+        }
+    }
 }
 
 /// Compares every record with the sum saved, and the number of saves with the witness.
@@ -339,6 +353,9 @@ const PANICKED: &str = "panicked";
 
 /// What sled may keep in memory, bytes.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// How long sled's own lock may outlive its owner.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// More than a witness ever holds, bytes.
 const LINE_MAX: u64 = 64;

@@ -106,13 +106,13 @@ fn memory_equals_the_model_after_any_operations() {
 
 #[test]
 fn sled_equals_the_model_after_any_operations() {
-    random_operations(&mut InSled::new(), 1, operations());
+    random_operations(&mut InSled::default(), 1, operations());
 }
 
 /// Runs a check against every store there is.
 fn with_every_store(check: impl Fn(&mut dyn Keeper)) {
     check(&mut InMemory::default());
-    check(&mut InSled::new());
+    check(&mut InSled::default());
 }
 
 #[test]

@@ -43,9 +43,8 @@ pub struct InSled {
     store: Option<SledStore>,
 }
 
-impl InSled {
-    /// A new one.
-    pub fn new() -> InSled {
+impl Default for InSled {
+    fn default() -> InSled {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Some(open_whole(folder.path()));
         InSled { folder, store }
