@@ -2,6 +2,7 @@
 //! Google's Gemini Batch API.
 
 pub mod clock;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod engine;

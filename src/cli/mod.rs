@@ -1,0 +1,196 @@
+//! The command line: one file for each verb.
+//!
+//! Results go to standard output, logs and errors to standard error. A reader that goes away
+//! (`| head`) ends the verb quietly. How a verb ended is its exit code; see [`ExitCode`].
+
+pub mod config;
+pub mod dropping;
+pub mod exit;
+pub mod preview;
+pub mod progress;
+pub mod status;
+pub mod steer;
+pub mod submit;
+pub mod waiting;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, Environment, Flags};
+use crate::telemetry::{self, LogOptions};
+
+pub use exit::{ExitCode, Failure};
+
+/// Drop JSONL files into a folder; get every request in them answered through Google's Gemini
+/// Batch API.
+#[derive(Debug, Parser)]
+#[command(name = "gemini-batchd", version, max_term_width = 100)]
+#[command(after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// What every verb takes.
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Globals {
+    /// The configuration file [default: the first that exists of ./gemini-batchd.toml,
+    /// $XDG_CONFIG_HOME/gemini-batchd/gemini-batchd.toml, /etc/gemini-batchd/gemini-batchd.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder that holds inbox, outbox and the rest
+    #[arg(long, global = true, value_name = "DIR")]
+    pub spool: Option<PathBuf>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How log lines look
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Which log lines are written: error, warn, info, debug, trace, or a filter as in RUST_LOG
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Write more log lines (-vv: still more)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people, or for the journal where it reads along
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Put files into the inbox, whole or not at all
+    Submit(submit::Submit),
+    /// Show what the daemon is doing
+    Status(status::Status),
+    /// Stop a job: collect what is answered, fail the rest
+    Cancel(steer::Cancel),
+    /// Let a job go on that waits for you
+    Release(steer::Release),
+    /// Check, show, or give an example of the configuration
+    Config(config::ConfigVerb),
+}
+
+/// Runs the command line of this process and gives the exit code.
+pub fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, to standard output and with code 0.
+            drop(error.print());
+            return u8::try_from(error.exit_code()).unwrap_or(1).into();
+        }
+    };
+    let mut out = io::stdout().lock();
+    let code = match cli.run(&mut out).and_then(|code| Ok(out.flush().map(|()| code)?)) {
+        Ok(code) => code,
+        Err(failure) if failure.is_broken_pipe() => ExitCode::Complete,
+        Err(failure) => {
+            // When standard error is gone too, there is nobody left to tell.
+            drop(writeln!(io::stderr(), "{failure}"));
+            failure.code
+        }
+    };
+    code.into()
+}
+
+impl Cli {
+    fn run(&self, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+        self.globals.start_logging("warn")?;
+        match &self.verb {
+            Verb::Submit(submit) => submit.run(&self.globals, out),
+            Verb::Status(status) => status.run(&self.globals, out),
+            Verb::Cancel(cancel) => cancel.run(&self.globals, out),
+            Verb::Release(release) => release.run(&self.globals, out),
+            Verb::Config(verb) => verb.run(&self.globals, out),
+        }
+    }
+}
+
+impl Globals {
+    /// Reads the configuration with these flags.
+    ///
+    /// # Errors
+    /// With every problem, exit code 10.
+    pub fn load(&self) -> Result<Config, Failure> {
+        let environment = Environment::of_process().map_err(|error| {
+            Failure::from(error).leading_to("the current folder cannot be told")
+        })?;
+        let flags = Flags { config: self.config.clone(), spool: self.spool.clone() };
+        Ok(Config::load(&flags, &environment)?)
+    }
+
+    /// Sets up logging; `default_level` is what a verb writes unasked.
+    ///
+    /// # Errors
+    /// If the level is not understood: exit code 2.
+    pub fn start_logging(&self, default_level: &'static str) -> Result<(), Failure> {
+        let default_level = match self.verbose {
+            0 => default_level,
+            1 => "gemini_batchd=debug,info",
+            2.. => "trace",
+        };
+        let json = self.log_format == LogFormat::Json;
+        let options = LogOptions { json, level: self.log_level.clone(), default_level };
+        telemetry::init(&options).map_err(|error| Failure::usage(error.to_string()))
+    }
+}
+
+/// A small runtime for verbs that only ask the daemon something.
+///
+/// # Errors
+/// If the system refuses one.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Prints a value as JSON, indented, with a newline.
+///
+/// # Errors
+/// As the writer's.
+pub fn print_json(out: &mut dyn Write, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all answered, 1 failed, 2 usage, 3 partial, 4 nothing to do, 10 configuration,
+11 spool locked by another daemon, 12 credentials, 13 held, 130 interrupted.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_go_before_and_after_the_verb() {
+        for line in [
+            ["gemini-batchd", "--spool", "x", "status", "--json"],
+            ["gemini-batchd", "--json", "status", "--spool", "x"],
+        ] {
+            let cli = Cli::try_parse_from(line).expect("understood");
+            assert!(cli.globals.json);
+            assert_eq!(cli.globals.spool, Some(PathBuf::from("x")));
+        }
+    }
+}

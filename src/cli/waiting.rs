@@ -1,0 +1,375 @@
+//! Waits until a dropped file has come to its end.
+//!
+//! The files tell: a new manifest in the outbox that names this very content, or a new reason
+//! file in `failed/` or `held/`. So waiting also works while the daemon restarts. The control
+//! socket is asked only for the progress shown meanwhile.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config::Config;
+use crate::spool::Folders;
+use crate::telemetry::escaped;
+use crate::view::Snapshot;
+
+use super::dropping::{Dropped, split_ending};
+use super::progress::Bars;
+use super::{ExitCode, Failure, status};
+
+/// A file that was dropped and is waited for.
+#[derive(Debug)]
+pub struct Awaited {
+    /// The sub-folder of the inbox.
+    pub sub: String,
+    /// The file.
+    pub dropped: Dropped,
+    /// What lay there before it was dropped.
+    pub baseline: Baseline,
+}
+
+/// The manifests and reason files that were there before, so that they are not taken for new.
+#[derive(Debug, Clone, Default)]
+pub struct Baseline {
+    seen: BTreeSet<PathBuf>,
+}
+
+/// How a file ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// There is a manifest.
+    Delivered {
+        /// `complete`, `partial`, `failed` or `cancelled`.
+        verdict: String,
+        /// Answered lines.
+        answered: u64,
+        /// Failed lines.
+        failed: u64,
+        /// The manifest.
+        manifest: PathBuf,
+    },
+    /// Refused whole.
+    Refused {
+        /// Why, and what to do.
+        reason: String,
+        /// The reason file.
+        file: PathBuf,
+    },
+    /// Waits for a person.
+    Held {
+        /// Why, and what to do.
+        reason: String,
+        /// The reason file.
+        file: PathBuf,
+    },
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    input: ManifestInput,
+    verdict: String,
+    answered: u64,
+    failed: u64,
+}
+
+#[derive(Deserialize)]
+struct ManifestInput {
+    sha256: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Reason {
+    message: String,
+    remedy: String,
+}
+
+/// Waits for all files, with progress bars on a terminal; `None` after Ctrl-C.
+///
+/// # Errors
+/// If the handler for Ctrl-C can not be set.
+pub async fn wait_for_all(
+    config: &Config,
+    awaited: &[Awaited],
+) -> Result<Option<Vec<Ending>>, Failure> {
+    let bars = Bars::new();
+    let mut endings: Vec<Option<Ending>> = vec![None; awaited.len()];
+    let mut told = false;
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    loop {
+        for (one, ending) in awaited.iter().zip(&mut endings) {
+            if ending.is_none() {
+                *ending = look(&config.folders, one);
+            }
+        }
+        if endings.iter().all(Option::is_some) {
+            bars.clear();
+            return Ok(Some(endings.into_iter().flatten().collect()));
+        }
+        match snapshot(config).await {
+            Some(snapshot) => show(&bars, &snapshot, awaited, &endings),
+            None if !told => {
+                told = true;
+                bars.say(
+                    "no daemon is running here; the files wait in the inbox until one is \
+                     started (`gemini-batchd run`)",
+                );
+            }
+            None => {}
+        }
+        tokio::select! {
+            result = &mut interrupted => {
+                bars.clear();
+                return result.map(|()| None).map_err(Failure::from);
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+impl Baseline {
+    /// What lies there now for a file of this name.
+    pub fn of(folders: &Folders, sub: &str, name: &str) -> Baseline {
+        let (stem, _) = split_ending(name);
+        let manifests = candidates(&folders.outbox, sub, stem, MANIFEST);
+        let reasons = [&folders.failed, &folders.held]
+            .into_iter()
+            .flat_map(|folder| candidates(folder, sub, stem, REASON));
+        Baseline { seen: manifests.into_iter().chain(reasons).collect() }
+    }
+}
+
+impl Ending {
+    /// The exit code for it.
+    pub fn code(&self) -> ExitCode {
+        match self {
+            Ending::Delivered { answered, failed, .. } => ExitCode::of_lines(*answered, *failed),
+            Ending::Refused { .. } => ExitCode::Failed,
+            Ending::Held { .. } => ExitCode::Held,
+        }
+    }
+
+    /// For `--json`.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Ending::Delivered { verdict, answered, failed, manifest } => serde_json::json!({
+                "verdict": verdict, "answered": answered, "failed": failed,
+                "manifest": manifest.display().to_string(),
+            }),
+            Ending::Refused { reason, file } => serde_json::json!({
+                "verdict": "refused", "reason": reason, "file": file.display().to_string(),
+            }),
+            Ending::Held { reason, file } => serde_json::json!({
+                "verdict": "held", "reason": reason, "file": file.display().to_string(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Delivered { verdict, answered, failed, manifest } => {
+                let manifest = manifest.display().to_string();
+                let manifest = escaped(&manifest);
+                let verdict = escaped(verdict);
+                write!(f, "{verdict}: {answered} answered, {failed} failed; see {manifest}")
+            }
+            Ending::Refused { reason, file } => {
+                write!(
+                    f,
+                    "refused: {}; see {}",
+                    escaped(reason),
+                    escaped(&file.display().to_string())
+                )
+            }
+            Ending::Held { reason, file } => {
+                write!(f, "held: {}; see {}", escaped(reason), escaped(&file.display().to_string()))
+            }
+        }
+    }
+}
+
+/// Looks once whether the file has come to its end.
+fn look(folders: &Folders, one: &Awaited) -> Option<Ending> {
+    let (stem, _) = split_ending(&one.dropped.name);
+    let fresh = |folder: &Path, ending: &str| {
+        let found = candidates(folder, &one.sub, stem, ending);
+        found.into_iter().filter(|path| !one.baseline.seen.contains(path)).collect::<Vec<_>>()
+    };
+    for path in fresh(&folders.outbox, MANIFEST) {
+        // A manifest is there whole or not at all, so one that does not parse is not ours.
+        let Some(manifest) = read_json::<Manifest>(&path) else { continue };
+        if manifest.input.sha256 == one.dropped.sha256 {
+            return Some(Ending::Delivered {
+                verdict: manifest.verdict,
+                answered: manifest.answered,
+                failed: manifest.failed,
+                manifest: path,
+            });
+        }
+    }
+    let words = |path: &Path| {
+        let reason = read_json::<Reason>(path).unwrap_or_default();
+        format!("{}; {}", reason.message, reason.remedy)
+    };
+    if let Some(file) = fresh(&folders.failed, REASON).into_iter().next() {
+        return Some(Ending::Refused { reason: words(&file), file });
+    }
+    let file = fresh(&folders.held, REASON).into_iter().next()?;
+    Some(Ending::Held { reason: words(&file), file })
+}
+
+/// Files in the folder, and in its sub-folder, that can belong to an input with this stem.
+fn candidates(folder: &Path, sub: &str, stem: &str, ending: &str) -> Vec<PathBuf> {
+    let places = if sub.is_empty() {
+        vec![folder.to_owned()]
+    } else {
+        vec![folder.join(sub), folder.to_owned()]
+    };
+    let mut found = Vec::new();
+    for entry in places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten()
+    {
+        let name = entry.file_name();
+        let belongs = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(ending))
+            .is_some_and(|name| belongs_to(name, stem));
+        if belongs {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// Whether a name without its last ending is the stem's: `a`, `a~2`, `a.jsonl`, `a~2.jsonl`,
+/// `a.jsonl~2`.
+fn belongs_to(name: &str, stem: &str) -> bool {
+    let unnumbered = |name: &str| match name.rsplit_once('~') {
+        Some((front, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => front.to_owned(),
+        Some(_) | None => name.to_owned(),
+    };
+    let name = unnumbered(name);
+    let (front, _) = split_ending(&name);
+    name == stem || front == stem || unnumbered(front) == stem
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
+    let mut text = Vec::new();
+    File::open(path).ok()?.take(REPORT_BYTES_MAX).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+async fn snapshot(config: &Config) -> Option<Snapshot> {
+    let client = status::connect(config).ok()?;
+    client.status().await.ok()
+}
+
+/// Shows the newest job of each file that has not ended.
+fn show(bars: &Bars, snapshot: &Snapshot, awaited: &[Awaited], endings: &[Option<Ending>]) {
+    for (one, ending) in awaited.iter().zip(endings) {
+        let file = match one.sub.as_str() {
+            "" => one.dropped.name.clone(),
+            sub => format!("{sub}/{}", one.dropped.name),
+        };
+        match (ending, snapshot.jobs.iter().rev().find(|job| job.file == file)) {
+            (None, Some(job)) => bars.show(job),
+            (Some(_), Some(job)) => bars.finish(&job.id),
+            (_, None) => {}
+        }
+    }
+}
+
+const MANIFEST: &str = ".manifest.json";
+const REASON: &str = ".reason.json";
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A manifest names every batch of the job.
+const REPORT_BYTES_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests write plain files")]
+
+    use super::*;
+
+    struct World {
+        _folder: tempfile::TempDir,
+        folders: Folders,
+    }
+
+    impl World {
+        fn new() -> World {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let folders = Folders::below(folder.path());
+            for part in [&folders.outbox, &folders.failed, &folders.held] {
+                std::fs::create_dir_all(part.join("sub")).expect("made");
+            }
+            World { folders, _folder: folder }
+        }
+
+        fn awaited(&self, sub: &str) -> Awaited {
+            let dropped = Dropped {
+                path: "a.jsonl".into(),
+                name: "a.jsonl".to_owned(),
+                sha256: "abc".to_owned(),
+                bytes: 1,
+            };
+            let baseline = Baseline::of(&self.folders, sub, "a.jsonl");
+            Awaited { sub: sub.to_owned(), dropped, baseline }
+        }
+    }
+
+    fn manifest(sha256: &str, answered: u64, failed: u64) -> String {
+        let input = serde_json::json!({"name": "a.jsonl", "sha256": sha256});
+        let all = serde_json::json!({"input": input, "verdict": "partial", "answered": answered,
+            "failed": failed, "lines": answered + failed});
+        all.to_string()
+    }
+
+    #[test]
+    fn only_a_new_manifest_of_this_very_content_ends_the_wait() {
+        let world = World::new();
+        let put = |name: &str, text: String| {
+            std::fs::write(world.folders.outbox.join("sub").join(name), text).expect("written");
+        };
+        put("a.manifest.json", manifest("abc", 1, 0));
+        let one = world.awaited("sub");
+        assert_eq!(look(&world.folders, &one), None, "it was there before");
+        put("a~2.manifest.json", manifest("other", 1, 0));
+        put("ab.manifest.json", manifest("abc", 1, 0));
+        assert_eq!(look(&world.folders, &one), None, "other content, other name");
+        put("a~3.manifest.json", manifest("abc", 2, 1));
+        let ending = look(&world.folders, &one).expect("ended");
+        assert_eq!(ending.code(), ExitCode::Partial);
+        assert!(ending.to_string().starts_with("partial: 2 answered, 1 failed; see "), "{ending}");
+    }
+
+    #[test]
+    fn a_reason_file_ends_the_wait_with_its_words() {
+        for (place, code) in [("failed", ExitCode::Failed), ("held", ExitCode::Held)] {
+            let world = World::new();
+            let one = world.awaited("");
+            let folder = if place == "held" { &world.folders.held } else { &world.folders.failed };
+            let text = r#"{"reason": "r", "message": "no line is valid", "remedy": "mend it"}"#;
+            std::fs::write(folder.join("a.jsonl.reason.json"), text).expect("written");
+            let ending = look(&world.folders, &one).expect("ended");
+            assert_eq!(ending.code(), code);
+            assert!(ending.to_string().contains("no line is valid; mend it"), "{ending}");
+        }
+    }
+
+    #[test]
+    fn numbered_names_belong_to_their_stem_and_longer_ones_do_not() {
+        for name in ["a", "a~2", "a.jsonl", "a~2.jsonl", "a.jsonl~2"] {
+            assert!(belongs_to(name, "a"), "{name}");
+        }
+        for name in ["ab", "a~x", "b~2", "a.b.jsonl"] {
+            assert!(!belongs_to(name, "a"), "{name}");
+        }
+    }
+}
