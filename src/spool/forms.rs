@@ -401,7 +401,7 @@ mod tests {
             ("{'key': 1}", LineFate::InvalidJson, 1, "not valid JSON"),
             ("{\"contents\": [{}]} {}", LineFate::InvalidJson, 19, "one request a line"),
             ("{\"a\": \0}", LineFate::InvalidJson, 6, "NUL"),
-            ("{\"a\": \"\u{1}\"}", LineFate::InvalidJson, 7, "control character"),
+            ("{\"a\": \"\u{1}\"}", LineFate::InvalidJson, 6, "control character"),
             ("[1, 2]", LineFate::NotARequest, 0, "a list where"),
             ("\"text\"", LineFate::NotARequest, 0, "a string where"),
             ("null", LineFate::NotARequest, 0, "null where"),

@@ -2,13 +2,20 @@
 //!
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
+pub mod aside;
+pub mod body;
+pub mod claim;
 pub mod document;
 pub mod durable;
 pub mod forms;
 pub mod frame;
+pub mod inbox;
 pub mod index;
 pub mod lines;
+pub mod plan;
+pub mod sketch;
 pub mod source;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
