@@ -413,7 +413,7 @@ mod tests {
             ("{\"contents\": \"x\"}", LineFate::NotARequest, 13, "not a list"),
             ("{\"contents\": [\"x\"]}", LineFate::NotARequest, 13, "something else"),
             (stray, LineFate::NotARequest, 8, "inside `request`"),
-            ("{\"key\":1,\"key\":2}", LineFate::NotARequest, 14, "stands twice: `key`"),
+            ("{\"key\":1,\"key\":2}", LineFate::NotARequest, 13, "stands twice: `key`"),
             ("{\"batch\": {}}", LineFate::NotARequest, 10, ".json"),
             ("{\"model\": 1, \"contents\": [{}]}", LineFate::NotARequest, 10, "not a string"),
             ("{\"model\": \"b\", \"contents\": [{}]}", LineFate::OtherModel, 10, "\"b\""),
