@@ -54,8 +54,8 @@ pub struct Document {
     last_string: Range<usize>,
     /// Open objects (with their current member) and lists outside of the elements.
     stack: Vec<Level>,
-    /// Where the list ended in the skeleton, and line breaks in the file so far.
-    list_end: Option<(usize, u64)>,
+    /// Where the list ended.
+    list_end: Option<ListEnd>,
     element: Element,
     elements: u64,
 }
@@ -82,6 +82,14 @@ enum InString {
 enum Level {
     List,
     Object(String),
+}
+
+/// One place, in the skeleton and in the file.
+#[derive(Debug)]
+struct ListEnd {
+    skeleton: usize,
+    line: u64,
+    column: u64,
 }
 
 #[derive(Debug, Default)]
@@ -228,7 +236,11 @@ impl Document {
             b']' if end => {
                 self.skeleton.push(b']');
                 self.place = Place::Outside;
-                self.list_end = Some((self.skeleton.len(), self.line - 1));
+                self.list_end = Some(ListEnd {
+                    skeleton: self.skeleton.len(),
+                    line: self.line,
+                    column: self.offset - self.line_start + 1,
+                });
             }
             b',' | b']' | b'}' | b':' => {
                 let message = if element && !end {
@@ -365,17 +377,24 @@ impl Document {
     fn skeleton_error(&self, error: &serde_json::Error) -> Broken {
         let said = error.to_string();
         let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
-        let line = error.line() as u64;
-        let missing = self.list_end.map_or(0, |(end, breaks)| {
-            let before = memchr::memchr_iter(b'\n', &self.skeleton[..end]).count() as u64;
-            if line > before { breaks - before } else { 0 }
-        });
+        let (mut line, mut column) = (error.line() as u64, error.column() as u64);
+        if let Some(end) = &self.list_end {
+            let before = &self.skeleton[..end.skeleton];
+            let last = memchr::memchr_iter(b'\n', before).count() as u64 + 1;
+            let width = before.len() - memchr::memrchr(b'\n', before).map_or(0, |at| at + 1);
+            if line == last && column >= width as u64 {
+                column = column - width as u64 + end.column;
+            }
+            if line >= last {
+                line = line - last + end.line;
+            }
+        }
         let message = if error.is_eof() {
             format!("the JSON ends too early ({said}); was it cut off?")
         } else {
             format!("not valid JSON: {said}")
         };
-        Broken { line: line + missing, column: error.column() as u64, message }
+        Broken { line, column, message }
     }
 }
 

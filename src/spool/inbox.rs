@@ -453,8 +453,16 @@ mod tests {
     fn unfinished_hidden_and_ignored_files_are_never_touched() {
         let mut inbox = Inbox::new();
         for name in [
-            ".hidden.jsonl", "a.jsonl.part", "a.jsonl.tmp", "a.crdownload", ".syncthing.a.jsonl",
-            "._a.jsonl", ".~lock.a.jsonl#", "@eaDir/a.jsonl", "a.job.toml", "skip-1.jsonl",
+            ".hidden.jsonl",
+            "a.jsonl.part",
+            "a.jsonl.tmp",
+            "a.crdownload",
+            ".syncthing.a.jsonl",
+            "._a.jsonl",
+            ".~lock.a.jsonl#",
+            "@eaDir/a.jsonl",
+            "a.job.toml",
+            "skip-1.jsonl",
             "lost+found/a.jsonl",
         ] {
             inbox.drop(name, "x", 1_000);

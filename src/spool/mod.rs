@@ -4,11 +4,15 @@
 
 pub mod answers;
 pub mod archive;
+pub mod aside;
+pub mod body;
+pub mod claim;
 pub mod document;
 pub mod durable;
 pub mod forms;
 pub mod frame;
 pub mod free_name;
+pub mod inbox;
 pub mod index;
 pub mod manifest;
 pub mod merge;
@@ -19,7 +23,10 @@ pub mod result_line;
 pub mod row_failure;
 pub mod session;
 pub mod lines;
+pub mod plan;
+pub mod sketch;
 pub mod source;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
