@@ -301,10 +301,8 @@ async fn a_server_that_claims_more_than_was_sent_is_not_believed() {
 async fn a_session_on_a_foreign_host_is_never_sent_anything() {
     let other = Server::start(|_| active(0)).await;
     for url in [format!("{}{PATH}", other.base), "https://storage.example/x".to_owned()] {
-        let server = Server::start(move |_| {
-            Reply::with(200, &[("x-goog-upload-url", &url)], b"")
-        })
-        .await;
+        let server =
+            Server::start(move |_| Reply::with(200, &[("x-goog-upload-url", &url)], b"")).await;
         let (answer, told) = upload(&server.client(), None).await;
         assert!(matches!(answer, Err(Failure::Rejected(_))), "{answer:?}");
         assert!(told.is_empty());

@@ -88,7 +88,9 @@ pub enum ClientError {
     #[error("api.version {0:?} cannot be used: write \"v1beta\" or \"v1\"")]
     Version(String),
     /// The HTTP client could not be made.
-    #[error("the HTTP client cannot be made: {0}; check the CA certificates and the proxy settings")]
+    #[error(
+        "the HTTP client cannot be made: {0}; check the CA certificates and the proxy settings"
+    )]
     Http(String),
 }
 
@@ -503,8 +505,7 @@ impl Client {
     pub(super) fn note_clock(&self, response: &Response) {
         let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
         if let Some(date) = date.and_then(wire::http_date) {
-            let mut clock =
-                self.inner.server_clock.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut clock = self.inner.server_clock.lock().unwrap_or_else(PoisonError::into_inner);
             *clock = Some((date, Instant::now()));
         }
     }

@@ -121,7 +121,8 @@ impl Client {
         let mut line = LineLimit { len: 0, max: self.inner.settings.item_bytes_max };
         copy(&mut incoming, &mut file, into, action, &mut |chunk| line.check(chunk)).await?;
         if expected.is_some_and(|expected| expected != incoming.received) {
-            let message = format!("{action}: {} bytes came instead of {expected:?}", incoming.received);
+            let message =
+                format!("{action}: {} bytes came instead of {expected:?}", incoming.received);
             return Err(Failure::Transient(message));
         }
         self.check_tail(into, 0)

@@ -26,7 +26,9 @@ fn fill(schemas: &Value, schema: &Value, name: &str, depth: u32) -> Value {
     match schema["type"].as_str() {
         Some("object") => {
             let members = schema["properties"].as_object().into_iter().flatten();
-            members.map(|(key, inner)| (key.clone(), fill(schemas, inner, key, depth + 1))).collect()
+            members
+                .map(|(key, inner)| (key.clone(), fill(schemas, inner, key, depth + 1)))
+                .collect()
         }
         Some("array") => json!([fill(schemas, &schema["items"], name, depth + 1)]),
         Some("boolean") => json!(true),
@@ -129,8 +131,16 @@ fn nulls_unknown_members_and_states_are_borne() {
 #[test]
 fn a_wrong_type_is_an_error_and_no_panic() {
     for text in [
-        "null", "[]", "7", "", "{", "{\"metadata\":7}", "{\"metadata\":[]}", "{\"done\":\"x\"}",
-        "{\"response\":{\"inlinedResponses\":{\"inlinedResponses\":{}}}}", "{} {}",
+        "null",
+        "[]",
+        "7",
+        "",
+        "{",
+        "{\"metadata\":7}",
+        "{\"metadata\":[]}",
+        "{\"done\":\"x\"}",
+        "{\"response\":{\"inlinedResponses\":{\"inlinedResponses\":{}}}}",
+        "{} {}",
     ] {
         assert!(Operation::from_text(text).is_err(), "{text}");
     }
@@ -142,7 +152,8 @@ fn a_wrong_type_is_an_error_and_no_panic() {
 fn a_result_over_the_limit_is_refused_and_many_under_it_are_not() {
     let item = format!("{{\"t\":\"{}\"}}", "x".repeat(100));
     let many = vec![item.as_str(); 50].join(",");
-    let text = format!("{{\"response\":{{\"inlinedResponses\":{{\"inlinedResponses\":[{many}]}}}}}}");
+    let text =
+        format!("{{\"response\":{{\"inlinedResponses\":{{\"inlinedResponses\":[{many}]}}}}}}");
     let mut count = 0;
     let mut sink = |read: &str| {
         assert_eq!(read, item);

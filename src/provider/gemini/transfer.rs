@@ -174,9 +174,8 @@ pub async fn send_stream(
     }
     let body = Metered { stream, left: len, meter: Arc::clone(&meter) };
     // With a length of its own the body is not sent in HTTP chunks.
-    let request = request
-        .header(reqwest::header::CONTENT_LENGTH, len)
-        .body(reqwest::Body::wrap_stream(body));
+    let request =
+        request.header(reqwest::header::CONTENT_LENGTH, len).body(reqwest::Body::wrap_stream(body));
     let began = Instant::now();
     let deadline = began + pace.connect + pace.reply + pace.span(len);
     let answer = request.send();

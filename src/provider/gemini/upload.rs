@@ -245,12 +245,7 @@ impl Upload<'_> {
         rest.min(piece)
     }
 
-    async fn send_piece(
-        &self,
-        session: &Session,
-        offset: u64,
-        len: u64,
-    ) -> Result<Piece, Failure> {
+    async fn send_piece(&self, session: &Session, offset: u64, len: u64) -> Result<Piece, Failure> {
         let last = offset + len == self.payload.len;
         let command = match (last, len) {
             (true, 0) if offset > 0 => "finalize",
