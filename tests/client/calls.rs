@@ -155,10 +155,9 @@ async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
         (200, r#"{"operations":"#, |f| matches!(f, Failure::Transient(_))),
     ];
     for (status, body, expected) in cases {
-        let server = Server::start(move |_| {
-            Reply::with(status, &[("retry-after", "7")], body.as_bytes())
-        })
-        .await;
+        let server =
+            Server::start(move |_| Reply::with(status, &[("retry-after", "7")], body.as_bytes()))
+                .await;
         let failure = server.client().list_batches().await.expect_err("no list");
         assert!(expected(&failure), "{status} {body}: {failure:?}");
         let text = format!("{failure:?} {}", failure.message());

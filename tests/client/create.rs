@@ -14,7 +14,8 @@ use gemini_batchd::provider::gemini::{
 
 use crate::server::{MARKER, Reply, Server};
 
-const ITEMS: &str = r#"{"request":{},"metadata":{"key":"1"}},{"request":{},"metadata":{"key":"2"}}"#;
+const ITEMS: &str =
+    r#"{"request":{},"metadata":{"key":"1"}},{"request":{},"metadata":{"key":"2"}}"#;
 
 fn inline() -> CreateInput {
     CreateInput::Inline(Payload::from_bytes(Bytes::from_static(ITEMS.as_bytes())))
@@ -131,10 +132,7 @@ async fn a_refusal_says_what_it_objects_to() {
             || Reply::error(404, "NOT_FOUND", "models/x is not found for API version v1beta"),
             RefusedKind::Model,
         ),
-        (
-            || Reply::error(404, "NOT_FOUND", "Requested entity was not found."),
-            RefusedKind::File,
-        ),
+        (|| Reply::error(404, "NOT_FOUND", "Requested entity was not found."), RefusedKind::File),
         (
             || Reply::error(400, "INVALID_ARGUMENT", "Error on line 2: bad\nError on line 5: x"),
             RefusedKind::Lines(vec![

@@ -143,7 +143,8 @@ async fn serve(
     seen: &Mutex<Vec<Request>>,
 ) {
     let Some(mut request) = head(&mut stream).await else { return };
-    let length: usize = request.header("content-length").map_or(0, |l| l.parse().expect("a length"));
+    let length: usize =
+        request.header("content-length").map_or(0, |l| l.parse().expect("a length"));
     let limit = cut(&request);
     let mut body = std::mem::take(&mut request.body);
     while body.len() < limit.unwrap_or(length).min(length) {

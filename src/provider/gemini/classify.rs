@@ -180,7 +180,9 @@ impl ErrorAnswer {
     fn is_about_file(&self, file: &str) -> bool {
         let id = file.strip_prefix("files/").unwrap_or(file);
         let said = &self.message;
-        let named = said.contains(id) || said.contains("access the File");
+        let named = said.contains(file)
+            || said.contains(&format!("File {id}"))
+            || said.contains("access the File");
         match self.http {
             404 => named || (!said.contains("odel") && said.contains("entity was not found")),
             400 | 412 => self.status == "FAILED_PRECONDITION" && named,

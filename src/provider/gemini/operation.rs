@@ -347,3 +347,7 @@ impl<R: Read> Read for Metered<R> {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+#[path = "operation_tests.rs"]
+mod tests;
