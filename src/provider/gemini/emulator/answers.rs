@@ -353,9 +353,7 @@ mod tests {
         let count = |name: &str| usage[name].as_u64().expect("a count");
         assert_eq!(
             count("totalTokenCount"),
-            count("promptTokenCount")
-                + count("candidatesTokenCount")
-                + count("thoughtsTokenCount")
+            count("promptTokenCount") + count("candidatesTokenCount") + count("thoughtsTokenCount")
         );
         assert_eq!(answer["candidates"][0]["finishReason"], "STOP");
         assert_eq!(answer["modelVersion"], "gemini-2.5-flash");
@@ -376,7 +374,10 @@ mod tests {
     fn limits_cut_answers_and_blocks_leave_no_candidate() {
         let request = r#"{"contents":[{"parts":[{"text":"hello"}]}],"generationConfig":{"maxOutputTokens":2}}"#;
         let cut = answered(request, Spoiled::No);
-        assert_eq!((text_of(&cut), &cut["candidates"][0]["finishReason"]), ("Echo of ", &Value::from("MAX_TOKENS")));
+        assert_eq!(
+            (text_of(&cut), &cut["candidates"][0]["finishReason"]),
+            ("Echo of ", &Value::from("MAX_TOKENS"))
+        );
         let blocked = answered(request, Spoiled::Blocked);
         assert_eq!(blocked["candidates"], Value::Null);
         assert_eq!(blocked["promptFeedback"]["blockReason"], "PROHIBITED_CONTENT");
@@ -385,7 +386,8 @@ mod tests {
     #[test]
     fn the_order_of_members_differs_but_repeats() {
         let request = |n: u32| format!(r#"{{"contents":[{{"parts":[{{"text":"{n}"}}]}}]}}"#);
-        let text = |n| answer("m", &request(n), mark(request(n).as_bytes()), Spoiled::No).expect("ok");
+        let text =
+            |n| answer("m", &request(n), mark(request(n).as_bytes()), Spoiled::No).expect("ok");
         assert_eq!(text(1), text(1));
         let starts: std::collections::HashSet<String> =
             (0..20).map(|n| text(n).chars().take(8).collect()).collect();

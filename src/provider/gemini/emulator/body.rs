@@ -43,7 +43,9 @@ pub struct Source {
 pub fn response(reply: Reply, manner: &Manner, source: &Source, cut: &Cut) -> Response<Body> {
     match reply {
         Reply::Json(value) => json(StatusCode::OK, &select(value, manner), manner),
-        Reply::Spliced { operation, items } => spliced(select(operation, manner), items, manner, source),
+        Reply::Spliced { operation, items } => {
+            spliced(select(operation, manner), items, manner, source)
+        }
         Reply::Refused(refusal) => refused(&refusal, manner),
         Reply::Upload(reply) => upload(&reply, manner),
         Reply::Bytes(download) => bytes(download, source),
@@ -254,8 +256,7 @@ const JSON: &str = "application/json; charset=UTF-8";
 const UPLOAD_STATUS: HeaderName = HeaderName::from_static("x-goog-upload-status");
 const UPLOAD_URL: HeaderName = HeaderName::from_static("x-goog-upload-url");
 const UPLOAD_CONTROL_URL: HeaderName = HeaderName::from_static("x-goog-upload-control-url");
-const UPLOAD_GRANULARITY: HeaderName =
-    HeaderName::from_static("x-goog-upload-chunk-granularity");
+const UPLOAD_GRANULARITY: HeaderName = HeaderName::from_static("x-goog-upload-chunk-granularity");
 const UPLOAD_RECEIVED: HeaderName = HeaderName::from_static("x-goog-upload-size-received");
 const HTML: &str = "<!DOCTYPE html>\n<html lang=en>\n<title>Error 502 (Server Error)!!1</title>\n\
     <p><b>502.</b> <ins>That's an error.</ins>\n<p>The server encountered a temporary error and \

@@ -56,11 +56,7 @@ impl Create {
             }
             (None, _) => return Err(refused("Batch input_config is empty: it has no requests.")),
         };
-        Ok(Create {
-            display_name,
-            priority: integer(&batch.priority),
-            input,
-        })
+        Ok(Create { display_name, priority: integer(&batch.priority), input })
     }
 }
 
@@ -173,8 +169,9 @@ mod tests {
 
     #[test]
     fn a_refusal_carries_one_violation_for_each_offence() {
-        let refusal = Create::read(br#"{"batch":{"foo":1,"bar":2,"inputConfig":{"fileName":"files/x"}}}"#)
-            .expect_err("refused");
+        let refusal =
+            Create::read(br#"{"batch":{"foo":1,"bar":2,"inputConfig":{"fileName":"files/x"}}}"#)
+                .expect_err("refused");
         assert_eq!(refusal.http, 400);
         assert_eq!(refusal.message.lines().count(), 2);
         let details = refusal.details.expect("details");

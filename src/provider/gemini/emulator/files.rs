@@ -221,7 +221,9 @@ impl Server {
 
     fn check_free(&self, who: ProjectNo, id: &str, now: Moment) -> Result<(), Refusal> {
         match self.projects[who.0].files.get(id).filter(|file| file.lives(now)) {
-            Some(_) => Err(Refusal::new(409, format!("Requested entity already exists: files/{id}"))),
+            Some(_) => {
+                Err(Refusal::new(409, format!("Requested entity already exists: files/{id}")))
+            }
             None => Ok(()),
         }
     }
@@ -322,7 +324,8 @@ impl Server {
         upload.received += arrived.added;
         let upload = upload.clone();
         let received = arrived.wire;
-        let piece = Happened::UploadPiece { upload: upload.number, offset: admission.offset, received };
+        let piece =
+            Happened::UploadPiece { upload: upload.number, offset: admission.offset, received };
         self.journal.note(now, upload.project.0, piece);
         if !arrived.whole {
             return Reply::Dropped;
@@ -462,7 +465,8 @@ impl Server {
     /// Deletes an uploaded file. Generated ones go only with their batch.
     pub fn file_delete(&mut self, who: ProjectNo, id: &str, now: Moment) -> Reply {
         if id.len() > FILE_ID_MAX {
-            let message = format!("* DeleteFileRequest.name: file id longer than {FILE_ID_MAX} characters");
+            let message =
+                format!("* DeleteFileRequest.name: file id longer than {FILE_ID_MAX} characters");
             return Reply::refused(400, message);
         }
         let files = &mut self.projects[who.0].files;
@@ -482,13 +486,7 @@ impl Server {
     }
 
     /// The bytes of a result file, from `range` on if ranges are honoured.
-    pub fn download(
-        &mut self,
-        who: ProjectNo,
-        id: &str,
-        range: Option<u64>,
-        now: Moment,
-    ) -> Reply {
+    pub fn download(&mut self, who: ProjectNo, id: &str, range: Option<u64>, now: Moment) -> Reply {
         let Some((_, output)) = self.result_file(who, id, now) else {
             return match self.projects[who.0].files.get(id).filter(|file| file.lives(now)) {
                 Some(_) => Reply::refused(400, "Only generated files can be downloaded."),

@@ -141,11 +141,7 @@ fn foreign(recipe: &Recipe, number: u64) -> String {
 ///
 /// # Errors
 /// If a line can not be read or written.
-pub fn shuffle(
-    seed: u64,
-    mut lines: impl BufRead + Seek,
-    mut out: impl Write,
-) -> io::Result<()> {
+pub fn shuffle(seed: u64, mut lines: impl BufRead + Seek, mut out: impl Write) -> io::Result<()> {
     let mut spans: Vec<(u64, usize)> = Vec::new();
     let mut line = Vec::new();
     let mut start = 0_u64;
@@ -194,7 +190,11 @@ mod tests {
     }
 
     fn rows(count: u64) -> String {
-        let row = |n| format!("{{\"key\":\"{n}\",\"request\":{{\"contents\":[{{\"parts\":[{{\"text\":\"q{n}\"}}]}}]}}}}\n");
+        let row = |n| {
+            format!(
+                "{{\"key\":\"{n}\",\"request\":{{\"contents\":[{{\"parts\":[{{\"text\":\"q{n}\"}}]}}]}}}}\n"
+            )
+        };
         (1..=count).map(row).collect()
     }
 
@@ -218,11 +218,20 @@ mod tests {
 
     #[test]
     fn faults_strike_the_rows_they_are_aimed_at() {
-        let recipe = Recipe { missing: 4, repeated: 3, foreign: 5, code_13: 2, keyless: 5, ..recipe() };
+        let recipe =
+            Recipe { missing: 4, repeated: 3, foreign: 5, code_13: 2, keyless: 5, ..recipe() };
         let (lines, outcome) = results(&recipe, 6);
         let keys: Vec<Option<&str>> = lines.iter().map(|line| line["key"].as_str()).collect();
-        let expected =
-            [Some("1"), Some("2"), Some("3"), Some("3"), None, Some("foreign-5"), Some("6"), Some("6")];
+        let expected = [
+            Some("1"),
+            Some("2"),
+            Some("3"),
+            Some("3"),
+            None,
+            Some("foreign-5"),
+            Some("6"),
+            Some("6"),
+        ];
         assert_eq!(keys, expected);
         assert_eq!(lines[1]["error"]["code"], 13);
         assert_eq!(outcome.struck_13.len(), 3);
@@ -242,7 +251,10 @@ mod tests {
     fn rows_not_served_are_cancelled_or_absent() {
         let cancelled = Recipe { served: 1, rest_cancelled: true, ..recipe() };
         let (lines, outcome) = results(&cancelled, 3);
-        assert_eq!((lines.len(), outcome.failed, &lines[2]["error"]["code"]), (3, 2, &Value::from(1)));
+        assert_eq!(
+            (lines.len(), outcome.failed, &lines[2]["error"]["code"]),
+            (3, 2, &Value::from(1))
+        );
         let (lines, _) = results(&Recipe { served: 1, ..recipe() }, 3);
         assert_eq!(lines.len(), 1);
     }

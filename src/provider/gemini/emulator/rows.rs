@@ -42,7 +42,8 @@ impl<'a> Row<'a> {
     pub fn read(line: &'a [u8]) -> Result<Row<'a>, Misfit> {
         let first = line.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(0);
         if line.get(first) != Some(&b'{') {
-            let found = line.get(first..).and_then(|rest| String::from_utf8_lossy(rest).chars().next());
+            let found =
+                line.get(first..).and_then(|rest| String::from_utf8_lossy(rest).chars().next());
             let found = found.map_or_else(|| "end of line".to_owned(), |c| format!("'{c}'"));
             let what = format!("unexpected character: {found}; expected '{{'");
             return Err(Misfit { column: first + 1, what });
@@ -113,7 +114,8 @@ pub fn survey(
         }
         if check && survey.errors.len() < ERRORS_MAX {
             if let Err(Misfit { column, what }) = Row::check(&line) {
-                let error = format!("Error on line {number}: invalid JSON, near column {column}: {what}");
+                let error =
+                    format!("Error on line {number}: invalid JSON, near column {column}: {what}");
                 survey.errors.push(error);
             }
         }

@@ -306,7 +306,8 @@ impl Server {
     ) -> Batch {
         let stuck = self.faults.stuck_pending.take();
         let vanishes = self.faults.vanish.take();
-        let ends_as = self.faults.ends.as_mut().filter(|ends| ends.times.take()).cloned();
+        let ends_as =
+            self.faults.ends.as_mut().and_then(|ends| ends.times.take().then(|| ends.clone()));
         let starts = if stuck { Moment::NEVER } else { now.after(self.rules.pending_for) };
         Batch {
             id: self.draw(36),
@@ -382,9 +383,10 @@ impl Server {
         let lag = Duration::from_millis(self.faults.list_lag_ms);
         let shown =
             Shown { stale: self.faults.list_stale_stats, output: true, ..self.shown(false) };
-        let mut visible = self.projects[who.0].batches.range(..before).rev().filter(|(_, batch)| {
-            batch.vanishes > now && (lag.is_zero() || batch.created.after(lag) <= now)
-        });
+        let mut visible =
+            self.projects[who.0].batches.range(..before).rev().filter(|(_, batch)| {
+                batch.vanishes > now && (lag.is_zero() || batch.created.after(lag) <= now)
+            });
         let size = page_size.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
         let page: Vec<(&u64, &Batch)> = visible.by_ref().take(size).collect();
         let more = visible.next().is_some();
@@ -456,7 +458,9 @@ impl Server {
                 }
             }
         }
-        due.into_iter().filter_map(|(project, number, finale)| self.end(project, number, finale)).collect()
+        due.into_iter()
+            .filter_map(|(project, number, finale)| self.end(project, number, finale))
+            .collect()
     }
 
     fn end(&mut self, project: usize, number: u64, finale: Finale) -> Option<Work> {
@@ -553,12 +557,18 @@ impl Server {
     }
 
     /// The results of the batch that has this result file, if they can still be had.
-    pub(super) fn result_file(&self, who: ProjectNo, file: &str, now: Moment) -> Option<(Moment, Output)> {
+    pub(super) fn result_file(
+        &self,
+        who: ProjectNo,
+        file: &str,
+        now: Moment,
+    ) -> Option<(Moment, Output)> {
         let id = file.strip_prefix("batch-")?;
         let batch = self.projects[who.0].batches.values().find(|batch| batch.id == id)?;
         match &batch.stage {
             Stage::Ended { finale, output: Some(output) }
-                if batch.kind == InputKind::File && finale.at.after(super::batch::LIFETIME) > now =>
+                if batch.kind == InputKind::File
+                    && finale.at.after(super::batch::LIFETIME) > now =>
             {
                 Some((finale.at, *output))
             }
@@ -569,7 +579,9 @@ impl Server {
     /// Bytes that a project's results take.
     pub(super) fn result_bytes(&self, who: ProjectNo) -> u64 {
         let bytes = |batch: &Batch| match &batch.stage {
-            Stage::Ended { output: Some(output), .. } if batch.kind == InputKind::File => output.bytes,
+            Stage::Ended { output: Some(output), .. } if batch.kind == InputKind::File => {
+                output.bytes
+            }
             Stage::Ended { .. } | Stage::Open | Stage::Writing(_) => 0,
         };
         self.projects[who.0].batches.values().map(bytes).sum()
