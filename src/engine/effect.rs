@@ -108,6 +108,15 @@ pub enum Effect {
         batch: BatchName,
         /// How it ended.
         end: RemoteEnd,
+        /// Believe a result that came short several times: rows without a line are missing.
+        accept_missing: bool,
+    },
+    /// Remove a collected attempt's batch and input file at the API, to make room there.
+    Discard {
+        /// The batch.
+        batch: BatchName,
+        /// How its requests got there.
+        input: Input,
     },
     /// Ask the API to stop a batch.
     CancelBatch {

@@ -33,8 +33,6 @@ pub enum Event {
     Tick,
     /// The housekeeping slot has come.
     Housekeeping,
-    /// An operator asks.
-    Operator(Command),
 }
 
 /// What an operator can ask for.
@@ -88,19 +86,29 @@ pub enum Outcome {
     /// The results are on disk, synced and indexed.
     Collected(Harvest),
     /// Results and errors are written and synced in the working folder.
-    Merged(Tally),
+    Merged {
+        /// The lines, counted.
+        tally: Tally,
+        /// A name for the outputs that is free in the outbox.
+        stem: String,
+    },
     /// All outputs are in the outbox, the manifest last.
     Delivered,
     /// An output name was taken by somebody else in the meantime; nothing was moved.
-    NameTaken,
+    NameTaken {
+        /// A name that is free now.
+        free: String,
+    },
     /// Nothing of the job is left in the working folder.
     Cleaned,
     /// The input lies in `failed/` or `held/`.
     Moved,
     /// The batch was asked to stop.
     Cancelled,
-    /// The housekeeping is done; these jobs' records can be forgotten.
-    Swept,
+    /// The attempt's remains at the API are removed.
+    Discarded,
+    /// People were told.
+    Told,
 }
 
 /// What a refused create was refused for.
@@ -118,7 +126,10 @@ pub enum Objection {
     /// The input file is gone or belongs to another project.
     File,
     /// The request as a whole, without saying where.
-    Whole,
+    Whole {
+        /// The rows still unanswered, counted anew.
+        rest: Rest,
+    },
 }
 
 /// A chunk as planning cut it.

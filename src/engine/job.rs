@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Millis, Row, Rows};
+pub use super::batch::{Batch, BatchRecord, Input, RemoteEnd, RemoteError, RemoteState};
+use super::ids::{Attempt, ChunkNo, FileName, JobId, Millis, Row, Rows};
 
 /// One input file and all that is done for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -286,6 +287,8 @@ pub enum ChunkState {
         next_probe: Millis,
         /// After this, a batch that was not found does not exist.
         until: Millis,
+        /// Why it is not known.
+        doubt: Doubt,
     },
     /// Still unknown after the settling window, and the settings say: ask a person.
     Stuck {
@@ -314,134 +317,13 @@ pub enum ChunkState {
     },
 }
 
-/// How an attempt's requests reach the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// Inside the create request.
-    Inline,
-    /// As an uploaded file.
-    File(FileName),
-}
-
-/// A batch that exists at the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
-    /// Its name.
-    pub name: BatchName,
-    /// How its requests got there.
-    pub input: Input,
-    /// When it was created.
-    pub created: Millis,
-    /// Whether it was found again after a lost reply.
-    pub adopted: bool,
-    /// The last state heard of it.
-    pub remote: RemoteState,
-    /// Fingerprint of the API key it was made with.
-    pub key_print: String,
-}
-
-/// The state of a batch as the API names it. States we do not know are kept as they came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RemoteState {
-    /// Waits at the API.
-    Pending,
-    /// Is being worked on.
-    Running,
-    /// Ended; single rows may have failed.
-    Succeeded,
-    /// Ended as a whole.
-    Failed,
-    /// Was cancelled.
-    Cancelled,
-    /// Waited too long at the API.
-    Expired,
-    /// Something we have no name for.
-    Unknown(String),
-}
-
-impl RemoteState {
-    /// The last part of the wire's name, such as `SUCCEEDED`.
-    pub fn as_str(&self) -> &str {
-        match self {
-            RemoteState::Pending => "PENDING",
-            RemoteState::Running => "RUNNING",
-            RemoteState::Succeeded => "SUCCEEDED",
-            RemoteState::Failed => "FAILED",
-            RemoteState::Cancelled => "CANCELLED",
-            RemoteState::Expired => "EXPIRED",
-            RemoteState::Unknown(name) => name,
-        }
-    }
-
-    /// Reads `BATCH_STATE_X`, `JOB_STATE_X` or `X` (API contract, 4.3).
-    pub fn parse(text: &str) -> RemoteState {
-        let bare = text.strip_prefix("BATCH_STATE_").or(text.strip_prefix("JOB_STATE_"));
-        match bare.unwrap_or(text) {
-            "PENDING" => RemoteState::Pending,
-            "RUNNING" => RemoteState::Running,
-            "SUCCEEDED" => RemoteState::Succeeded,
-            "FAILED" => RemoteState::Failed,
-            "CANCELLED" => RemoteState::Cancelled,
-            "EXPIRED" => RemoteState::Expired,
-            other => RemoteState::Unknown(other.to_owned()),
-        }
-    }
-
-    /// Whether no further change is to be expected.
-    pub fn is_terminal(&self) -> bool {
-        match self {
-            RemoteState::Succeeded
-            | RemoteState::Failed
-            | RemoteState::Cancelled
-            | RemoteState::Expired => true,
-            RemoteState::Pending | RemoteState::Running | RemoteState::Unknown(_) => false,
-        }
-    }
-}
-
-/// How a batch ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteEnd {
-    /// A terminal state, or an unknown one with `done` set.
-    pub state: RemoteState,
-    /// When, by the API's clock if it said so.
-    pub ended: Millis,
-    /// The error of the whole batch, if any.
-    pub error: Option<RemoteError>,
-}
-
-/// An error as the API told it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteError {
-    /// gRPC code (API contract, 9.2).
-    pub code: i32,
-    /// What it said.
-    pub message: String,
-}
-
-/// A batch that came to an end, for the manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchRecord {
-    /// Its name.
-    pub name: BatchName,
-    /// The attempt it was made for.
-    pub attempt: Attempt,
-    /// How its requests got there.
-    pub input: Input,
-    /// Its last state.
-    pub state: RemoteState,
-    /// Rows sent.
-    pub lines: u64,
-    /// Rows it answered.
-    pub answered: u64,
-    /// When it was created.
-    pub created: Millis,
-    /// When it ended.
-    pub ended: Millis,
-    /// Whether it was found again after a lost reply.
-    pub adopted: bool,
-    /// The error of the whole batch, if any.
-    pub error: Option<RemoteError>,
+/// Why nobody knows whether a batch exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// The create request got no answer that says so.
+    Lost,
+    /// It was turned away for asking too much; one look makes sure before it is sent again.
+    RateLimited,
 }
 
 impl Job {

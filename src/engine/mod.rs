@@ -2,13 +2,25 @@
 //!
 //! Events go in, a [`Turn`] comes out: records to save, then effects to begin.
 
+pub mod batch;
+mod collecting;
+mod creating;
+mod dispatch;
 pub mod effect;
 pub mod event;
 pub mod ids;
 pub mod job;
+pub mod lanes;
+pub mod machine;
+pub mod policy;
+mod records;
+mod steps;
 pub mod verdict;
 
 pub use effect::{Change, Effect, Issued, Turn, Which};
 pub use event::{Event, Failure, Outcome};
 pub use ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Millis, Row, Rows, Stamp, Ticket};
 pub use job::{Chunk, ChunkState, Head, Job, JobState};
+pub use machine::{Engine, Gate, Trouble};
+pub use policy::Policy;
+pub use records::Usage;

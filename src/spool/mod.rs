@@ -2,9 +2,31 @@
 //!
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
+pub mod answers;
+pub mod archive;
+pub mod aside;
+pub mod body;
+pub mod claim;
+pub mod document;
 pub mod durable;
+pub mod forms;
 pub mod frame;
+pub mod free_name;
+pub mod inbox;
 pub mod index;
+pub mod manifest;
+pub mod merge;
+pub mod mirror;
+pub mod outbox;
+pub mod outcomes;
+pub mod result_line;
+pub mod row_failure;
+pub mod session;
+pub mod lines;
+pub mod plan;
+pub mod sketch;
+pub mod source;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -62,6 +84,21 @@ impl JobFolder {
         self.path.join("input").join(name)
     }
 
+    /// The name of the claimed input: the one file in its folder.
+    ///
+    /// # Errors
+    /// If the folder can not be read or is empty.
+    pub fn input_name(&self) -> Result<String, SpoolError> {
+        let path = self.path.join("input");
+        let first = std::fs::read_dir(&path).and_then(|mut entries| {
+            entries.next().unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()))
+        });
+        let name = first.at("find the input in", &path)?.file_name();
+        name.into_string()
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidFilename))
+            .at("find the input in", &path)
+    }
+
     /// The line index.
     pub fn lines(&self) -> PathBuf {
         self.path.join("lines.idx")
@@ -80,6 +117,11 @@ impl JobFolder {
     /// The same while they are being downloaded.
     pub fn download(&self, chunk: ChunkNo, attempt: Attempt) -> PathBuf {
         self.path.join("answers").join(format!("c{}-a{}.download", chunk.0, attempt.0))
+    }
+
+    /// The address of an attempt's upload while it is under way.
+    pub fn session(&self, chunk: ChunkNo, attempt: Attempt) -> PathBuf {
+        self.path.join(format!("c{}-a{}.session", chunk.0, attempt.0))
     }
 
     /// Result lines that belong to no row sent, kept for people.

@@ -1,1 +1,156 @@
 //! Records: what must outlive the process.
+//!
+//! A [`JobStore`] keeps one record for each job, one for each chunk, and a few notes. What
+//! "saved" promises: all changes of one [`JobStore::save`] are one step, and when it returns they
+//! survive `kill -9` and a power cut. A crash during a save leaves either all of it or nothing.
+//! Payloads never come here, and a record that can not be read is an error, never skipped.
+//!
+//! [`SledStore`] is the one the daemon uses, [`MemoryStore`] the one that tests crash; both keep
+//! the same keys ([`layout`]) and the same versioned JSON ([`record`]).
+
+pub mod export;
+pub mod layout;
+pub mod lock;
+pub mod memory;
+mod open;
+pub mod record;
+pub mod sled;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::engine::{Change, Job};
+
+pub use self::sled::{Opened, Quarantine, SledStore};
+pub use memory::MemoryStore;
+
+/// Keeps jobs durably. One owner, one thread at a time; every call blocks.
+pub trait JobStore: Send {
+    /// All jobs, ordered by id.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`] names the first record that can not be understood;
+    /// [`StoreError::Broken`] if the store itself fails.
+    fn load(&self) -> Result<Vec<Job>, StoreError>;
+
+    /// Makes all changes in one step. When it returns, they are durable.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] and [`StoreError::NoSpace`] change nothing. After
+    /// [`StoreError::Broken`] nobody knows what is on disk: end the process and start again.
+    fn save(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+
+    /// A small value kept under a name, such as the last housekeeping slot.
+    ///
+    /// # Errors
+    /// As for [`JobStore::load`].
+    fn note(&self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// All notes by name.
+    ///
+    /// # Errors
+    /// As for [`JobStore::load`].
+    fn notes(&self) -> Result<BTreeMap<String, String>, StoreError>;
+
+    /// Keeps a value under a name, durably; an empty value removes the note.
+    ///
+    /// # Errors
+    /// As for [`JobStore::save`].
+    fn set_note(&mut self, name: &str, value: &str) -> Result<(), StoreError>;
+}
+
+/// The note that stands as long as the jobs of a quarantined store are not rebuilt from their
+/// mirrors. Whoever has rebuilt them sets it to the empty value.
+pub const NOTE_QUARANTINED: &str = "quarantined";
+
+/// What can go wrong with the store, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process owns the spool.
+    #[error(
+        "the spool is in use: {} is locked by {holder}; stop that process, or choose another spool",
+        path.display()
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// Who holds it, such as `process 4711`.
+        holder: String,
+    },
+    /// Too little room to go on safely. Nothing was changed.
+    #[error(
+        "{} has {free_bytes} bytes free and the job store needs {needed_bytes}; make room and start again",
+        path.display()
+    )]
+    NoSpace {
+        /// A folder on the file system that is full.
+        path: PathBuf,
+        /// Bytes free for us.
+        free_bytes: u64,
+        /// Bytes asked for.
+        needed_bytes: u64,
+    },
+    /// A newer version of this program wrote the store. Nothing was changed.
+    #[error(
+        "{} has schema {found}, this gemini-batchd knows schemas up to {known}; use the newer version again",
+        path.display()
+    )]
+    Newer {
+        /// The store's folder.
+        path: PathBuf,
+        /// The schema found.
+        found: u64,
+        /// The newest schema known here.
+        known: u64,
+    },
+    /// A record that can not be understood. It stays as it is.
+    #[error(
+        "record `{key}` of the job store can not be read: {reason}; the job's record.json in its working folder holds the same, move the store folder aside to rebuild from there"
+    )]
+    Unreadable {
+        /// The record's key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A record beyond the limit. Nothing was changed.
+    #[error(
+        "record `{key}` would take {bytes} bytes, more than {max} allowed; this is a bug, please report it",
+        max = record::BYTES_MAX
+    )]
+    TooLarge {
+        /// The record's key.
+        key: String,
+        /// The size it would have.
+        bytes: usize,
+    },
+    /// The store failed. What it holds is known only after a restart.
+    #[error(
+        "the job store failed to {action}: {reason}; start again, and check the disk if it comes back"
+    )]
+    Broken {
+        /// What was tried, such as `flush`.
+        action: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// A file or folder beside the store could not be used.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, such as `open`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An export that can not be taken in. Nothing was changed.
+    #[error("line {line} of the export: {reason}")]
+    Import {
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it and what to do.
+        reason: String,
+    },
+}

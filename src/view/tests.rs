@@ -104,6 +104,7 @@ fn lines_add_up_while_some_chunks_are_settled() {
         input: Input::Inline,
         state: RemoteState::Succeeded,
         lines: 5,
+        bytes: 500,
         answered: 4,
         created: Millis(1),
         ended: Millis(2),

@@ -1,0 +1,166 @@
+//! `run`, the daemon, and `once`, which drains what is there and ends.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::control::ControlError;
+use crate::daemon::operators::{self, Identity};
+use crate::daemon::{DaemonError, Ended, Handle, Setup, SetupError, Until, schedule, signals};
+use crate::engine::JobId;
+use crate::store::StoreError;
+use crate::view::JobView;
+
+use super::{ExitCode, Failure, Globals, print_json};
+
+/// The daemon.
+#[derive(Debug, Args)]
+pub struct Run {}
+
+/// One drain.
+#[derive(Debug, Args)]
+pub struct Once {}
+
+impl Run {
+    /// Runs until it is stopped.
+    ///
+    /// # Errors
+    /// If it can not start, or its records can not be saved any more.
+    pub fn run(&self, globals: &Globals) -> Result<ExitCode, Failure> {
+        let config = Arc::new(globals.load()?);
+        runtime()?.block_on(async {
+            drive(config, Until::Stopped).await?;
+            Ok(ExitCode::Complete)
+        })
+    }
+}
+
+impl Once {
+    /// Runs until nothing is left to do; the exit code is that of the worst job.
+    ///
+    /// # Errors
+    /// If it can not start, its records can not be saved any more, or the API refuses the key.
+    pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+        let config = Arc::new(globals.load()?);
+        let (ended, handle) = runtime()?.block_on(drive(config, Until::Idle))?;
+        match ended {
+            Ended::Stopped => Ok(ExitCode::Interrupted),
+            Ended::Denied(message) => Err(denied(message)),
+            Ended::Idle(jobs) => {
+                let views = views(&handle, &jobs);
+                if globals.json {
+                    print_json(out, &views)?;
+                } else {
+                    for view in &views {
+                        let summary = super::status::summary(view);
+                        writeln!(out, "{}  {:<9}  {}  {summary}", view.id, view.state, view.file)?;
+                    }
+                }
+                Ok(worst(&views))
+            }
+        }
+    }
+}
+
+/// Starts everything and runs the loop to its end.
+async fn drive(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Failure> {
+    end_on_panic();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let setup = Setup::open(Arc::clone(&config), Arc::clone(&clock))?;
+    let handle = setup.daemon.handle();
+    signals::listen(handle.clone())?;
+    let identity = Identity {
+        inbox: config.folders.inbox.display().to_string(),
+        watching: setup.watching_word().to_owned(),
+        started: clock.now(),
+    };
+    let control = operators::serve(&config.control.socket, identity, handle.clone(), clock)?;
+    let mut cron = schedule::wake_every_minute(handle.clone()).await.map_err(|error| {
+        Failure::new(ExitCode::Failed, error).leading_to("the scheduler did not start")
+    })?;
+    let inbox = config.folders.inbox.display().to_string();
+    tracing::info!(inbox, version = env!("CARGO_PKG_VERSION"), "ready");
+    let ended = setup.daemon.run(until).await;
+    drop(control);
+    if let Err(error) = cron.shutdown().await {
+        tracing::debug!(%error, "the scheduler did not stop");
+    }
+    drop((setup.watching, setup.lock));
+    Ok((ended?, handle))
+}
+
+/// The jobs' views, oldest first.
+pub fn views(handle: &Handle, jobs: &BTreeSet<JobId>) -> Vec<JobView> {
+    handle.with_engine(|engine| {
+        engine.jobs().filter(|job| jobs.contains(&job.head.id)).map(JobView::new).collect()
+    })
+}
+
+/// The exit code of the worst of these jobs.
+pub fn worst(views: &[JobView]) -> ExitCode {
+    let codes = views.iter().map(|view| match view.is_over() {
+        true => ExitCode::of_job(view),
+        false => ExitCode::Held,
+    });
+    codes.reduce(ExitCode::worst).unwrap_or(ExitCode::NothingToDo)
+}
+
+/// The runtime of the daemon.
+///
+/// # Errors
+/// If the system refuses one.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// A panic in any task ends the process: a restart recovers, a half-alive daemon does not.
+fn end_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
+}
+
+fn denied(message: String) -> Failure {
+    Failure::new(ExitCode::Credentials, anyhow::Error::msg(message)).with_remedy(
+        "check the API key (https://aistudio.google.com/apikey) and billing of its project; \
+         nothing is lost, run this again afterwards",
+    )
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Failure {
+        let code = match &error {
+            SetupError::NoKey(_) | SetupError::BadKey(_) => ExitCode::Credentials,
+            SetupError::Client(_) => ExitCode::Configuration,
+            SetupError::Store(StoreError::Locked { .. }) => ExitCode::Locked,
+            SetupError::Store(_) | SetupError::Spool(_) => ExitCode::Failed,
+        };
+        Failure::new(code, error)
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Failure {
+        let code = match &error {
+            ControlError::InUse { .. } => ExitCode::Locked,
+            ControlError::NotASocket { .. } | ControlError::TooLong { .. } => {
+                ExitCode::Configuration
+            }
+            ControlError::Io { .. } => ExitCode::Failed,
+        };
+        Failure::new(code, error)
+    }
+}
+
+impl From<DaemonError> for Failure {
+    fn from(error: DaemonError) -> Failure {
+        Failure::new(ExitCode::Failed, error)
+            .with_remedy("look at the disk that holds the spool's state folder, then start again")
+    }
+}

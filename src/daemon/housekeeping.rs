@@ -1,0 +1,125 @@
+//! What is tidied up in the quiet hours: old archives, old exports, and what was left at the API.
+//!
+//! Nothing here is needed for a job to end well, and nothing is removed that we do not know: a
+//! file or batch at the API goes only if its stamp names a job of ours that is over.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::event::Failure;
+use crate::engine::ids::{JobId, Millis, Stamp};
+use crate::engine::job::{Job, JobState};
+use crate::spool::{At, SpoolError, archive, durable};
+use crate::store::{JobStore, export};
+
+use super::perform::Performer;
+
+/// One round of housekeeping.
+pub struct Chores {
+    /// Folders and client.
+    pub performer: Arc<Performer>,
+    /// How long inputs stay in the archive.
+    pub archive_keep: Duration,
+    /// Every job known.
+    pub jobs: Vec<Job>,
+    /// All records as JSON Lines.
+    pub export: Option<Vec<u8>>,
+    /// When the round began.
+    pub now: Millis,
+}
+
+impl Chores {
+    /// Does the round; what fails is told and left for the next one.
+    pub async fn run(self) {
+        let folders = self.performer.folders.clone();
+        let keep_ms = u64::try_from(self.archive_keep.as_millis()).unwrap_or(u64::MAX);
+        let older_than = Millis(self.now.0.saturating_sub(keep_ms));
+        let (export, now) = (self.export.clone(), self.now);
+        let on_disk = move || {
+            let removed = archive::sweep_archive(&folders, older_than)?;
+            if let Some(records) = export {
+                write_export(&folders.state.join("exports"), &records, now)?;
+            }
+            Ok::<_, SpoolError>(removed)
+        };
+        match tokio::task::spawn_blocking(on_disk).await {
+            Ok(Ok(removed)) => tracing::info!(removed, "old inputs were removed from the archive"),
+            Ok(Err(error)) => tracing::warn!(%error, "housekeeping on disk did not finish"),
+            Err(error) => tracing::error!(%error, "housekeeping on disk ended badly"),
+        }
+        if self.performer.remote_cleanup {
+            match self.sweep_remote().await {
+                Ok(removed) => tracing::info!(removed, "remains at the API were removed"),
+                Err(failure) => {
+                    let why = failure.message();
+                    tracing::warn!(why, "remains at the API were not all removed");
+                }
+            }
+        }
+    }
+
+    async fn sweep_remote(&self) -> Result<u64, Failure> {
+        let client = &self.performer.client;
+        let mut removed = 0;
+        for batch in client.list_batches().await? {
+            if batch.is_finished() && self.is_over(&batch.display_name) {
+                client.delete_batch(&batch.name).await?;
+                removed += 1;
+            }
+        }
+        for file in client.list_files().await? {
+            if self.is_over(&file.display_name) {
+                client.delete_file(&file.name).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Whether a display name is a stamp of ours whose job is complete.
+    fn is_over(&self, display_name: &str) -> bool {
+        let stamped = display_name.strip_prefix(Stamp::PREFIX);
+        let id: Option<JobId> = stamped.and_then(|rest| rest.get(..26)?.parse().ok());
+        id.is_some_and(|id| {
+            self.jobs.iter().any(|job| {
+                job.head.id == id
+                    && matches!(job.head.state, JobState::Done(_) | JobState::Failed(_))
+            })
+        })
+    }
+}
+
+/// All records as JSON Lines, if they can be read.
+pub fn export_text(store: &dyn JobStore) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    match export::export(store, &mut text) {
+        Ok(_) => Some(text),
+        Err(error) => {
+            tracing::error!(%error, "the records could not be exported");
+            None
+        }
+    }
+}
+
+/// Writes today's export and removes all but the newest few.
+fn write_export(folder: &Path, records: &[u8], now: Millis) -> Result<(), SpoolError> {
+    durable::make_folder(folder)?;
+    let millis = i64::try_from(now.0).unwrap_or(i64::MAX);
+    let day = jiff::Timestamp::from_millisecond(millis).unwrap_or_default().strftime("%Y-%m-%d");
+    durable::replace(&folder.join(format!("{day}.jsonl")), records)?;
+    let entries = std::fs::read_dir(folder).at("list", folder)?;
+    let mut exports: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
+        .collect();
+    exports.sort();
+    for old in exports.iter().rev().skip(EXPORTS_KEPT) {
+        std::fs::remove_file(old).at("remove", old)?;
+    }
+    Ok(())
+}
+
+/// Daily exports that are kept.
+const EXPORTS_KEPT: usize = 7;

@@ -1,0 +1,145 @@
+//! When the inbox is looked at, and what is made of what is found.
+//!
+//! Events are hints; the scan is the truth. One scan runs at a time, on a thread of its own; hints
+//! that come meanwhile ask for one more.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::event::Event;
+use crate::engine::ids::{JobId, Millis};
+use crate::spool::inbox::{Scan, Scanner};
+use crate::spool::{Folders, SpoolError, claim};
+
+use super::{Handle, Message, spawn};
+
+/// The state of looking at the inbox.
+pub struct Intake {
+    folders: Folders,
+    /// Away while a scan is running.
+    scanner: Option<Scanner>,
+    fresh: HashSet<PathBuf>,
+    again: bool,
+    rescan: Duration,
+    next_look: Option<Millis>,
+    /// Whether the last scan left nothing behind that may become a job.
+    quiet: bool,
+}
+
+/// What a scan brought, on its way back to the loop.
+pub struct Scanned {
+    scanner: Scanner,
+    scan: Result<Scan, SpoolError>,
+}
+
+impl Intake {
+    /// Nothing looked at yet.
+    pub fn new(folders: Folders, scanner: Scanner, rescan: Duration) -> Intake {
+        Intake {
+            folders,
+            scanner: Some(scanner),
+            fresh: HashSet::new(),
+            again: false,
+            rescan,
+            next_look: None,
+            quiet: false,
+        }
+    }
+
+    /// Asks for the first scan.
+    pub fn scan_soon(&mut self, handle: &Handle) {
+        handle.hint(Message::Look);
+    }
+
+    /// When to look again, if nobody asks before.
+    pub fn next_look(&self) -> Option<Millis> {
+        self.next_look.filter(|_| self.scanner.is_some())
+    }
+
+    /// Whether the inbox holds nothing that may still become a job.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet && self.scanner.is_some() && !self.again && self.fresh.is_empty()
+    }
+
+    /// A path was renamed into the inbox.
+    pub fn renamed_in(&mut self, path: PathBuf, handle: &Handle, now: Millis) {
+        if self.fresh.len() < FRESH_MAX {
+            self.fresh.insert(path);
+        }
+        self.look(handle, now);
+    }
+
+    /// Starts a scan, or remembers that one is wanted.
+    pub fn look(&mut self, handle: &Handle, now: Millis) {
+        let Some(mut scanner) = self.scanner.take() else {
+            self.again = true;
+            return;
+        };
+        self.next_look = None;
+        let (folders, fresh) = (self.folders.clone(), std::mem::take(&mut self.fresh));
+        let handle = handle.clone();
+        spawn(async move {
+            let work = move || {
+                let scan = scanner.scan(&folders, now, &fresh);
+                Scanned { scanner, scan }
+            };
+            if let Ok(scanned) = tokio::task::spawn_blocking(work).await {
+                handle.tell(Message::Scanned(Box::new(scanned))).await;
+            }
+        });
+    }
+
+    /// Turns what a scan found into events, and what can never become a job into refusals.
+    pub fn scanned(
+        &mut self,
+        scanned: Scanned,
+        config: &Config,
+        handle: &Handle,
+        clock: &dyn Clock,
+    ) -> Vec<Event> {
+        let now = clock.now();
+        self.scanner = Some(scanned.scanner);
+        let mut events = Vec::new();
+        let mut next = now.plus(u64::try_from(self.rescan.as_millis()).unwrap_or(u64::MAX));
+        match scanned.scan {
+            Ok(scan) => {
+                self.quiet = scan.ready.is_empty() && scan.next_look.is_none();
+                next = scan.next_look.map_or(next, |at| next.min(at));
+                for refused in scan.refused {
+                    let (path, reason) = (refused.path.display().to_string(), &refused.refusal.reason);
+                    tracing::warn!(path, reason, "refused; see the reason file in failed/");
+                    let moved = claim::refuse_in_place(&self.folders, &refused.path, &refused.refusal);
+                    if let Err(error) = moved {
+                        tracing::error!(%error, "a refused file could not be moved to failed/");
+                    }
+                }
+                for source in scan.ready {
+                    let queue = config.queue_for(&source.folder);
+                    events.push(Event::Arrived { id: fresh_id(now), source, queue });
+                }
+            }
+            Err(error) => {
+                self.quiet = false;
+                tracing::error!(%error, "the inbox can not be read; it is tried again");
+            }
+        }
+        self.next_look = Some(next);
+        if std::mem::take(&mut self.again) {
+            self.look(handle, now);
+        }
+        events
+    }
+}
+
+/// A new job id: the time in front, so that ids sort by it, and 80 random bits.
+fn fresh_id(now: Millis) -> JobId {
+    let random = ulid::Ulid::new().random();
+    let id = ulid::Ulid::from_parts(now.0, random).to_string();
+    id.parse().expect("a ULID has 26 digits and capital letters")
+}
+
+/// So many paths are remembered as complete; beyond that, files settle like copied ones.
+const FRESH_MAX: usize = 10_000;

@@ -1,0 +1,455 @@
+//! The only place where the parts meet: the loop that takes what happened, lets the engine decide,
+//! saves, and then acts.
+//!
+//! One task owns the store and consumes every turn in the same order: save, mirror, then begin
+//! the effects. Effects run as tasks of their own and come back as events. A store that can not
+//! save ends the process: a restart reads again what is really on disk.
+
+pub mod failpoints;
+pub mod housekeeping;
+mod intake;
+pub mod operators;
+mod payload;
+pub mod perform;
+pub mod schedule;
+pub mod signals;
+mod supervisor;
+
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::effect::{Change, Effect, Issued, Turn};
+use crate::engine::event::{Command, Event, Failure};
+use crate::engine::ids::{JobId, Millis, Ticket};
+use crate::engine::{Engine, JobState};
+use crate::spool::mirror;
+use crate::store::{JobStore, StoreError, record};
+
+use intake::Intake;
+use perform::Performer;
+
+pub use supervisor::{Setup, SetupError, policy_of};
+
+/// What the loop is told.
+pub enum Message {
+    /// Something happened to a job.
+    Event(Event),
+    /// Something moved in the inbox.
+    Look,
+    /// This path was renamed into the inbox, so it is complete.
+    RenamedIn(std::path::PathBuf),
+    /// A scan is done.
+    Scanned(Box<intake::Scanned>),
+    /// An operator asks; the answer means that it is saved.
+    Operator(Command, oneshot::Sender<Result<(), String>>),
+    /// Look whether a housekeeping slot has come.
+    HousekeepingDue,
+    /// Stop: begin nothing new, give what is under way a moment.
+    Stop,
+    /// Stop at once.
+    StopNow,
+}
+
+/// When the loop ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Never.
+    Stopped,
+    /// When the inbox is empty and every job is over.
+    Idle,
+}
+
+/// Why the loop ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Nothing is left to do. These jobs were worked on.
+    Idle(BTreeSet<JobId>),
+    /// The API refuses the key, and nothing else is left to do.
+    Denied(String),
+}
+
+/// What ends the loop against its will.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Records can not be saved any more.
+    #[error("the job store failed: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// The daemon before it runs.
+pub struct Daemon {
+    engine: Arc<Mutex<Engine>>,
+    store: Box<dyn JobStore>,
+    performer: Arc<Performer>,
+    clock: Arc<dyn Clock>,
+    config: Arc<Config>,
+    intake: Intake,
+    messages: mpsc::Receiver<Message>,
+    handle: Handle,
+    watchdog: signals::Watchdog,
+    first_turn: Option<Turn>,
+    touched: BTreeSet<JobId>,
+}
+
+/// A way to speak to a running daemon.
+#[derive(Clone)]
+pub struct Handle {
+    engine: Arc<Mutex<Engine>>,
+    messages: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    /// Looks at the engine; it waits meanwhile, so be quick.
+    pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> T {
+        look(&lock(&self.engine))
+    }
+
+    /// Tells the loop something. A daemon that has ended does not mind.
+    pub async fn tell(&self, message: Message) {
+        let _ = self.messages.send(message).await;
+    }
+
+    /// The same from a thread that can not wait; a full queue loses the message.
+    pub fn hint(&self, message: Message) {
+        let _ = self.messages.try_send(message);
+    }
+
+    /// Passes a command on and waits until it is saved.
+    ///
+    /// # Errors
+    /// In words, if it can not be done or the daemon is stopping.
+    pub async fn command(&self, command: Command) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        self.tell(Message::Operator(command, answer)).await;
+        answered.await.unwrap_or_else(|_| Err("the daemon is stopping".to_owned()))
+    }
+}
+
+impl Daemon {
+    /// A way to speak to the daemon while it runs.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until it is stopped, or nothing is left to do.
+    ///
+    /// # Errors
+    /// If records can not be saved. Everything saved before stays as it is.
+    pub async fn run(mut self, until: Until) -> Result<Ended, DaemonError> {
+        if let Some(turn) = self.first_turn.take() {
+            self.consume(turn)?;
+        }
+        self.intake.scan_soon(&self.handle);
+        self.watchdog.ready();
+        loop {
+            self.watchdog.feed();
+            if until == Until::Idle {
+                if let Some(ended) = self.idle() {
+                    return Ok(ended);
+                }
+            }
+            let Some(message) = self.next_message().await else { return Ok(Ended::Stopped) };
+            match message {
+                Message::Stop => return self.wind_down().await,
+                Message::StopNow => return Ok(Ended::Stopped),
+                other => self.take_in(other)?,
+            }
+        }
+    }
+
+    /// The next thing to react to; the passing of time is one.
+    async fn next_message(&mut self) -> Option<Message> {
+        let now = self.clock.now();
+        let wakeup = lock(&self.engine).next_wakeup();
+        let look = self.intake.next_look();
+        let tick = wakeup.map_or(LONGEST_SLEEP, |at| Duration::from_millis(at.since(now)));
+        let look = look.map_or(Duration::MAX, |at| Duration::from_millis(at.since(now)));
+        let (pause, due) = match look < tick {
+            true => (look, Message::Look),
+            false => (tick.min(LONGEST_SLEEP), Message::Event(Event::Tick)),
+        };
+        tokio::select! {
+            biased;
+            message = self.messages.recv() => message,
+            () = tokio::time::sleep(pause) => Some(due),
+        }
+    }
+
+    /// Takes in a message, and whatever else has come meanwhile, so that one save serves all.
+    fn take_in(&mut self, first: Message) -> Result<(), DaemonError> {
+        let mut turn = Turn::default();
+        let mut answers = Vec::new();
+        let mut next = Some(first);
+        let mut left = MESSAGES_A_SAVE;
+        while let Some(message) = next.take() {
+            self.react(message, &mut turn, &mut answers);
+            left -= 1;
+            next = match left {
+                0 => None,
+                _ => self.next_waiting(),
+            };
+        }
+        self.consume(turn)?;
+        for (answer, result) in answers {
+            let _ = answer.send(result);
+        }
+        Ok(())
+    }
+
+    /// A message that waits already, unless it is one that must be seen by the loop itself.
+    fn next_waiting(&mut self) -> Option<Message> {
+        match self.messages.try_recv() {
+            Ok(stop @ (Message::Stop | Message::StopNow)) => {
+                self.handle.hint(stop);
+                None
+            }
+            Ok(message) => Some(message),
+            Err(_) => None,
+        }
+    }
+
+    fn react(&mut self, message: Message, turn: &mut Turn, answers: &mut Vec<Answer>) {
+        let now = self.clock.now();
+        match message {
+            Message::Event(event) => {
+                let more = lock(&self.engine).handle(event, now);
+                add(turn, more);
+            }
+            Message::Look => self.intake.look(&self.handle, now),
+            Message::RenamedIn(path) => self.intake.renamed_in(path, &self.handle, now),
+            Message::Scanned(scanned) => {
+                for event in self.intake.scanned(*scanned, &self.config, &self.handle, self.clock.as_ref()) {
+                    let more = lock(&self.engine).handle(event, now);
+                    add(turn, more);
+                }
+            }
+            Message::Operator(command, answer) => {
+                let done = match command {
+                    Command::Cancel(id) => lock(&self.engine).cancel(id, now),
+                    Command::Release(id) => lock(&self.engine).release(id, now),
+                };
+                let result = done.map(|more| add(turn, more));
+                answers.push((answer, result));
+            }
+            Message::HousekeepingDue => self.housekeeping_due(turn, now),
+            Message::Stop | Message::StopNow => {}
+        }
+    }
+
+    /// Saves, then acts: the only function that consumes a turn.
+    fn consume(&mut self, turn: Turn) -> Result<(), DaemonError> {
+        if !turn.save.is_empty() {
+            tokio::task::block_in_place(|| self.store.save(&turn.save))?;
+            tell_changes(&turn.save);
+            self.mirror(&turn.save);
+            failpoints::saved(&turn.save);
+        }
+        for Issued { ticket, effect } in turn.then {
+            self.begin(ticket, effect);
+        }
+        Ok(())
+    }
+
+    /// Writes each changed job's records beside its files. The mirror may lag behind: it is a way
+    /// back when the store is lost, not the truth.
+    fn mirror(&mut self, changes: &[Change]) {
+        let mut changed = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::Head(head) => changed.insert(head.id),
+                Change::Chunk(id, _) => changed.insert(*id),
+                Change::Forget(id) => {
+                    self.touched.remove(id);
+                    false
+                }
+            };
+        }
+        let engine = lock(&self.engine);
+        for id in &changed {
+            let Some(job) = engine.job(*id) else { continue };
+            let head_changed =
+                changes.iter().any(|change| matches!(change, Change::Head(head) if head.id == *id));
+            if job.chunks.len() > MIRRORED_CHUNKS && !head_changed {
+                continue;
+            }
+            let folder = self.performer.folders.job(*id);
+            if let Err(error) = mirror::write(&folder, &record::mirror(job)) {
+                tracing::warn!(job = %id, %error, "the job's mirror was not written");
+            }
+        }
+        drop(engine);
+        self.touched.append(&mut changed);
+    }
+
+    fn begin(&self, ticket: Ticket, effect: Effect) {
+        let performer = Arc::clone(&self.performer);
+        let messages = self.handle.messages.clone();
+        let (span, word) = (span_of(&effect), failpoints::effect_word(&effect));
+        let work = async move {
+            tracing::debug!("begun");
+            let event = match performer.perform(effect).await {
+                Ok(outcome) => {
+                    tracing::debug!("done");
+                    failpoints::done(word);
+                    Event::Done { ticket, outcome }
+                }
+                Err(failure) => {
+                    tell_failure(&failure);
+                    Event::Failed { ticket, failure }
+                }
+            };
+            // If nobody listens any more, the process is ending and will find out by itself.
+            let _ = messages.send(Message::Event(event)).await;
+        };
+        spawn(work.instrument(span));
+    }
+
+    /// Begins nothing new; saves what ends within a moment.
+    async fn wind_down(mut self) -> Result<Ended, DaemonError> {
+        self.watchdog.stopping();
+        lock(&self.engine).drain();
+        let deadline = tokio::time::Instant::now() + WIND_DOWN;
+        while lock(&self.engine).is_busy() {
+            match tokio::time::timeout_at(deadline, self.messages.recv()).await {
+                Ok(Some(Message::StopNow) | None) | Err(_) => break,
+                Ok(Some(event @ Message::Event(_))) => self.take_in(event)?,
+                Ok(Some(_)) => {}
+            }
+        }
+        Ok(Ended::Stopped)
+    }
+
+    /// Why a run that ends by itself may end now, if it may.
+    fn idle(&self) -> Option<Ended> {
+        let engine = lock(&self.engine);
+        if let Some(gate) = engine.gate().filter(|gate| gate.denied) {
+            return Some(Ended::Denied(gate.message.clone()));
+        }
+        let quiet = |state: &JobState| {
+            matches!(state, JobState::Done(_) | JobState::Failed(_) | JobState::Held(_))
+        };
+        let all_over = engine.jobs().all(|job| {
+            quiet(&job.head.state) || supervisor::waits_for_a_person(job)
+        });
+        (all_over && !engine.is_busy() && self.intake.is_quiet())
+            .then(|| Ended::Idle(self.touched.clone()))
+    }
+
+    fn housekeeping_due(&mut self, turn: &mut Turn, now: Millis) {
+        let schedule = &self.config.housekeeping.schedule;
+        match schedule::take_slot(schedule, self.store.as_mut(), now) {
+            Ok(true) => {
+                let more = lock(&self.engine).handle(Event::Housekeeping, now);
+                add(turn, more);
+                self.keep_house(now);
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "housekeeping could not be scheduled"),
+        }
+    }
+
+    fn keep_house(&self, now: Millis) {
+        let known = lock(&self.engine).jobs().cloned().collect();
+        let export = housekeeping::export_text(self.store.as_ref());
+        let chores = housekeeping::Chores {
+            performer: Arc::clone(&self.performer),
+            archive_keep: self.config.housekeeping.archive_keep,
+            jobs: known,
+            export,
+            now,
+        };
+        spawn(chores.run().instrument(tracing::info_span!("housekeeping")));
+    }
+}
+
+type Answer = (oneshot::Sender<Result<(), String>>, Result<(), String>);
+
+fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
+    // A panic while the lock was held ends the process anyway.
+    engine.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn add(turn: &mut Turn, more: Turn) {
+    turn.save.extend(more.save);
+    turn.then.extend(more.then);
+}
+
+/// Begins a task of the daemon.
+#[expect(clippy::disallowed_methods, reason = "the one place that begins tasks")]
+pub(crate) fn spawn<F>(task: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(task);
+}
+
+fn span_of(effect: &Effect) -> tracing::Span {
+    let kind = failpoints::effect_word(effect);
+    let attempt = |which: &crate::engine::Which| {
+        let (chunk, attempt) = (which.chunk.0, which.attempt.0);
+        tracing::info_span!("effect", kind, job = %which.job, chunk, attempt)
+    };
+    let job = |id: JobId| tracing::info_span!("effect", kind, job = %id);
+    match effect {
+        Effect::Claim { job: id, .. } => job(*id),
+        Effect::Plan { head }
+        | Effect::Refuse { head, .. }
+        | Effect::Hold { head, .. }
+        | Effect::Notify { head, .. } => job(head.id),
+        Effect::Merge { job: whole } | Effect::Deliver { job: whole } | Effect::Clean { job: whole } => {
+            job(whole.head.id)
+        }
+        Effect::Upload { which, .. }
+        | Effect::Create { which, .. }
+        | Effect::Find { which }
+        | Effect::Collect { which, .. } => attempt(which),
+        Effect::Poll { batches } => tracing::info_span!("effect", kind, batches = batches.len()),
+        Effect::Discard { batch, .. } | Effect::CancelBatch { batch } => {
+            tracing::info_span!("effect", kind, batch = %batch.0)
+        }
+    }
+}
+
+/// error: a person must act; warn: we try again.
+fn tell_failure(failure: &Failure) {
+    let why = failure.message();
+    match failure {
+        Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and restart"),
+        Failure::Rejected(_) | Failure::Gone(_) => tracing::error!(why, "refused for good"),
+        Failure::Transient(_)
+        | Failure::RateLimited { .. }
+        | Failure::Ambiguous(_)
+        | Failure::Local(_) => tracing::warn!(why, "did not work; it is tried again"),
+        Failure::NotReady(_) => tracing::debug!(why, "not ready yet"),
+    }
+}
+
+/// info: a job changed its state.
+fn tell_changes(changes: &[Change]) {
+    for change in changes {
+        if let Change::Head(head) = change {
+            let state = supervisor::state_word(&head.state);
+            let file = head.source.name.as_str();
+            tracing::info!(job = %head.id, file, state);
+        }
+    }
+}
+
+
+/// Messages taken in before one save.
+const MESSAGES_A_SAVE: usize = 256;
+/// Jobs with more chunks are mirrored only when the job itself changes.
+const MIRRORED_CHUNKS: usize = 64;
+/// How long effects under way may go on after a stop.
+const WIND_DOWN: Duration = Duration::from_secs(4);
+/// Wakes the loop for the watchdog, if for nothing else.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);

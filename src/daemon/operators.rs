@@ -1,0 +1,80 @@
+//! What operators see and ask, between the control socket and the loop.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::control::{self, Control, ControlError};
+use crate::engine::{Engine, Millis};
+use crate::view::{Health, Snapshot, moment};
+
+use super::{Handle, Message, spawn};
+
+/// What does not change while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The inbox.
+    pub inbox: String,
+    /// How it is watched.
+    pub watching: String,
+    /// When the daemon started.
+    pub started: Millis,
+}
+
+impl Identity {
+    /// Everything there is to see at this moment.
+    pub fn snapshot(&self, handle: &Handle, clock: &dyn Clock) -> Snapshot {
+        let now = clock.now();
+        handle.with_engine(|engine| Snapshot::build(self.health(engine, now), engine.jobs()))
+    }
+
+    fn health(&self, engine: &Engine, now: Millis) -> Health {
+        let closed = engine.gate().filter(|gate| gate.until > now || gate.denied);
+        Health {
+            daemon: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            inbox: self.inbox.clone(),
+            watching: self.watching.clone(),
+            started: moment(self.started),
+            now: moment(now),
+            paused: closed.map(|gate| gate.message.clone()),
+            trouble: engine.latest_trouble().map(|trouble| trouble.message.clone()),
+        }
+    }
+}
+
+/// Serves the control socket until the returned sender is dropped or used.
+///
+/// # Errors
+/// If the socket can not be opened.
+pub fn serve(
+    socket: &std::path::Path,
+    identity: Identity,
+    handle: Handle,
+    clock: Arc<dyn Clock>,
+) -> Result<oneshot::Sender<()>, ControlError> {
+    let listening = control::listen(socket)?;
+    let (commands, mut asked) = mpsc::channel(COMMANDS_WAITING);
+    let seen = handle.clone();
+    let snapshot = Arc::new(move || identity.snapshot(&seen, clock.as_ref()));
+    let (stop, stopped) = oneshot::channel();
+    spawn(async move {
+        while let Some((command, reply)) = asked.recv().await {
+            handle.tell(Message::Operator(command, reply)).await;
+        }
+    });
+    spawn(async move {
+        let stopped = async move {
+            // A sender that is gone means the same as one that was used.
+            let _ = stopped.await;
+        };
+        if let Err(error) = listening.serve(Control { snapshot, command: commands }, stopped).await {
+            tracing::error!(%error, "the control socket failed");
+        }
+    });
+    Ok(stop)
+}
+
+/// Commands that may wait for the loop.
+const COMMANDS_WAITING: usize = 16;

@@ -1,0 +1,351 @@
+//! One effect becomes what happened: an outcome, or a failure sorted by what to do about it.
+//!
+//! Nothing is decided here. Disk work runs on threads made for it; the network is the client's.
+
+use std::sync::Arc;
+
+use crate::engine::effect::{Effect, Which};
+use crate::engine::event::{Failure, Objection, Outcome};
+use crate::engine::ids::{BatchName, FileName, Row};
+use crate::engine::job::{Head, Input, Job, JobState, Plan, Queue, Refusal, RemoteEnd, Transport};
+use crate::clock::Clock;
+use crate::provider::gemini::{Client, CreateFailure, CreateInput, RefusedKind};
+use crate::spool::answers::{self, CollectError};
+use crate::spool::body::Body;
+use crate::spool::claim::{self, Aside, Claimed};
+use crate::spool::frame::Frame;
+use crate::spool::outbox::{self, DeliverOutcome};
+use crate::spool::plan::{self, CutRules, PlanError};
+use crate::spool::{Folders, SpoolError, archive, manifest, merge, session};
+
+use super::payload::payload;
+
+/// Everything effects need.
+pub struct Performer {
+    /// Where files live.
+    pub folders: Folders,
+    /// The API.
+    pub client: Client,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Bytes of an uploaded input file, at most.
+    pub file_bytes: u64,
+    /// Bytes of a create request with its rows inline, at most.
+    pub inline_bytes: u64,
+    /// Whether files and batches at the API are removed when a job is done.
+    pub remote_cleanup: bool,
+}
+
+impl Performer {
+    /// Does one effect.
+    ///
+    /// # Errors
+    /// With the reason, sorted by what to do about it.
+    pub async fn perform(self: &Arc<Self>, effect: Effect) -> Result<Outcome, Failure> {
+        match effect {
+            Effect::Claim { job, source } => {
+                let claimed = self.on_disk(move |folders| claim::claim(folders, job, &source)).await?;
+                Ok(match claimed {
+                    Claimed::Now | Claimed::Already => Outcome::Claimed,
+                    Claimed::Vanished => Outcome::Vanished,
+                })
+            }
+            Effect::Plan { head } => self.plan(*head).await,
+            Effect::Upload { which, file } => self.upload(which, file).await,
+            Effect::Create { which, input, model, priority } => {
+                self.create(which, input, &model, priority).await
+            }
+            Effect::Find { which } => self.client.find(&which.stamp()).await.map(Outcome::Found),
+            Effect::Poll { batches } => self.client.poll(&batches).await.map(Outcome::Polled),
+            Effect::Collect { which, batch, end, accept_missing } => {
+                self.collect(which, batch, end, accept_missing).await
+            }
+            Effect::Discard { batch, input } => {
+                self.discard(&batch, &input).await?;
+                Ok(Outcome::Discarded)
+            }
+            Effect::CancelBatch { batch } => {
+                self.client.cancel(&batch).await.map(|()| Outcome::Cancelled)
+            }
+            Effect::Merge { job } => self.merge(*job).await,
+            Effect::Deliver { job } => self.deliver(*job).await,
+            Effect::Clean { job } => self.clean(*job).await,
+            Effect::Refuse { head, refusal } => {
+                self.move_aside(Aside::Failed, *head, refusal).await
+            }
+            Effect::Hold { head, refusal } => self.move_aside(Aside::Held, *head, refusal).await,
+            Effect::Notify { head, refusal } => {
+                self.on_disk(move |folders| {
+                    claim::notice(folders, head.id, &head.source, &refusal)
+                })
+                .await?;
+                Ok(Outcome::Told)
+            }
+        }
+    }
+
+    async fn plan(&self, head: Head) -> Result<Outcome, Failure> {
+        let rules = cut_rules(&head.queue, self.file_bytes, self.inline_bytes);
+        let folder = self.folders.job(head.id);
+        let planned = blocking(move || plan::plan(&folder, &head.source.name, &rules, &|_| {})).await;
+        match planned {
+            Ok(planned) => Ok(Outcome::Planned {
+                plan: Plan {
+                    rows: planned.rows,
+                    invalid: planned.invalid,
+                    bytes: planned.bytes,
+                    sha256: planned.sha256,
+                    planned: self.clock.now(),
+                    first_create: None,
+                    last_result: None,
+                    cancelled: false,
+                    warnings: planned.warnings,
+                },
+                chunks: planned.chunks,
+            }),
+            Err(PlanError::Unusable(refusal)) => Ok(Outcome::Unusable(refusal)),
+            Err(PlanError::Spool(error)) => Err(local(&error)),
+        }
+    }
+
+    async fn body(&self, which: &Which, frame: Frame) -> Result<Arc<Body>, Failure> {
+        let (rows, job) = (which.rows, which.job);
+        self.on_disk(move |folders| {
+            let folder = folders.job(job);
+            let name = folder.input_name()?;
+            Body::open(&folder, &name, rows, frame).map(Arc::new)
+        })
+        .await
+    }
+
+    async fn upload(&self, which: Which, file: FileName) -> Result<Outcome, Failure> {
+        let payload = payload(self.body(&which, Frame::FileLine).await?);
+        let folder = self.folders.job(which.job);
+        let kept = session::load(&folder, which.chunk, which.attempt);
+        let on_session = move |address: Option<&str>| {
+            // Without it a restart begins the upload anew; that costs time, nothing else.
+            if let Err(error) = session::keep(&folder, which.chunk, which.attempt, address) {
+                tracing::warn!(%error, "the upload's address was not kept");
+            }
+        };
+        let stamp = which.stamp();
+        let file = self.client.upload(&file, &stamp.0, &payload, kept, &on_session).await?;
+        Ok(Outcome::Uploaded { file })
+    }
+
+    async fn create(
+        &self,
+        which: Which,
+        input: Input,
+        model: &str,
+        priority: i64,
+    ) -> Result<Outcome, Failure> {
+        let (body, request) = match input {
+            Input::Inline => {
+                // Nothing was sent yet: a disk that fails now leaves no doubt about the batch.
+                let body = match self.body(&which, Frame::InlineItem).await {
+                    Ok(body) => body,
+                    Err(failure) => return Err(Failure::Transient(failure.message().to_owned())),
+                };
+                let request = CreateInput::Inline(payload(Arc::clone(&body)));
+                (Some(body), request)
+            }
+            Input::File(file) => (None, CreateInput::File(file)),
+        };
+        let created = self.client.create(model, &which.stamp(), priority, request).await;
+        let (error, kind) = match created {
+            Ok(created) => {
+                return Ok(Outcome::Created { batch: created.batch, created: created.created });
+            }
+            Err(CreateFailure::Failure(failure)) => return Err(failure),
+            Err(CreateFailure::Refused { error, kind }) => (error, kind),
+        };
+        let to = match kind {
+            RefusedKind::Model => Objection::Model,
+            RefusedKind::File => Objection::File,
+            RefusedKind::Whole => {
+                let rest = self
+                    .on_disk(move |folders| answers::rest(&folders.job(which.job), which.rows))
+                    .await?;
+                Objection::Whole { rest }
+            }
+            RefusedKind::Lines(lines) => {
+                let body = match body {
+                    Some(body) => body,
+                    None => self.body(&which, Frame::FileLine).await?,
+                };
+                self.reject(which, body, lines, error.code).await?
+            }
+        };
+        Ok(Outcome::Refused { error, to })
+    }
+
+    /// Fails the rows that a refusal named by their position among those sent.
+    async fn reject(
+        &self,
+        which: Which,
+        body: Arc<Body>,
+        lines: Vec<(u64, String)>,
+        code: i32,
+    ) -> Result<Objection, Failure> {
+        self.on_disk(move |folders| {
+            let folder = folders.job(which.job);
+            let named: Vec<(Row, String)> = lines
+                .into_iter()
+                .filter_map(|(position, message)| Some((body.row_at(position)?, message)))
+                .collect();
+            if named.is_empty() {
+                let rest = answers::rest(&folder, which.rows)?;
+                return Ok(Objection::Whole { rest });
+            }
+            let rest = answers::reject(&folder, &which, &named, code)?;
+            Ok(Objection::Lines { named: named.len() as u64, rest })
+        })
+        .await
+    }
+
+    async fn collect(
+        &self,
+        which: Which,
+        batch: BatchName,
+        _end: RemoteEnd,
+        accept_missing: bool,
+    ) -> Result<Outcome, Failure> {
+        let folder = self.folders.job(which.job);
+        let whole = folder.answers(which.chunk, which.attempt);
+        let download = folder.download(which.chunk, which.attempt);
+        if !whole.exists() {
+            self.client.fetch(&batch, &download).await?;
+        }
+        let collected = blocking(move || answers::collect(&folder, &which, accept_missing)).await;
+        match collected {
+            Ok(harvest) => Ok(Outcome::Collected(harvest)),
+            Err(CollectError::Spool(error)) => Err(local(&error)),
+            Err(short @ (CollectError::Torn { .. } | CollectError::Short { .. })) => {
+                // What was fetched is not all there is: fetch it from the start.
+                match std::fs::remove_file(&download) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(Failure::Local(error.to_string())),
+                }
+                Err(Failure::Transient(format!("results of {}: {short}", batch.0)))
+            }
+        }
+    }
+
+    async fn discard(&self, batch: &BatchName, input: &Input) -> Result<(), Failure> {
+        let gone_is_fine = |result: Result<(), Failure>| match result {
+            Err(Failure::Gone(_)) | Ok(()) => Ok(()),
+            Err(failure) => Err(failure),
+        };
+        gone_is_fine(self.client.delete_batch(batch).await)?;
+        match input {
+            Input::Inline => Ok(()),
+            Input::File(file) => gone_is_fine(self.client.delete_file(file).await),
+        }
+    }
+
+    async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
+        self.on_disk(move |folders| {
+            let input = folders.job(job.head.id).input(&job.head.source.name);
+            let explain = |entry: &_| match plan::explain(&input, entry) {
+                Ok(problem) => problem.message,
+                Err(error) => error.to_string(),
+            };
+            let tally = merge::merge(folders, &job, &explain)?;
+            let stem = outbox::free_stem(folders, &job.head.source)?;
+            Ok(Outcome::Merged { tally, stem })
+        })
+        .await
+    }
+
+    async fn deliver(&self, job: Job) -> Result<Outcome, Failure> {
+        let JobState::Delivering(delivery) = job.head.state.clone() else {
+            return Err(Failure::Rejected("the job is not being delivered".to_owned()));
+        };
+        self.on_disk(move |folders| {
+            let manifest = manifest::manifest(&job, &delivery, env!("CARGO_PKG_VERSION"));
+            match outbox::deliver(folders, &job, &delivery, &manifest)? {
+                DeliverOutcome::Done => Ok(Outcome::Delivered),
+                DeliverOutcome::NameTaken => {
+                    let free = outbox::free_stem(folders, &job.head.source)?;
+                    Ok(Outcome::NameTaken { free })
+                }
+            }
+        })
+        .await
+    }
+
+    async fn clean(&self, job: Job) -> Result<Outcome, Failure> {
+        if self.remote_cleanup {
+            self.clean_remote(&job).await;
+        }
+        self.on_disk(move |folders| {
+            archive::archive_input(folders, &job)?;
+            archive::remove_working(folders, job.head.id)?;
+            Ok(Outcome::Cleaned)
+        })
+        .await
+    }
+
+    /// Remains at the API cost nothing but room there; housekeeping finds what is left.
+    async fn clean_remote(&self, job: &Job) {
+        for batch in job.chunks.values().flat_map(|chunk| &chunk.batches) {
+            if let Err(failure) = self.discard(&batch.name, &batch.input).await {
+                let why = failure.message();
+                tracing::warn!(batch = %batch.name.0, why, "left at the API for housekeeping");
+                return;
+            }
+        }
+    }
+
+    async fn move_aside(
+        &self,
+        aside: Aside,
+        head: Head,
+        refusal: Refusal,
+    ) -> Result<Outcome, Failure> {
+        self.on_disk(move |folders| {
+            claim::move_aside(folders, aside, head.id, &head.source, &refusal)?;
+            archive::remove_working(folders, head.id)?;
+            Ok(Outcome::Moved)
+        })
+        .await
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Folders) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let folders = self.folders.clone();
+        blocking(move || work(&folders)).await.map_err(|error| local(&error))
+    }
+}
+
+/// How a queue wants its files cut.
+pub fn cut_rules(queue: &Queue, file_bytes: u64, inline_bytes: u64) -> CutRules {
+    let (batch_bytes_max, frame) = match queue.transport {
+        Transport::Auto | Transport::File => (file_bytes, Frame::FileLine),
+        Transport::Inline => (inline_bytes.saturating_sub(ENVELOPE_BYTES), Frame::InlineItem),
+    };
+    CutRules {
+        batch_bytes_max,
+        frame,
+        rows_max: queue.lines_per_batch,
+        line_bytes_max: LINE_BYTES_MAX,
+        model: queue.model.clone(),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("disk work is never cancelled and never panics")
+}
+
+fn local(error: &SpoolError) -> Failure {
+    Failure::Local(error.to_string())
+}
+
+/// The longest line that is sent, bytes.
+pub const LINE_BYTES_MAX: u64 = 64_000_000;
+/// Room for what stands around the rows of an inline create request.
+const ENVELOPE_BYTES: u64 = 1024;

@@ -1,0 +1,197 @@
+//! Opening everything in the right order before the loop starts: folders, lock, store, records,
+//! client, watcher.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::config::{self, Config, KeyProblem};
+use crate::engine::job::{Chunk, ChunkState, Job, JobState};
+use crate::engine::policy::{Duplicates, Policy, Uncertain};
+use crate::engine::Engine;
+use crate::provider::gemini::key::KeyError;
+use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
+use crate::spool::inbox::{IntakeRules, Scanner};
+use crate::spool::watch::{self, Hint, WatchMode, Watching};
+use crate::spool::{Folders, SpoolError};
+use crate::store::lock::StateLock;
+use crate::store::{SledStore, StoreError};
+
+use super::intake::Intake;
+use super::perform::Performer;
+use super::signals::Watchdog;
+use super::{Daemon, Handle, Message};
+
+/// A daemon that is ready to run, and what must live as long as it does.
+pub struct Setup {
+    /// The daemon.
+    pub daemon: Daemon,
+    /// Keeps the inbox watched.
+    pub watching: Watching,
+    /// Keeps other daemons off this spool.
+    pub lock: StateLock,
+}
+
+/// Why the daemon can not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// There is no API key.
+    #[error(transparent)]
+    NoKey(#[from] KeyProblem),
+    /// The API key can not be one.
+    #[error(transparent)]
+    BadKey(#[from] KeyError),
+    /// The API's address or the like is wrong.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Another daemon works on this spool, or records can not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A folder can not be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+impl Setup {
+    /// Opens folders, lock, store, client and watcher, in that order.
+    ///
+    /// # Errors
+    /// If one of them can not be had; nothing is begun then.
+    pub fn open(config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<Setup, SetupError> {
+        let key = match &config.api.key {
+            Ok(key) => ApiKey::new(key.secret.expose_secret())?,
+            Err(problem) => return Err(problem.clone().into()),
+        };
+        let folders = config.folders.clone();
+        folders.prepare()?;
+        let lock = StateLock::take(&folders.state)?;
+        let opened = SledStore::open(&folders.state, SledStore::FREE_BYTES_MIN)?;
+        if let Some(quarantine) = &opened.quarantined {
+            let (kept, why) = (quarantine.folder.display().to_string(), &quarantine.reason);
+            tracing::error!(kept, why, "the job store could not be read and was set aside");
+        }
+        let jobs = crate::store::JobStore::load(&opened.store)?;
+        let (engine, first_turn) = Engine::resume(jobs, policy_of(&config, key.print()), clock.now());
+        let engine = Arc::new(Mutex::new(engine));
+        let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
+        let handle = Handle { engine: Arc::clone(&engine), messages: sender };
+        let rules = IntakeRules {
+            settle_ms: millis(config.intake.settle),
+            ignore: config.intake.ignore.clone(),
+        };
+        let rescan = config.intake.rescan;
+        let intake = Intake::new(folders.clone(), Scanner::new(rules), rescan);
+        let watching = begin_watching(&config, &folders, handle.clone());
+        let performer = Arc::new(Performer {
+            folders,
+            client: client_of(&config, key)?,
+            clock: Arc::clone(&clock),
+            file_bytes: config.limits.file_bytes,
+            inline_bytes: config.limits.inline_bytes,
+            remote_cleanup: config.housekeeping.remote_cleanup,
+        });
+        let daemon = Daemon {
+            engine,
+            store: Box::new(opened.store),
+            performer,
+            clock,
+            config,
+            intake,
+            messages,
+            handle,
+            watchdog: Watchdog::from_environment(),
+            first_turn: Some(first_turn),
+            touched: std::collections::BTreeSet::new(),
+        };
+        Ok(Setup { daemon, watching, lock })
+    }
+}
+
+fn begin_watching(config: &Config, folders: &Folders, handle: Handle) -> Watching {
+    let mode = match config.intake.watch {
+        config::Watch::Auto => WatchMode::Auto,
+        config::Watch::Events => WatchMode::Events,
+        config::Watch::Poll => WatchMode::Poll,
+    };
+    let watching = watch::watch(&folders.inbox, mode, move |hint| match hint {
+        Hint::Look => handle.hint(Message::Look),
+        Hint::RenamedIn(path) => handle.hint(Message::RenamedIn(path)),
+    });
+    if let Some(why) = &watching.polling {
+        let every = config::duration_text(config.intake.rescan);
+        tracing::warn!(why, every, "no events from the inbox; it is only looked at regularly");
+    }
+    watching
+}
+
+fn client_of(config: &Config, key: ApiKey) -> Result<Client, ClientError> {
+    let mut settings = ClientSettings::new(config.api.base_url.clone(), key);
+    settings.version = config.api.version.clone();
+    settings.connect_timeout = config.api.connect_timeout;
+    settings.idle_timeout = config.api.idle_timeout;
+    Client::new(settings)
+}
+
+/// The engine's numbers out of the configuration.
+pub fn policy_of(config: &Config, key_print: String) -> Policy {
+    Policy {
+        open_batches: config.limits.open_batches as usize,
+        storage_bytes: config.limits.storage_bytes,
+        uploads: config.limits.uploads as usize,
+        inline_bytes: config.limits.inline_bytes,
+        poll_min_ms: millis(config.poll.min),
+        poll_max_ms: millis(config.poll.max),
+        backoff_min_ms: millis(config.api.backoff_min),
+        backoff_max_ms: millis(config.api.backoff_max),
+        uncertain: match config.api.uncertain {
+            config::Uncertain::Resubmit => Uncertain::Resubmit,
+            config::Uncertain::Hold => Uncertain::Hold,
+        },
+        uncertain_window_ms: millis(config.api.uncertain_window),
+        duplicates: match config.intake.duplicates {
+            config::Duplicates::Hold => Duplicates::Hold,
+            config::Duplicates::Process => Duplicates::Process,
+        },
+        duplicate_window_ms: millis(config.intake.duplicate_window),
+        records_keep_ms: millis(config.housekeeping.records_keep),
+        key_print,
+    }
+}
+
+/// Whether nothing of the job can go on before a person has decided.
+pub fn waits_for_a_person(job: &Job) -> bool {
+    let over_or_stuck = |chunk: &Chunk| match &chunk.state {
+        ChunkState::Stuck { .. } | ChunkState::Settled | ChunkState::Split { .. } => true,
+        ChunkState::Waiting { .. }
+        | ChunkState::Uploading { .. }
+        | ChunkState::Creating { .. }
+        | ChunkState::Uncertain { .. }
+        | ChunkState::Polling(_)
+        | ChunkState::Collecting { .. } => false,
+    };
+    matches!(job.head.state, JobState::Active(_)) && job.chunks.values().all(over_or_stuck)
+}
+
+/// The product's word for a job's state.
+pub fn state_word(state: &JobState) -> &'static str {
+    match state {
+        JobState::Claiming | JobState::Planning => "claimed",
+        JobState::Active(_) => "active",
+        JobState::Merging(_) | JobState::Delivering(_) | JobState::Cleaning(_) => "merging",
+        JobState::Done(delivery) if delivery.plan.cancelled => "cancelled",
+        JobState::Done(_) => "done",
+        JobState::Refusing(_) | JobState::Failed(_) => "failed",
+        JobState::Holding(_) | JobState::Held(_) => "held",
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+
+/// Messages that may wait for the loop.
+const MESSAGES_WAITING: usize = 4096;

@@ -1,0 +1,281 @@
+//! From the first look at a batch to the end of its attempt, and what follows it.
+
+use super::effect::Turn;
+use super::event::{Failure, Harvest, Polled, RemoteBatch};
+use super::ids::{BatchName, ChunkNo, Millis, Row, Rows};
+use super::job::{
+    Batch, BatchRecord, Chunk, ChunkState, Job, RemoteEnd, RemoteError, RemoteState, Rest, Share,
+};
+use super::lanes::Unit;
+use super::machine::{Engine, Trouble, find, find_mut, salt};
+use super::policy;
+
+impl Engine {
+    pub(super) fn polled(
+        &mut self,
+        units: &[Unit],
+        seen: Vec<(BatchName, Polled)>,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        for &unit in units {
+            let Some((_, chunk)) = find(&self.jobs, unit) else { continue };
+            let ChunkState::Polling(batch) = chunk.state.clone() else { continue };
+            let polled = seen.iter().find(|(name, _)| *name == batch.name);
+            let age = now.since(batch.created);
+            let mut note = self.polls.get(&unit).copied().unwrap_or_default();
+            note.next = now.plus(self.policy.poll_ms(age, salt(unit)));
+            note.missed = match polled {
+                Some((_, Polled::Gone)) => note.missed.saturating_add(1),
+                Some((_, Polled::Seen(_))) | None => 0,
+            };
+            self.polls.insert(unit, note);
+            match polled {
+                Some((_, Polled::Seen(remote))) => self.seen(unit, batch, remote, now, turn),
+                Some((_, Polled::Gone)) if note.missed >= policy::GONE_LOOKS => {
+                    self.gone(unit, &batch, now, turn);
+                }
+                Some((_, Polled::Gone)) | None => {}
+            }
+        }
+    }
+
+    pub(super) fn seen(
+        &mut self,
+        unit: Unit,
+        batch: Batch,
+        remote: &RemoteBatch,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        if remote.is_finished() {
+            let ended = remote.ended.unwrap_or(now);
+            let (state, error) = (remote.state.clone(), remote.error.clone());
+            let end = RemoteEnd { state, ended, error };
+            self.set_chunk(unit, ChunkState::Collecting { batch, end }, turn);
+        } else if remote.state != batch.remote {
+            let batch = Batch { remote: remote.state.clone(), ..batch };
+            self.set_chunk(unit, ChunkState::Polling(batch), turn);
+        }
+    }
+
+    /// The API does not know the batch any more.
+    pub(super) fn gone(&mut self, unit: Unit, batch: &Batch, now: Millis, turn: &mut Turn) {
+        if batch.key_print != self.policy.key_print {
+            let message = format!(
+                "{} was made with another API key and can not be seen with this one; \
+                 put the former key back, or cancel the job",
+                batch.name.0
+            );
+            let not_before = now.plus(self.policy.poll_max_ms);
+            let trouble = Trouble { failures: 1, first: now, not_before, message };
+            self.troubles.insert(unit, trouble);
+            return;
+        }
+        if now.since(batch.created) <= self.policy.uncertain_window_ms {
+            return;
+        }
+        let error = RemoteError { code: 5, message: "the batch vanished at the API".to_owned() };
+        let state = RemoteState::Unknown("GONE".to_owned());
+        let end = RemoteEnd { state, ended: now, error: Some(error) };
+        let rest = find(&self.jobs, unit).map(|(_, chunk)| chunk.rest).unwrap_or_default();
+        self.conclude(unit, batch, &end, 0, rest, now, turn);
+        self.after_attempt(unit, now, turn);
+    }
+
+    pub(super) fn collected(
+        &mut self,
+        unit: Unit,
+        harvest: &Harvest,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let Some((_, chunk)) = find(&self.jobs, unit) else { return };
+        let ChunkState::Collecting { batch, end } = chunk.state.clone() else { return };
+        self.conclude(unit, &batch, &end, harvest.answered, harvest.rest, now, turn);
+        for warning in oddities(unit, harvest) {
+            self.warn(unit.job, turn, warning);
+        }
+        let nothing = harvest.answered + harvest.failed + harvest.retryable == 0;
+        if end.state == RemoteState::Failed && nothing {
+            self.failed_whole(unit, &end, now, turn);
+        } else {
+            self.after_attempt(unit, now, turn);
+        }
+    }
+
+    /// The batch failed and answered nothing at all.
+    pub(super) fn failed_whole(
+        &mut self,
+        unit: Unit,
+        end: &RemoteEnd,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        let code = end.error.as_ref().map_or(13, |error| error.code);
+        let again = chunk
+            .batches
+            .iter()
+            .rev()
+            .nth(1)
+            .is_some_and(|before| before.state == RemoteState::Failed && before.answered == 0);
+        if chunk.is_single() && !policy::blames_content(code) {
+            self.after_attempt(unit, now, turn);
+        } else if policy::blames_content(code) || again {
+            self.halve(unit, now, turn);
+        } else {
+            self.after_attempt(unit, now, turn);
+        }
+    }
+
+    /// Writes the batch down as over.
+    #[expect(clippy::too_many_arguments, reason = "each is one plain fact of the batch's end")]
+    pub(super) fn conclude(
+        &mut self,
+        unit: Unit,
+        batch: &Batch,
+        end: &RemoteEnd,
+        answered: u64,
+        rest: Rest,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.batches.push(BatchRecord {
+            name: batch.name.clone(),
+            attempt: chunk.attempt,
+            input: batch.input.clone(),
+            state: end.state.clone(),
+            lines: chunk.rest.rows(),
+            bytes: chunk.rest.bytes(),
+            answered,
+            created: batch.created,
+            ended: end.ended,
+            adopted: batch.adopted,
+            error: end.error.clone(),
+        });
+        chunk.rest = rest;
+        chunk.tries += 1;
+        chunk.last_error = end.error.clone();
+        self.polls.remove(&unit);
+        self.change_plan(unit.job, turn, |plan| {
+            plan.last_result = Some(now);
+            true
+        });
+    }
+
+    /// What follows an attempt that came to its end: nothing, or the unanswered rest.
+    pub(super) fn after_attempt(&mut self, unit: Unit, now: Millis, turn: &mut Turn) {
+        let Some((head, chunk)) = find(&self.jobs, unit) else { return };
+        let tries_left = chunk.tries < head.head.queue.attempts;
+        if chunk.rest.rows() > 0 && tries_left {
+            let tries = u32::from(chunk.tries);
+            let not_before = now.plus(self.policy.backoff_ms(tries, salt(unit)));
+            self.send_rest(unit, not_before, turn);
+        } else {
+            self.settle(unit, turn);
+        }
+    }
+
+    pub(super) fn collect_failed(
+        &mut self,
+        unit: Unit,
+        batch: &Batch,
+        end: &RemoteEnd,
+        failure: &Failure,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let first = self.troubles.get(&unit).map_or(now, |trouble| trouble.first);
+        let why = match failure {
+            Failure::Gone(message) | Failure::Rejected(message) => message.clone(),
+            Failure::NotReady(message) if now.since(first) > policy::NOT_READY_MAX_MS => {
+                message.clone()
+            }
+            Failure::NotReady(_)
+            | Failure::Transient(_)
+            | Failure::RateLimited { .. }
+            | Failure::Ambiguous(_)
+            | Failure::Denied(_)
+            | Failure::Local(_) => return,
+        };
+        // The work was done and paid for; sending it again by itself would pay twice.
+        let message = format!("the results of {} can not be had: {why}", batch.name.0);
+        let error = Some(RemoteError { code: 5, message });
+        let end = RemoteEnd { error, ..end.clone() };
+        let rest = find(&self.jobs, unit).map(|(_, chunk)| chunk.rest).unwrap_or_default();
+        self.conclude(unit, batch, &end, 0, rest, now, turn);
+        self.settle(unit, turn);
+    }
+
+    /// Sends what is unanswered as a new attempt, not before the given time.
+    pub(super) fn send_rest(&mut self, unit: Unit, not_before: Millis, turn: &mut Turn) {
+        let stop = self.is_cancelled(unit.job);
+        let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        if chunk.rest.rows() == 0 || stop {
+            self.settle(unit, turn);
+            return;
+        }
+        chunk.attempt = chunk.attempt.next();
+        self.set_chunk(unit, ChunkState::Waiting { not_before }, turn);
+    }
+
+    /// Cuts a chunk in two that was refused or failed as a whole, until the line that does it
+    /// stands alone; that one is then settled as failed.
+    pub(super) fn halve(&mut self, unit: Unit, now: Millis, turn: &mut Turn) {
+        let Some((job, chunk)) = find(&self.jobs, unit) else { return };
+        if chunk.rest.rows() <= 1 || self.is_cancelled(unit.job) || hunt_is_vain(job, chunk.root) {
+            self.settle(unit, turn);
+            return;
+        }
+        let highest = job.chunks.keys().next_back().map_or(0, |no| no.0);
+        let (left, right) = (ChunkNo(highest + 1), ChunkNo(highest + 2));
+        let (rows, rest, middle) = (chunk.rows, chunk.rest, chunk.middle());
+        let (root, error) = (chunk.root, chunk.last_error.clone());
+        self.set_chunk(unit, ChunkState::Split { left, right }, turn);
+        let second = Row(middle.0 + 1);
+        let halves = [
+            (left, Rows { first: rows.first, last: middle }, rest.left),
+            (right, Rows { first: second, last: rows.last }, rest.right),
+        ];
+        for (no, rows, share) in halves {
+            // Its own halves are counted when it comes to its own end.
+            let rest = Rest { left: share, right: Share::default() };
+            let mut child = Chunk::new(no, root, rows, rest);
+            child.last_error = error.clone();
+            child.state = match share.rows {
+                0 => ChunkState::Settled,
+                _ => ChunkState::Waiting { not_before: now },
+            };
+            self.add_chunk(unit.job, child, turn);
+        }
+        self.merge_when_settled(unit.job, turn);
+    }
+}
+
+/// Whether a family of chunks has been refused so often, without any success, that it can not be
+/// a matter of single lines.
+fn hunt_is_vain(job: &Job, root: ChunkNo) -> bool {
+    let family = || job.chunks.values().filter(|chunk| chunk.root == root);
+    let splits = family().filter(|chunk| matches!(chunk.state, ChunkState::Split { .. })).count();
+    let worked = family().any(|chunk| {
+        matches!(chunk.state, ChunkState::Polling(_) | ChunkState::Collecting { .. })
+            || chunk.batches.iter().any(|batch| batch.answered > 0)
+    });
+    !worked && splits as u64 > policy::POISON_HUNT_MAX
+}
+
+/// What was odd about a batch's results, in words.
+fn oddities(unit: Unit, harvest: &Harvest) -> Vec<String> {
+    let chunk = unit.chunk.map_or(0, |no| no.0);
+    let told = [
+        (harvest.unknown, "result lines for rows that were not sent; they were kept aside"),
+        (harvest.repeated, "result lines for rows that had one already; the first was kept"),
+        (harvest.missing, "rows without a result line"),
+    ];
+    told.iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("chunk {chunk}: {count} {what}"))
+        .collect()
+}

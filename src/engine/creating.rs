@@ -1,0 +1,254 @@
+//! The paid call: what follows when it worked, was refused, or got no answer.
+
+use super::effect::{Effect, Turn};
+use super::event::{Failure, Objection, RemoteBatch};
+use super::ids::{Attempt, BatchName, JobId, Millis};
+use super::job::{
+    Batch, Chunk, ChunkState, Doubt, Input, JobState, Refusal, RemoteError, RemoteState,
+};
+use super::lanes::{Lane, Unit};
+use super::machine::{Engine, find, find_mut, salt};
+use super::policy::Uncertain;
+
+impl Engine {
+    pub(super) fn created(
+        &mut self,
+        unit: Unit,
+        name: BatchName,
+        created: Millis,
+        adopted: bool,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let key_print = self.policy.key_print.clone();
+        let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        let input = match &chunk.state {
+            ChunkState::Creating { input, .. } | ChunkState::Uncertain { input, .. } => {
+                input.clone()
+            }
+            ChunkState::Waiting { .. }
+            | ChunkState::Uploading { .. }
+            | ChunkState::Stuck { .. }
+            | ChunkState::Polling(_)
+            | ChunkState::Collecting { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => return,
+        };
+        let remote = RemoteState::Pending;
+        let batch = Batch { name, input, created, adopted, remote, key_print };
+        let state = ChunkState::Polling(batch);
+        self.set_chunk(unit, state, turn);
+        let next = now.plus(self.policy.poll_ms(0, salt(unit)));
+        self.polls.insert(unit, super::machine::PollNote { next, missed: 0 });
+        self.change_plan(unit.job, turn, |plan| {
+            let fresh = plan.first_create.is_none();
+            plan.first_create.get_or_insert(now);
+            fresh
+        });
+    }
+
+    /// The API definitely did not create the batch, and never will from this request.
+    pub(super) fn refused(
+        &mut self,
+        unit: Unit,
+        error: RemoteError,
+        to: Objection,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        if !self.is_in(unit, |state| matches!(state, ChunkState::Creating { .. })) {
+            return;
+        }
+        let (spent, creating) = (self.anything_spent(unit.job), self.creating_in(unit.job));
+        let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.last_error = Some(error.clone());
+        match to {
+            Objection::Lines { rest, .. } => {
+                chunk.rest = rest;
+                self.send_rest(unit, now, turn);
+            }
+            Objection::File if chunk.tries + 1 < head.queue.attempts => {
+                chunk.tries += 1;
+                self.send_rest(unit, now, turn);
+            }
+            Objection::File => self.settle(unit, turn),
+            // Siblings are told the same; the last of them refuses the file.
+            Objection::Model if !spent && creating > 1 => {
+                let not_before = now.plus(self.policy.backoff_ms(1, salt(unit)));
+                self.send_rest(unit, not_before, turn);
+            }
+            Objection::Model if !spent => {
+                let refusal = self.unknown_model(unit.job, &error);
+                self.advance(unit.job, JobState::Refusing(refusal), turn);
+            }
+            Objection::Model => self.settle(unit, turn),
+            Objection::Whole { rest } => {
+                chunk.rest = rest;
+                self.halve(unit, now, turn);
+            }
+        }
+    }
+
+    /// Whether any chunk of the job got as far as a batch; if none did, the file can still be
+    /// refused whole.
+    pub(super) fn anything_spent(&self, id: JobId) -> bool {
+        let spent = |chunk: &Chunk| match &chunk.state {
+            ChunkState::Waiting { .. }
+            | ChunkState::Uploading { .. }
+            | ChunkState::Creating { .. } => !chunk.batches.is_empty(),
+            ChunkState::Uncertain { .. }
+            | ChunkState::Stuck { .. }
+            | ChunkState::Polling(_)
+            | ChunkState::Collecting { .. }
+            | ChunkState::Split { .. }
+            | ChunkState::Settled => true,
+        };
+        self.jobs.get(&id).is_some_and(|job| job.chunks.values().any(spent))
+    }
+
+    pub(super) fn creating_in(&self, id: JobId) -> usize {
+        let creating = |chunk: &&Chunk| matches!(chunk.state, ChunkState::Creating { .. });
+        self.jobs.get(&id).map_or(0, |job| job.chunks.values().filter(creating).count())
+    }
+
+    pub(super) fn unknown_model(&self, id: JobId, error: &RemoteError) -> Refusal {
+        let queue = self.jobs.get(&id).map(|job| &job.head.queue);
+        let (name, model) = queue.map_or(("", ""), |queue| (&queue.name, &queue.model));
+        Refusal {
+            reason: "unknown_model".to_owned(),
+            message: format!("the API does not know the model {model}: {}", error.message),
+            remedy: format!(
+                "set model under [queue.{name}] in the configuration to a model that supports \
+                 batches, restart, and move the file back into the inbox"
+            ),
+            line: None,
+            column: None,
+        }
+    }
+
+    pub(super) fn create_failed(
+        &mut self,
+        unit: Unit,
+        input: Input,
+        since: Millis,
+        failure: &Failure,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let pause = self.troubles.get(&unit).map_or(now, |trouble| trouble.not_before);
+        let state = match failure {
+            // Not sent, or refused for the key's sake: there is no batch.
+            Failure::Transient(_) | Failure::Denied(_) | Failure::Rejected(_) => {
+                ChunkState::Waiting { not_before: pause }
+            }
+            Failure::RateLimited { .. } => {
+                let doubt = Doubt::RateLimited;
+                ChunkState::Uncertain { input, since, next_probe: pause, until: pause, doubt }
+            }
+            Failure::Ambiguous(_) | Failure::Gone(_) | Failure::NotReady(_) | Failure::Local(_) => {
+                let next_probe = now.plus(self.policy.probe_ms());
+                let until = now.plus(self.policy.uncertain_window_ms);
+                let doubt = Doubt::Lost;
+                ChunkState::Uncertain { input, since, next_probe, until, doubt }
+            }
+        };
+        self.set_chunk(unit, state, turn);
+    }
+
+    pub(super) fn upload_rejected(
+        &mut self,
+        unit: Unit,
+        message: String,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.last_error = Some(RemoteError { code: 3, message });
+        chunk.tries += 1;
+        if chunk.tries < head.queue.attempts {
+            self.send_rest(unit, now, turn);
+        } else {
+            self.settle(unit, turn);
+        }
+    }
+
+    /// All pages were listed while looking for a batch that may exist.
+    pub(super) fn found(
+        &mut self,
+        unit: Unit,
+        batches: Vec<RemoteBatch>,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let Some((head, chunk)) = find(&self.jobs, unit) else { return };
+        let ChunkState::Uncertain { input, since, until, doubt, .. } = chunk.state.clone() else {
+            return;
+        };
+        let cancelled = self.is_cancelled(head.head.id);
+        let attempt = chunk.attempt;
+        let mut batches = batches.into_iter();
+        if let Some(oldest) = batches.next() {
+            self.created(unit, oldest.name, oldest.created.unwrap_or(since), true, now, turn);
+            for other in batches {
+                self.warn(unit.job, turn, doubled(unit, attempt, &other.name));
+                let effect = Effect::CancelBatch { batch: other.name };
+                self.issue(Lane::Cancel, Vec::new(), effect, turn);
+            }
+            return;
+        }
+        if now < until {
+            let next_probe = now.plus(self.policy.probe_ms()).min(until);
+            let state = ChunkState::Uncertain { input, since, next_probe, until, doubt };
+            self.set_chunk(unit, state, turn);
+        } else if cancelled {
+            self.settle(unit, turn);
+        } else if doubt == Doubt::Lost && self.policy.uncertain == Uncertain::Hold {
+            self.set_chunk(unit, ChunkState::Stuck { input, since }, turn);
+            self.tell_stuck(unit, attempt, turn);
+        } else {
+            if doubt == Doubt::Lost {
+                self.warn(unit.job, turn, sent_again(unit, attempt));
+            }
+            self.send_rest(unit, now, turn);
+        }
+    }
+
+    pub(super) fn tell_stuck(&mut self, unit: Unit, attempt: Attempt, turn: &mut Turn) {
+        let Some((job, chunk)) = find(&self.jobs, unit) else { return };
+        let refusal = Refusal {
+            reason: "uncertain".to_owned(),
+            message: format!(
+                "chunk {} was sent, no answer came, and no batch named {} was found",
+                chunk.no.0,
+                super::ids::Stamp::new(job.head.id, chunk.no, attempt).0
+            ),
+            remedy: format!(
+                "to send it again, at the risk of paying twice: gemini-batchd release {}; to \
+                 give up what is unanswered: gemini-batchd cancel {0}",
+                job.head.id
+            ),
+            line: None,
+            column: None,
+        };
+        let effect = Effect::Notify { head: Box::new(job.head.clone()), refusal };
+        self.issue(Lane::Move, Vec::new(), effect, turn);
+    }
+}
+
+fn sent_again(unit: Unit, attempt: Attempt) -> String {
+    format!(
+        "chunk {}: the create call of attempt {} got no answer and no batch of its name was \
+         found within the settling window; it was sent again",
+        unit.chunk.map_or(0, |no| no.0),
+        attempt.0
+    )
+}
+
+fn doubled(unit: Unit, attempt: Attempt, batch: &BatchName) -> String {
+    format!(
+        "chunk {}: attempt {} had made more than one batch; the oldest was kept and {} cancelled",
+        unit.chunk.map_or(0, |no| no.0),
+        attempt.0,
+        batch.0
+    )
+}

@@ -1,0 +1,277 @@
+//! From what units want to effects: lanes, limits, and the order in which work is begun.
+
+use std::collections::BTreeSet;
+
+use super::effect::{Change, Effect, Issued, Turn, Which};
+use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
+use super::job::{Chunk, ChunkState, Input, Job, JobState};
+use super::lanes::{Lane, Unit};
+use super::machine::{Engine, GATE_AFTER, Running, find, find_mut};
+use super::policy;
+
+impl Engine {
+    pub(super) fn refile_all(&mut self, units: &[Unit]) {
+        let ids: BTreeSet<JobId> = units.iter().map(|unit| unit.job).collect();
+        if let ([unit], 1) = (units, ids.len()) {
+            // A chunk's outcome rarely touches its siblings; a change of the job's state does.
+            self.refile(Unit { job: unit.job, chunk: None });
+            if unit.chunk.is_some() {
+                self.refile(*unit);
+            } else {
+                self.refile_job(unit.job);
+            }
+            return;
+        }
+        for unit in units {
+            self.refile(Unit { job: unit.job, chunk: None });
+            self.refile(*unit);
+        }
+    }
+
+    /// Puts a job and all its chunks where they belong.
+    pub(super) fn refile_job(&mut self, id: JobId) {
+        self.refile(Unit { job: id, chunk: None });
+        let chunks: Vec<ChunkNo> =
+            self.jobs.get(&id).map(|job| job.chunks.keys().copied().collect()).unwrap_or_default();
+        for chunk in chunks {
+            self.refile(Unit { job: id, chunk: Some(chunk) });
+        }
+    }
+
+    /// Puts one unit where it belongs.
+    pub(super) fn refile(&mut self, unit: Unit) {
+        if unit.chunk.is_some() {
+            self.account(unit);
+        }
+        let job = self.jobs.get(&unit.job);
+        let want = job.filter(|_| !self.busy.contains(&unit)).and_then(|job| match unit.chunk {
+            None => wants(&job.head.state).map(|lane| (lane, Millis(0))),
+            Some(no) => job.chunks.get(&no).and_then(|chunk| self.chunk_wants(job, chunk)),
+        });
+        let (Some((lane, not_before)), Some(job)) = (want, job) else {
+            self.lanes.remove(unit);
+            return;
+        };
+        let pause = self.troubles.get(&unit).map_or(Millis(0), |trouble| trouble.not_before);
+        self.lanes.put(unit, lane, not_before.max(pause), job.head.queue.priority);
+    }
+
+    pub(super) fn chunk_wants(&self, job: &Job, chunk: &Chunk) -> Option<(Lane, Millis)> {
+        let JobState::Active(plan) = &job.head.state else { return None };
+        let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
+        match &chunk.state {
+            ChunkState::Waiting { not_before } => Some((Lane::Send, *not_before)),
+            ChunkState::Uploading { .. } => Some((Lane::Upload, Millis(0))),
+            ChunkState::Uncertain { next_probe, .. } => Some((Lane::Find, *next_probe)),
+            ChunkState::Polling(batch)
+                if plan.cancelled && !self.stopping.contains(&batch.name) =>
+            {
+                Some((Lane::Cancel, Millis(0)))
+            }
+            ChunkState::Polling(_) => {
+                let next = self.polls.get(&unit).map_or(Millis(0), |note| note.next);
+                Some((Lane::Poll, next))
+            }
+            ChunkState::Collecting { .. } => Some((Lane::Collect, Millis(0))),
+            // An intent that is saved has its effect under way, or was turned into a probe.
+            ChunkState::Creating { .. } => None,
+            ChunkState::Stuck { .. } | ChunkState::Settled | ChunkState::Split { .. } => None,
+        }
+    }
+
+    /// Begins whatever is ready and fits within the limits.
+    pub(super) fn pump(&mut self, now: Millis, turn: &mut Turn) {
+        if self.draining {
+            return;
+        }
+        self.lanes.ripen(now);
+        for lane in Lane::ALL {
+            while self.has_room(lane, now) {
+                let Some(unit) = self.take(lane) else { break };
+                self.begin(lane, unit, now, turn);
+            }
+        }
+        self.make_room_at_the_api(turn);
+    }
+
+    pub(super) fn has_room(&self, lane: Lane, now: Millis) -> bool {
+        let running = self.running.values().filter(|running| running.lane == lane).count();
+        let limit = match lane {
+            Lane::Claim | Lane::Move | Lane::Send => 4,
+            Lane::Collect | Lane::Cancel => 2,
+            Lane::Find | Lane::Poll | Lane::Merge | Lane::Plan => 1,
+            Lane::Upload => self.policy.uploads,
+        };
+        if running >= limit {
+            return false;
+        }
+        let Some(gate) = self.gate.as_ref().filter(|_| lane.is_remote()) else { return true };
+        // While the API is ill, one request at a time finds out whether it is well again.
+        let idle = !self.running.values().any(|running| running.lane.is_remote());
+        now >= gate.until && (gate.failures <= GATE_AFTER && !gate.denied || idle)
+    }
+
+    pub(super) fn take(&mut self, lane: Lane) -> Option<Unit> {
+        if lane != Lane::Send {
+            return self.lanes.take(lane, |_| true);
+        }
+        let usage = self.usage();
+        let (jobs, policy) = (&self.jobs, &self.policy);
+        let uploads_free = usage.uploading < policy.uploads;
+        if usage.open_batches >= policy.open_batches {
+            return None;
+        }
+        self.lanes.take(lane, |unit| {
+            let Some((job, chunk)) = find(jobs, unit) else { return true };
+            if policy.goes_inline(&job.head.queue, chunk.rest) {
+                return true;
+            }
+            let fits = usage.stored_bytes + chunk.rest.bytes() <= policy.storage_bytes;
+            uploads_free && (fits || usage.stored_bytes == 0)
+        })
+    }
+
+    /// Issues the effect a unit is ready for.
+    pub(super) fn begin(&mut self, lane: Lane, unit: Unit, now: Millis, turn: &mut Turn) {
+        if lane == Lane::Send {
+            self.begin_attempt(unit, now, turn);
+            return;
+        }
+        let mut units = vec![unit];
+        if lane == Lane::Poll {
+            while let Some(other) = self.lanes.take(Lane::Poll, |_| true) {
+                units.push(other);
+            }
+        }
+        if let Some(effect) = self.effect_for(lane, &units) {
+            self.issue(lane, units, effect, turn);
+        }
+    }
+
+    pub(super) fn begin_attempt(&mut self, unit: Unit, now: Millis, turn: &mut Turn) {
+        let policy = &self.policy;
+        let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        if policy.goes_inline(&head.queue, chunk.rest) {
+            self.begin_create(unit, Input::Inline, now, turn);
+            return;
+        }
+        let file = Stamp::file(head.id, chunk.no, chunk.attempt);
+        chunk.state = ChunkState::Uploading { file };
+        turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        self.account(unit);
+        if let Some(effect) = self.effect_for(Lane::Upload, &[unit]) {
+            self.issue(Lane::Upload, vec![unit], effect, turn);
+        }
+    }
+
+    /// Saves the intent, then creates: the order the whole promise rests on.
+    pub(super) fn begin_create(&mut self, unit: Unit, input: Input, now: Millis, turn: &mut Turn) {
+        let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.state = ChunkState::Creating { input: input.clone(), since: now };
+        turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        let effect = Effect::Create {
+            which: which(head.id, chunk),
+            input,
+            model: head.queue.model.clone(),
+            priority: head.queue.priority,
+        };
+        self.account(unit);
+        self.issue(Lane::Send, vec![unit], effect, turn);
+    }
+
+    pub(super) fn effect_for(&self, lane: Lane, units: &[Unit]) -> Option<Effect> {
+        let unit = *units.first()?;
+        let job = self.jobs.get(&unit.job)?;
+        match (unit.chunk, lane) {
+            (_, Lane::Poll) => Some(Effect::Poll { batches: self.batches_of(units) }),
+            (None, _) => job_effect(job),
+            (Some(no), _) => {
+                let short = self.troubles.get(&unit).map_or(0, |trouble| trouble.failures);
+                chunk_effect(job, job.chunks.get(&no)?, short >= policy::SHORT_FETCHES)
+            }
+        }
+    }
+
+    pub(super) fn batches_of(&self, units: &[Unit]) -> Vec<BatchName> {
+        let name = |unit: &Unit| match &find(&self.jobs, *unit)?.1.state {
+            ChunkState::Polling(batch) => Some(batch.name.clone()),
+            ChunkState::Waiting { .. }
+            | ChunkState::Uploading { .. }
+            | ChunkState::Creating { .. }
+            | ChunkState::Uncertain { .. }
+            | ChunkState::Stuck { .. }
+            | ChunkState::Collecting { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => None,
+        };
+        units.iter().filter_map(name).collect()
+    }
+
+    pub(super) fn issue(&mut self, lane: Lane, units: Vec<Unit>, effect: Effect, turn: &mut Turn) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        for unit in &units {
+            self.lanes.remove(*unit);
+            self.busy.insert(*unit);
+        }
+        self.running.insert(ticket, Running { lane, units });
+        turn.then.push(Issued { ticket, effect });
+    }
+}
+
+/// What a job as a whole wants: a function of its state alone.
+pub fn wants(state: &JobState) -> Option<Lane> {
+    match state {
+        JobState::Claiming => Some(Lane::Claim),
+        JobState::Planning => Some(Lane::Plan),
+        JobState::Merging(_) => Some(Lane::Merge),
+        JobState::Delivering(_)
+        | JobState::Cleaning(_)
+        | JobState::Refusing(_)
+        | JobState::Holding(_) => Some(Lane::Move),
+        JobState::Active(_) | JobState::Done(_) | JobState::Failed(_) | JobState::Held(_) => None,
+    }
+}
+
+fn job_effect(job: &Job) -> Option<Effect> {
+    let head = || Box::new(job.head.clone());
+    let whole = || Box::new(job.clone());
+    match &job.head.state {
+        JobState::Claiming => {
+            Some(Effect::Claim { job: job.head.id, source: job.head.source.clone() })
+        }
+        JobState::Planning => Some(Effect::Plan { head: head() }),
+        JobState::Merging(_) => Some(Effect::Merge { job: whole() }),
+        JobState::Delivering(_) => Some(Effect::Deliver { job: whole() }),
+        JobState::Cleaning(_) => Some(Effect::Clean { job: whole() }),
+        JobState::Refusing(refusal) => {
+            Some(Effect::Refuse { head: head(), refusal: refusal.clone() })
+        }
+        JobState::Holding(refusal) => Some(Effect::Hold { head: head(), refusal: refusal.clone() }),
+        JobState::Active(_) | JobState::Done(_) | JobState::Failed(_) | JobState::Held(_) => None,
+    }
+}
+
+fn chunk_effect(job: &Job, chunk: &Chunk, accept_missing: bool) -> Option<Effect> {
+    let which = which(job.head.id, chunk);
+    match &chunk.state {
+        ChunkState::Uploading { file } => Some(Effect::Upload { which, file: file.clone() }),
+        ChunkState::Uncertain { .. } => Some(Effect::Find { which }),
+        ChunkState::Polling(batch) => Some(Effect::CancelBatch { batch: batch.name.clone() }),
+        ChunkState::Collecting { batch, end } => Some(Effect::Collect {
+            which,
+            batch: batch.name.clone(),
+            end: end.clone(),
+            accept_missing,
+        }),
+        ChunkState::Waiting { .. }
+        | ChunkState::Creating { .. }
+        | ChunkState::Stuck { .. }
+        | ChunkState::Settled
+        | ChunkState::Split { .. } => None,
+    }
+}
+
+pub(super) fn which(job: JobId, chunk: &Chunk) -> Which {
+    Which { job, chunk: chunk.no, attempt: chunk.attempt, rows: chunk.rows, middle: chunk.middle() }
+}

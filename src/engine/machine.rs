@@ -1,0 +1,338 @@
+//! The engine: all jobs, and the one place where it is decided what happens next.
+//!
+//! [`Engine::handle`] takes an event and answers with a [`Turn`]. What a unit wants is a function
+//! of its saved state ([`wants`]); what is kept beside it in memory (failures in a row, the time
+//! of the next poll) only delays things and is lost in a restart without harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::effect::{Change, Turn};
+use super::event::{Event, Failure, Outcome};
+use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
+use super::job::{Chunk, ChunkState, Doubt, Head, Job, JobState, Queue, Source};
+use super::lanes::{Lane, Lanes, Unit};
+use super::policy::{self, Policy};
+use super::records::Usage;
+
+/// All jobs and what is under way for them.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) policy: Policy,
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    pub(super) lanes: Lanes,
+    pub(super) running: BTreeMap<Ticket, Running>,
+    pub(super) busy: BTreeSet<Unit>,
+    pub(super) troubles: BTreeMap<Unit, Trouble>,
+    pub(super) polls: BTreeMap<Unit, PollNote>,
+    pub(super) stopping: BTreeSet<BatchName>,
+    pub(super) discarded: BTreeSet<BatchName>,
+    pub(super) claiming: BTreeSet<(String, String)>,
+    pub(super) contents: BTreeMap<String, Vec<JobId>>,
+    pub(super) takings: BTreeMap<Unit, Usage>,
+    pub(super) usage: Usage,
+    pub(super) gate: Option<Gate>,
+    pub(super) next_ticket: u64,
+    pub(super) draining: bool,
+}
+
+/// An effect under way.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    pub(super) lane: Lane,
+    pub(super) units: Vec<Unit>,
+}
+
+/// Failures in a row of one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// How many.
+    pub failures: u32,
+    /// When the first of them was.
+    pub first: Millis,
+    /// The next try is not before this.
+    pub not_before: Millis,
+    /// What the last one said.
+    pub message: String,
+}
+
+/// What is remembered of a batch between two looks.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PollNote {
+    pub(super) next: Millis,
+    pub(super) missed: u32,
+}
+
+/// The API as a whole is not to be bothered for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    /// Until then.
+    pub until: Millis,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Whether the key was refused, so that a person must act.
+    pub denied: bool,
+    /// What the last failure said.
+    pub message: String,
+}
+
+impl Engine {
+    /// An engine over the saved jobs. Everything under way is asked for again as it stands, except
+    /// that a create that may have been sent is looked for first.
+    pub fn resume(jobs: Vec<Job>, policy: Policy, now: Millis) -> (Engine, Turn) {
+        let mut engine = Engine {
+            policy,
+            jobs: jobs.into_iter().map(|job| (job.head.id, job)).collect(),
+            lanes: Lanes::default(),
+            running: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            troubles: BTreeMap::new(),
+            polls: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            discarded: BTreeSet::new(),
+            claiming: BTreeSet::new(),
+            contents: BTreeMap::new(),
+            takings: BTreeMap::new(),
+            usage: Usage::default(),
+            gate: None,
+            next_ticket: 1,
+            draining: false,
+        };
+        let mut turn = Turn::default();
+        let until = now.plus(engine.policy.uncertain_window_ms);
+        for job in engine.jobs.values_mut() {
+            for chunk in job.chunks.values_mut() {
+                if let ChunkState::Creating { input, since } = &chunk.state {
+                    chunk.state = ChunkState::Uncertain {
+                        input: input.clone(),
+                        since: *since,
+                        next_probe: now,
+                        until,
+                        doubt: Doubt::Lost,
+                    };
+                    turn.save.push(Change::Chunk(job.head.id, chunk.clone()));
+                }
+            }
+        }
+        let ids: Vec<JobId> = engine.jobs.keys().copied().collect();
+        for id in ids {
+            engine.recall(id);
+            engine.refile_job(id);
+        }
+        engine.pump(now, &mut turn);
+        (engine, turn)
+    }
+
+    /// Finds out again what is remembered of a job beside its record.
+    fn recall(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let plan = match &job.head.state {
+            JobState::Claiming => {
+                let source = &job.head.source;
+                self.claiming.insert((source.folder.clone(), source.name.clone()));
+                return;
+            }
+            JobState::Active(plan) | JobState::Merging(plan) => plan,
+            JobState::Delivering(delivery)
+            | JobState::Cleaning(delivery)
+            | JobState::Done(delivery) => &delivery.plan,
+            JobState::Planning
+            | JobState::Refusing(_)
+            | JobState::Failed(_)
+            | JobState::Holding(_)
+            | JobState::Held(_) => return,
+        };
+        self.contents.entry(plan.sha256.clone()).or_default().push(id);
+    }
+
+    /// Takes in what happened and says what to save and what to do.
+    pub fn handle(&mut self, event: Event, now: Millis) -> Turn {
+        let mut turn = Turn::default();
+        match event {
+            Event::Arrived { id, source, queue } => self.arrived(id, source, queue, now, &mut turn),
+            Event::Done { ticket, outcome } => {
+                if let Some(running) = self.finish(ticket) {
+                    self.succeeded(&running, &outcome);
+                    self.apply(&running.units, outcome, now, &mut turn);
+                    self.refile_all(&running.units);
+                }
+            }
+            Event::Failed { ticket, failure } => {
+                if let Some(running) = self.finish(ticket) {
+                    self.note_failure(&running, &failure, now);
+                    self.apply_failure(&running.units, running.lane, failure, now, &mut turn);
+                    self.refile_all(&running.units);
+                }
+            }
+            Event::Tick => {}
+            Event::Housekeeping => self.forget_old(now, &mut turn),
+        }
+        self.pump(now, &mut turn);
+        turn
+    }
+
+    /// Begins no new effects from now on; what is under way may end.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// When to send the next [`Event::Tick`], if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Millis> {
+        if self.draining {
+            return None;
+        }
+        let gated = Lane::ALL.iter().any(|lane| lane.is_remote() && self.lanes.any_ready(*lane));
+        let gate = self.gate.as_ref().filter(|_| gated).map(|gate| gate.until);
+        [self.lanes.next_time(), gate].into_iter().flatten().min()
+    }
+
+    /// Every job known, oldest first.
+    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values()
+    }
+
+    /// One job.
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    /// Whether any effect is under way.
+    pub fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Why the API is left alone, if it is.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.as_ref()
+    }
+
+    /// The failures in a row of a job or a chunk.
+    pub fn trouble(&self, job: JobId, chunk: Option<ChunkNo>) -> Option<&Trouble> {
+        self.troubles.get(&Unit { job, chunk })
+    }
+
+    /// The failure that anybody met most recently and that is not overcome.
+    pub fn latest_trouble(&self) -> Option<&Trouble> {
+        self.troubles.values().max_by_key(|trouble| trouble.not_before)
+    }
+
+    /// Takes over changed settings; what is under way is not touched.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.gate = None;
+    }
+
+    fn arrived(&mut self, id: JobId, source: Source, queue: Queue, now: Millis, turn: &mut Turn) {
+        // The same file can be seen twice before its claim is done.
+        if self.draining || !self.claiming.insert((source.folder.clone(), source.name.clone())) {
+            return;
+        }
+        let head = Head { id, source, queue, claimed: now, state: JobState::Claiming };
+        turn.save.push(Change::Head(head.clone()));
+        self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
+        self.refile_job(id);
+    }
+
+    fn finish(&mut self, ticket: Ticket) -> Option<Running> {
+        let running = self.running.remove(&ticket)?;
+        for unit in &running.units {
+            self.busy.remove(unit);
+        }
+        Some(running)
+    }
+
+    fn succeeded(&mut self, running: &Running, outcome: &Outcome) {
+        if running.lane.is_remote() {
+            self.gate = None;
+        }
+        // A look that only makes sure before a create is sent again says nothing about the create.
+        if !matches!(outcome, Outcome::Found(_)) {
+            for unit in &running.units {
+                self.troubles.remove(unit);
+            }
+        }
+    }
+
+    /// Remembers a failure: the units wait, and if the API as a whole seems ill, everybody does.
+    fn note_failure(&mut self, running: &Running, failure: &Failure, now: Millis) {
+        for unit in &running.units {
+            let (failures, first) = self
+                .troubles
+                .get(unit)
+                .map_or((0, now), |trouble| (trouble.failures, trouble.first));
+            let failures = failures.saturating_add(1);
+            let mut pause = self.policy.backoff_ms(failures, salt(*unit));
+            if let Failure::RateLimited { retry_after_ms, .. } = failure {
+                pause = pause.max(self.policy.honoured_ms(*retry_after_ms));
+            }
+            let message = failure.message().to_owned();
+            let not_before = now.plus(pause);
+            self.troubles.insert(*unit, Trouble { failures, first, not_before, message });
+        }
+        let denied = matches!(failure, Failure::Denied(_));
+        let ill = denied || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
+        if running.lane.is_remote() && ill {
+            let failures = self.gate.as_ref().map_or(0, |gate| gate.failures).saturating_add(1);
+            let pause = if denied || failures > GATE_AFTER {
+                self.policy.backoff_ms(failures, 0)
+            } else {
+                0
+            };
+            let message = failure.message().to_owned();
+            self.gate = Some(Gate { until: now.plus(pause), failures, denied, message });
+        }
+    }
+
+    fn forget_old(&mut self, now: Millis, turn: &mut Turn) {
+        let keep = self.policy.records_keep_ms;
+        let old = |job: &&Job| {
+            let ended = match &job.head.state {
+                JobState::Done(delivery) => Some(delivery.delivered),
+                JobState::Failed(_) | JobState::Held(_) => Some(job.head.claimed),
+                JobState::Claiming
+                | JobState::Planning
+                | JobState::Active(_)
+                | JobState::Merging(_)
+                | JobState::Delivering(_)
+                | JobState::Cleaning(_)
+                | JobState::Refusing(_)
+                | JobState::Holding(_) => None,
+            };
+            ended.is_some_and(|ended| policy::is_older_than(ended, keep, now))
+        };
+        let ids: Vec<JobId> = self.jobs.values().filter(old).map(|job| job.head.id).collect();
+        for id in ids {
+            self.forget(id, turn);
+        }
+        let jobs = &self.jobs;
+        self.contents.retain(|_, ids| {
+            ids.retain(|id| jobs.contains_key(id));
+            !ids.is_empty()
+        });
+    }
+}
+
+pub(super) fn find(jobs: &BTreeMap<JobId, Job>, unit: Unit) -> Option<(&Job, &Chunk)> {
+    let job = jobs.get(&unit.job)?;
+    Some((job, job.chunks.get(&unit.chunk?)?))
+}
+
+pub(super) fn find_mut(
+    jobs: &mut BTreeMap<JobId, Job>,
+    unit: Unit,
+) -> Option<(&mut Head, &mut Chunk)> {
+    let job = jobs.get_mut(&unit.job)?;
+    Some((&mut job.head, job.chunks.get_mut(&unit.chunk?)?))
+}
+
+/// A number that differs from unit to unit, for spreading delays.
+pub(super) fn salt(unit: Unit) -> u64 {
+    let job = unit
+        .job
+        .as_str()
+        .bytes()
+        .fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    job ^ unit.chunk.map_or(0, |chunk| u64::from(chunk.0) << 32)
+}
+
+/// So many failures in a row are taken for accidents; after that the API seems ill.
+pub(super) const GATE_AFTER: u32 = 3;

@@ -1,0 +1,185 @@
+//! The numbers the engine decides by. Every one names its unit, and all of them shrink in tests.
+
+use super::ids::Millis;
+use super::job::{Queue, Rest, Transport};
+
+/// Limits and delays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Batches that may be open at the API at once (API contract, section 8).
+    pub open_batches: usize,
+    /// Bytes of uploaded files that may lie at the API at once.
+    pub storage_bytes: u64,
+    /// Uploads at a time.
+    pub uploads: usize,
+    /// A create request below this many bytes may carry its requests inline.
+    pub inline_bytes: u64,
+    /// Shortest pause between two looks at a batch, milliseconds.
+    pub poll_min_ms: u64,
+    /// Longest pause between two looks at a batch, milliseconds.
+    pub poll_max_ms: u64,
+    /// First pause after a failure, milliseconds.
+    pub backoff_min_ms: u64,
+    /// Longest pause after many failures, milliseconds.
+    pub backoff_max_ms: u64,
+    /// What to do when nobody knows whether a batch exists and it can not be found.
+    pub uncertain: Uncertain,
+    /// How long a batch is looked for before it counts as not created, milliseconds.
+    pub uncertain_window_ms: u64,
+    /// What to do with a file whose content was dropped before.
+    pub duplicates: Duplicates,
+    /// How long a finished job's content counts as dropped before, milliseconds.
+    pub duplicate_window_ms: u64,
+    /// How long records of finished jobs are kept, milliseconds.
+    pub records_keep_ms: u64,
+    /// Fingerprint of the API key in use.
+    pub key_print: String,
+}
+
+/// What to do when a batch may have been created but is not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncertain {
+    /// Send it again.
+    Resubmit,
+    /// Wait for a person.
+    Hold,
+}
+
+/// What to do with a file whose content was dropped before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duplicates {
+    /// Move it to `held/` with a pointer to the first.
+    Hold,
+    /// Process it like any other.
+    Process,
+}
+
+impl Policy {
+    /// The pause after the `failures`-th failure in a row, spread by `salt` so that units that
+    /// failed together do not come back together.
+    pub fn backoff_ms(&self, failures: u32, salt: u64) -> u64 {
+        let doublings = failures.saturating_sub(1).min(20);
+        let base = self.backoff_min_ms.saturating_mul(1 << doublings).min(self.backoff_max_ms);
+        spread(base, salt ^ u64::from(failures))
+    }
+
+    /// The pause before the next look at a batch of this age: an eighth of it, within bounds.
+    pub fn poll_ms(&self, age_ms: u64, salt: u64) -> u64 {
+        spread((age_ms / 8).clamp(self.poll_min_ms, self.poll_max_ms), salt)
+    }
+
+    /// The pause between two looks for a batch whose creation got no answer.
+    pub fn probe_ms(&self) -> u64 {
+        (self.uncertain_window_ms / 10).clamp(1, 30_000)
+    }
+
+    /// Whether these rows travel inside the create request.
+    pub fn goes_inline(&self, queue: &Queue, rest: Rest) -> bool {
+        let whole = rest.bytes() + rest.rows() * INLINE_EXTRA + INLINE_ENVELOPE;
+        match queue.transport {
+            Transport::Inline => true,
+            Transport::File => false,
+            Transport::Auto => whole <= self.inline_bytes,
+        }
+    }
+
+    /// The pause a server asked for, within reason: an absurd one is cut to an hour.
+    pub fn honoured_ms(&self, asked_ms: Option<u64>) -> u64 {
+        asked_ms.unwrap_or(0).min(RETRY_AFTER_MAX_MS)
+    }
+}
+
+/// `base` give or take a quarter, decided by `salt` alone.
+fn spread(base: u64, salt: u64) -> u64 {
+    let mixed = mix(salt) % 1001;
+    base - base / 4 + (base / 2).saturating_mul(mixed) / 1000
+}
+
+/// Stirs the bits of a number (the finaliser of SplitMix64).
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// Whether an error of a whole batch blames its content, so that sending the same again is vain.
+pub fn blames_content(code: i32) -> bool {
+    // INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED.
+    matches!(code, 3 | 9 | 11 | 12)
+}
+
+/// Whether `later` is believable as a moment after `earlier`: clocks that jump make nothing old.
+pub fn is_older_than(moment: Millis, span_ms: u64, now: Millis) -> bool {
+    now.since(moment) > span_ms
+}
+
+/// What an inline item costs more than a line of a file (spool/frame.rs).
+const INLINE_EXTRA: u64 = 13;
+/// Bytes around the items of an inline create request, generously.
+const INLINE_ENVELOPE: u64 = 1024;
+/// No server may ask for a longer pause than this.
+const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
+
+/// Whole refusals and failures after which a family of chunks that never had a single success
+/// is given up: it is not a poison line then.
+pub const POISON_HUNT_MAX: u64 = 200;
+/// How long a batch may claim success without showing results, milliseconds.
+pub const NOT_READY_MAX_MS: u64 = 86_400_000;
+/// Looks in a row that must miss a batch before it counts as gone.
+pub const GONE_LOOKS: u32 = 3;
+/// Fetches that may come back short or torn before missing rows are believed.
+pub const SHORT_FETCHES: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy {
+            open_batches: 90,
+            storage_bytes: 20_000_000_000,
+            uploads: 2,
+            inline_bytes: 16 << 20,
+            poll_min_ms: 10_000,
+            poll_max_ms: 300_000,
+            backoff_min_ms: 1000,
+            backoff_max_ms: 300_000,
+            uncertain: Uncertain::Resubmit,
+            uncertain_window_ms: 300_000,
+            duplicates: Duplicates::Hold,
+            duplicate_window_ms: 604_800_000,
+            records_keep_ms: 7_776_000_000,
+            key_print: "print".to_owned(),
+        }
+    }
+
+    #[test]
+    fn backoff_grows_to_its_limit_and_never_beyond_a_quarter_more() {
+        let policy = policy();
+        for salt in 0..50 {
+            assert!((750..=1250).contains(&policy.backoff_ms(1, salt)));
+            assert!(policy.backoff_ms(60, salt) <= 375_000);
+            assert!(policy.backoff_ms(60, salt) >= 225_000);
+        }
+    }
+
+    #[test]
+    fn two_units_that_failed_together_come_back_apart() {
+        let policy = policy();
+        let first = policy.backoff_ms(5, 1);
+        assert!((2..20).any(|salt| policy.backoff_ms(5, salt) != first));
+    }
+
+    #[test]
+    fn young_batches_are_looked_at_often_and_old_ones_rarely() {
+        let policy = policy();
+        assert!(policy.poll_ms(0, 7) <= 12_500);
+        assert!(policy.poll_ms(36_000_000, 7) >= 225_000);
+    }
+
+    #[test]
+    fn an_absurd_pause_is_cut_to_an_hour() {
+        assert_eq!(policy().honoured_ms(Some(u64::MAX)), 3_600_000);
+        assert_eq!(policy().honoured_ms(None), 0);
+    }
+}

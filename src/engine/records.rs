@@ -1,0 +1,272 @@
+//! Small changes to the engine's jobs that always end in a record to save.
+
+use super::effect::{Change, Effect, Turn};
+use super::ids::{JobId, Millis};
+use super::job::{Chunk, ChunkState, Input, JobState, Plan};
+use super::lanes::{Lane, Unit};
+use super::machine::{Engine, find, find_mut};
+
+/// What is taken at the API right now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Batches open, or about to be.
+    pub open_batches: usize,
+    /// Files being uploaded.
+    pub uploading: usize,
+    /// Bytes of input files that lie there.
+    pub stored_bytes: u64,
+}
+
+impl Engine {
+    /// What is taken at the API right now.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Stops a job: nothing more is sent, its batches are cancelled, what they have is collected.
+    ///
+    /// # Errors
+    /// In words, if the job is unknown or has nothing to stop.
+    pub fn cancel(&mut self, id: JobId, now: Millis) -> Result<Turn, String> {
+        let mut turn = Turn::default();
+        match self.state(id) {
+            Some(JobState::Active(_)) => {}
+            Some(JobState::Claiming | JobState::Planning) => {
+                return Err(format!("job {id} is still being read; ask again in a moment"));
+            }
+            Some(_) => return Err(format!("job {id} has nothing left to cancel")),
+            None => return Err(format!("there is no job {id}")),
+        }
+        self.change_plan(id, &mut turn, |plan| {
+            plan.cancelled = true;
+            true
+        });
+        let idle = |chunk: &&Chunk| match &chunk.state {
+            ChunkState::Waiting { .. }
+            | ChunkState::Uploading { .. }
+            | ChunkState::Stuck { .. } => true,
+            ChunkState::Creating { .. }
+            | ChunkState::Uncertain { .. }
+            | ChunkState::Polling(_)
+            | ChunkState::Collecting { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => false,
+        };
+        let chunks = self.jobs.get(&id).map(|job| &job.chunks);
+        let idle: Vec<_> =
+            chunks.into_iter().flat_map(|all| all.values()).filter(idle).map(|c| c.no).collect();
+        for no in idle {
+            self.settle(Unit { job: id, chunk: Some(no) }, &mut turn);
+        }
+        self.refile_job(id);
+        self.pump(now, &mut turn);
+        Ok(turn)
+    }
+
+    /// Lets the chunks of a job go on that wait for a person.
+    ///
+    /// # Errors
+    /// In words, if no chunk of the job waits for one.
+    pub fn release(&mut self, id: JobId, now: Millis) -> Result<Turn, String> {
+        let mut turn = Turn::default();
+        let stuck = |chunk: &&Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
+        let job = self.jobs.get(&id).ok_or_else(|| format!("there is no job {id}"))?;
+        let stuck: Vec<_> = job.chunks.values().filter(stuck).map(|chunk| chunk.no).collect();
+        if stuck.is_empty() {
+            return Err(format!("nothing of job {id} waits for a release"));
+        }
+        for no in stuck {
+            let unit = Unit { job: id, chunk: Some(no) };
+            if let Some((_, chunk)) = find_mut(&mut self.jobs, unit) {
+                chunk.attempt = chunk.attempt.next();
+            }
+            self.warn(id, &mut turn, format!("chunk {} was released by an operator", no.0));
+            self.set_chunk(unit, ChunkState::Waiting { not_before: now }, &mut turn);
+        }
+        self.pump(now, &mut turn);
+        Ok(turn)
+    }
+
+    pub(super) fn state(&self, id: JobId) -> Option<&JobState> {
+        self.jobs.get(&id).map(|job| &job.head.state)
+    }
+
+    pub(super) fn is_in(&self, unit: Unit, test: impl Fn(&ChunkState) -> bool) -> bool {
+        find(&self.jobs, unit).is_some_and(|(job, chunk)| {
+            matches!(job.head.state, JobState::Active(_)) && test(&chunk.state)
+        })
+    }
+
+    pub(super) fn is_cancelled(&self, id: JobId) -> bool {
+        match self.state(id) {
+            Some(JobState::Active(plan)) => plan.cancelled,
+            Some(_) | None => false,
+        }
+    }
+
+    /// Puts the job into a new state.
+    pub(super) fn advance(&mut self, id: JobId, state: JobState, turn: &mut Turn) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.head.state == JobState::Claiming {
+            let source = &job.head.source;
+            self.claiming.remove(&(source.folder.clone(), source.name.clone()));
+        }
+        job.head.state = state;
+        turn.save.push(Change::Head(job.head.clone()));
+        self.refile_job(id);
+    }
+
+    /// Drops a job that turned out to be none.
+    pub(super) fn forget(&mut self, id: JobId, turn: &mut Turn) {
+        let Some(job) = self.jobs.remove(&id) else { return };
+        let source = job.head.source;
+        self.claiming.remove(&(source.folder, source.name));
+        turn.save.push(Change::Forget(id));
+        self.refile(Unit { job: id, chunk: None });
+    }
+
+    /// Changes what is known of an active job; the closure says whether anything changed.
+    pub(super) fn change_plan(
+        &mut self,
+        id: JobId,
+        turn: &mut Turn,
+        change: impl FnOnce(&mut Plan) -> bool,
+    ) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let JobState::Active(plan) = &mut job.head.state else { return };
+        if change(plan) {
+            turn.save.push(Change::Head(job.head.clone()));
+        }
+    }
+
+    /// Adds a warning to the manifest.
+    pub(super) fn warn(&mut self, id: JobId, turn: &mut Turn, warning: String) {
+        self.change_plan(id, turn, |plan| {
+            let room = plan.warnings.len() < WARNINGS_MAX;
+            if room {
+                plan.warnings.push(warning);
+            }
+            room
+        });
+    }
+
+    /// Puts a chunk into a new state.
+    pub(super) fn set_chunk(&mut self, unit: Unit, state: ChunkState, turn: &mut Turn) {
+        let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.state = state;
+        turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        self.refile(unit);
+    }
+
+    /// Adds a chunk to a job.
+    pub(super) fn add_chunk(&mut self, id: JobId, chunk: Chunk, turn: &mut Turn) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let unit = Unit { job: id, chunk: Some(chunk.no) };
+        turn.save.push(Change::Chunk(id, chunk.clone()));
+        job.chunks.insert(chunk.no, chunk);
+        self.refile(unit);
+    }
+
+    /// Nothing more is sent for this chunk.
+    pub(super) fn settle(&mut self, unit: Unit, turn: &mut Turn) {
+        self.troubles.remove(&unit);
+        self.set_chunk(unit, ChunkState::Settled, turn);
+        self.merge_when_settled(unit.job, turn);
+    }
+
+    /// Goes on to merging once every chunk is settled.
+    pub(super) fn merge_when_settled(&mut self, id: JobId, turn: &mut Turn) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let JobState::Active(plan) = &job.head.state else { return };
+        let over =
+            |chunk: &Chunk| matches!(chunk.state, ChunkState::Settled | ChunkState::Split { .. });
+        if job.chunks.values().all(over) {
+            let plan = plan.clone();
+            self.advance(id, JobState::Merging(plan), turn);
+        }
+    }
+
+    /// Keeps the count of what a chunk takes at the API.
+    pub(super) fn account(&mut self, unit: Unit) {
+        let taken = match find(&self.jobs, unit) {
+            Some((job, chunk)) if !job.is_over() => self.taken_by(chunk),
+            Some(_) | None => Usage::default(),
+        };
+        let before = match taken == Usage::default() {
+            true => self.takings.remove(&unit),
+            false => self.takings.insert(unit, taken),
+        };
+        let before = before.unwrap_or_default();
+        self.usage.open_batches =
+            self.usage.open_batches + taken.open_batches - before.open_batches;
+        self.usage.uploading = self.usage.uploading + taken.uploading - before.uploading;
+        self.usage.stored_bytes =
+            self.usage.stored_bytes + taken.stored_bytes - before.stored_bytes;
+    }
+
+    fn taken_by(&self, chunk: &Chunk) -> Usage {
+        let by_file = |input: &Input| match input {
+            Input::Inline => 0,
+            Input::File(_) => chunk.rest.bytes(),
+        };
+        let mut taken = match &chunk.state {
+            ChunkState::Uploading { .. } => {
+                Usage { open_batches: 1, uploading: 1, stored_bytes: chunk.rest.bytes() }
+            }
+            ChunkState::Creating { input, .. }
+            | ChunkState::Uncertain { input, .. }
+            | ChunkState::Stuck { input, .. } => {
+                Usage { open_batches: 1, uploading: 0, stored_bytes: by_file(input) }
+            }
+            ChunkState::Polling(batch) => {
+                Usage { open_batches: 1, uploading: 0, stored_bytes: by_file(&batch.input) }
+            }
+            ChunkState::Collecting { batch, .. } => {
+                Usage { stored_bytes: by_file(&batch.input), ..Usage::default() }
+            }
+            ChunkState::Waiting { .. } | ChunkState::Settled | ChunkState::Split { .. } => {
+                Usage::default()
+            }
+        };
+        let left = chunk.batches.iter().filter(|batch| {
+            matches!(batch.input, Input::File(_)) && !self.discarded.contains(&batch.name)
+        });
+        taken.stored_bytes += left.map(|batch| batch.bytes).sum::<u64>();
+        taken
+    }
+
+    /// When a file waits for storage at the API, what is collected there already makes room:
+    /// its answers are on our own disk, synced.
+    pub(super) fn make_room_at_the_api(&mut self, turn: &mut Turn) {
+        let room = self.policy.storage_bytes.saturating_sub(self.usage.stored_bytes);
+        let blocked = self.lanes.any_ready(Lane::Send)
+            && self.usage.uploading < self.policy.uploads
+            && self.usage.open_batches < self.policy.open_batches
+            && self.usage.stored_bytes > 0
+            && self.lanes.first_ready(Lane::Send).is_some_and(|unit| {
+                find(&self.jobs, unit).is_some_and(|(_, chunk)| chunk.rest.bytes() > room)
+            });
+        if !blocked {
+            return;
+        }
+        let holders: Vec<Unit> = self.takings.keys().copied().collect();
+        for unit in holders {
+            let Some((_, chunk)) = find(&self.jobs, unit) else { continue };
+            let collected: Vec<_> = chunk
+                .batches
+                .iter()
+                .filter(|batch| !self.discarded.contains(&batch.name))
+                .map(|batch| (batch.name.clone(), batch.input.clone()))
+                .collect();
+            for (batch, input) in collected {
+                self.discarded.insert(batch.clone());
+                let effect = Effect::Discard { batch, input };
+                self.issue(Lane::Cancel, Vec::new(), effect, turn);
+            }
+            self.account(unit);
+        }
+    }
+}
+
+/// More warnings than this tell nobody anything.
+const WARNINGS_MAX: usize = 100;

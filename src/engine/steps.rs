@@ -1,0 +1,178 @@
+//! What each outcome and each failure means for the job or the chunk it belongs to.
+
+use super::effect::{Change, Turn};
+use super::event::{Failure, Outcome};
+use super::ids::{ChunkNo, JobId, Millis};
+use super::job::{Chunk, ChunkState, Delivery, Input, JobState, Plan, Refusal, Rest};
+use super::lanes::{Lane, Unit};
+use super::machine::{Engine, find};
+use super::policy::{self, Duplicates};
+
+impl Engine {
+    /// An effect was done for these units. Outcomes that do not fit the state any more belong to
+    /// something superseded and change nothing.
+    pub(super) fn apply(&mut self, units: &[Unit], outcome: Outcome, now: Millis, turn: &mut Turn) {
+        let Some(&unit) = units.first() else { return };
+        let id = unit.job;
+        match outcome {
+            Outcome::Claimed => self.advance(id, JobState::Planning, turn),
+            Outcome::Vanished => self.forget(id, turn),
+            Outcome::Planned { plan, chunks } => {
+                let chunks = chunks.iter().zip(1..).map(|(planned, no)| {
+                    let rest = Rest { left: planned.left, right: planned.right };
+                    Chunk::new(ChunkNo(no), ChunkNo(no), planned.rows, rest)
+                });
+                self.planned(id, plan, chunks.collect(), now, turn);
+            }
+            Outcome::Unusable(refusal) => self.advance(id, JobState::Refusing(refusal), turn),
+            Outcome::Moved => self.moved(id, turn),
+            Outcome::Uploaded { file } => {
+                if self.is_in(unit, |state| matches!(state, ChunkState::Uploading { .. })) {
+                    self.begin_create(unit, Input::File(file), now, turn);
+                }
+            }
+            Outcome::Created { batch, created } => {
+                self.created(unit, batch, created.unwrap_or(now), false, now, turn);
+            }
+            Outcome::Refused { error, to } => self.refused(unit, error, to, now, turn),
+            Outcome::Found(batches) => self.found(unit, batches, now, turn),
+            Outcome::Polled(seen) => self.polled(units, seen, now, turn),
+            Outcome::Collected(harvest) => {
+                self.collected(unit, &harvest, now, turn);
+            }
+            Outcome::Merged { tally, stem } => {
+                if let Some(JobState::Merging(plan)) = self.state(id) {
+                    let plan = plan.clone();
+                    let delivery = Delivery { plan, tally, stem, delivered: now };
+                    self.advance(id, JobState::Delivering(delivery), turn);
+                }
+            }
+            Outcome::NameTaken { free } => {
+                if let Some(JobState::Delivering(delivery)) = self.state(id) {
+                    let delivery = Delivery { stem: free, ..delivery.clone() };
+                    self.advance(id, JobState::Delivering(delivery), turn);
+                }
+            }
+            Outcome::Delivered => {
+                if let Some(JobState::Delivering(delivery)) = self.state(id) {
+                    self.advance(id, JobState::Cleaning(delivery.clone()), turn);
+                }
+            }
+            Outcome::Cleaned => {
+                if let Some(JobState::Cleaning(delivery)) = self.state(id) {
+                    self.advance(id, JobState::Done(delivery.clone()), turn);
+                }
+            }
+            Outcome::Cancelled => {
+                if let Some(batch) = self.batches_of(units).pop() {
+                    self.stopping.insert(batch);
+                }
+            }
+            Outcome::Discarded | Outcome::Told => {}
+        }
+    }
+
+    /// An effect could not be done. Most failures only mean: the same again, later.
+    pub(super) fn apply_failure(
+        &mut self,
+        units: &[Unit],
+        lane: Lane,
+        failure: Failure,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let Some(&unit) = units.first() else { return };
+        let Some((_, chunk)) = find(&self.jobs, unit) else { return };
+        match chunk.state.clone() {
+            ChunkState::Creating { input, since } => {
+                self.create_failed(unit, input, since, &failure, now, turn);
+            }
+            ChunkState::Uploading { .. } => {
+                if let Failure::Rejected(message) = failure {
+                    self.upload_rejected(unit, message, now, turn);
+                }
+            }
+            ChunkState::Collecting { batch, end } => {
+                self.collect_failed(unit, &batch, &end, &failure, now, turn);
+            }
+            ChunkState::Polling(batch) if lane == Lane::Cancel => {
+                // A batch that can not be stopped any more is polled to its end.
+                if matches!(failure, Failure::Gone(_) | Failure::Rejected(_)) {
+                    self.stopping.insert(batch.name);
+                }
+            }
+            ChunkState::Uncertain { .. }
+            | ChunkState::Polling(_)
+            | ChunkState::Waiting { .. }
+            | ChunkState::Stuck { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => {}
+        }
+    }
+
+    pub(super) fn planned(
+        &mut self,
+        id: JobId,
+        plan: Plan,
+        chunks: Vec<Chunk>,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        if self.state(id) != Some(&JobState::Planning) {
+            return;
+        }
+        if let Some(refusal) = self.duplicate_of(id, &plan.sha256, now) {
+            self.advance(id, JobState::Holding(refusal), turn);
+            return;
+        }
+        self.contents.entry(plan.sha256.clone()).or_default().push(id);
+        self.advance(id, JobState::Active(plan), turn);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        for chunk in chunks {
+            turn.save.push(Change::Chunk(id, chunk.clone()));
+            job.chunks.insert(chunk.no, chunk);
+        }
+        self.merge_when_settled(id, turn);
+    }
+
+    /// Why the content was seen before, if it was and that matters.
+    pub(super) fn duplicate_of(&self, id: JobId, sha256: &str, now: Millis) -> Option<Refusal> {
+        if self.policy.duplicates == Duplicates::Process {
+            return None;
+        }
+        let first = self.contents.get(sha256)?.iter().find(|other| {
+            let state = self.state(**other);
+            **other != id
+                && match state {
+                    Some(JobState::Done(delivery)) => {
+                        let window = self.policy.duplicate_window_ms;
+                        !policy::is_older_than(delivery.delivered, window, now)
+                    }
+                    Some(JobState::Failed(_) | JobState::Held(_)) | None => false,
+                    Some(_) => true,
+                }
+        })?;
+        let name = self.jobs.get(first).map(|job| job.head.source.name.as_str())?;
+        Some(Refusal {
+            reason: "duplicate".to_owned(),
+            message: format!("the same content was dropped before as {name} (job {first})"),
+            remedy: "delete this file if that was a mistake; to process it anyway, set \
+                     intake.duplicates = \"process\" and move it back into the inbox"
+                .to_owned(),
+            line: None,
+            column: None,
+        })
+    }
+
+    pub(super) fn moved(&mut self, id: JobId, turn: &mut Turn) {
+        match self.state(id) {
+            Some(JobState::Refusing(refusal)) => {
+                self.advance(id, JobState::Failed(refusal.clone()), turn);
+            }
+            Some(JobState::Holding(refusal)) => {
+                self.advance(id, JobState::Held(refusal.clone()), turn);
+            }
+            Some(_) | None => {}
+        }
+    }
+}

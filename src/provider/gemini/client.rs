@@ -1,0 +1,635 @@
+//! The client: one call, one HTTP request, one sorted outcome.
+//!
+//! Promises: nothing is ever sent twice by itself, except the pieces of an upload, which say
+//! where they belong; redirects are not followed; the key travels in one header, to the
+//! configured host alone; every list is read to its last page or the call fails. It never decides what
+//! to do about a failure, and it reads no clock but the monotonic one.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::BufReader;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
+use reqwest::{Method, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use url::Url;
+
+use super::classify::{ErrorAnswer, ErrorHead};
+use super::key::ApiKey;
+use super::operation::Operation;
+use super::transfer::{self, Incoming, Pace, TransferError};
+use super::wire::{self, BatchPage, FilePage, PAGE_SIZE};
+use crate::engine::event::{Failure, Polled, RemoteBatch};
+use crate::engine::ids::{BatchName, FileName, Millis, Stamp};
+
+/// How a client is to work.
+#[derive(Debug, Clone)]
+pub struct ClientSettings {
+    /// Where the API is; `https`, or `http` on this machine.
+    pub base_url: Url,
+    /// `v1beta` or `v1`.
+    pub version: String,
+    /// The key.
+    pub key: ApiKey,
+    /// To reach the server.
+    pub connect_timeout: Duration,
+    /// Without any byte moving.
+    pub idle_timeout: Duration,
+    /// From the last byte sent to the first byte of the answer; a create that reads a large
+    /// input file takes a while.
+    pub reply_timeout: Duration,
+    /// The least speed of a transfer, bytes a second; deadlines are computed from it.
+    pub bytes_per_second_min: u64,
+    /// Bytes of one piece of an upload, about; the server's granularity rounds it down.
+    pub piece_bytes: u64,
+    /// Pause before an upload that broke is taken up again; doubled each time without progress.
+    pub recovery_pause: Duration,
+    /// The longest single result, bytes.
+    pub item_bytes_max: u64,
+    /// The longest results of one batch, bytes.
+    pub results_bytes_max: u64,
+}
+
+impl ClientSettings {
+    /// The settings that fit Google's service (API contract, 1, 7, 8).
+    pub fn new(base_url: Url, key: ApiKey) -> ClientSettings {
+        ClientSettings {
+            base_url,
+            version: "v1beta".to_owned(),
+            key,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            reply_timeout: Duration::from_secs(180),
+            bytes_per_second_min: 16 * 1024,
+            piece_bytes: 64 * 1024 * 1024,
+            recovery_pause: Duration::from_secs(1),
+            item_bytes_max: 128 * 1024 * 1024,
+            results_bytes_max: 64 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why there can be no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The base URL can not be used.
+    #[error("api.base_url {url:?} cannot be used: {reason}")]
+    BaseUrl {
+        /// The URL, without credentials.
+        url: String,
+        /// Why not, and what would do.
+        reason: &'static str,
+    },
+    /// The version can not be part of a path.
+    #[error("api.version {0:?} cannot be used: write \"v1beta\" or \"v1\"")]
+    Version(String),
+    /// The HTTP client could not be made.
+    #[error(
+        "the HTTP client cannot be made: {0}; check the CA certificates and the proxy settings"
+    )]
+    Http(String),
+}
+
+/// Speaks to the API. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) settings: ClientSettings,
+    /// The base URL without a slash at its end.
+    base: String,
+    /// Keeps connections: for calls that may be asked again.
+    pooled: reqwest::Client,
+    /// A new connection each time: for creates and uploads, where a stale connection would leave
+    /// it open whether anything arrived.
+    fresh: reqwest::Client,
+    /// What the server's clock said, and when by ours.
+    server_clock: Mutex<Option<(Millis, Instant)>>,
+}
+
+/// A file at the API, for people and for sweeping orphans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// Its name.
+    pub name: FileName,
+    /// The name it was given for people; our stamp, if it is ours.
+    pub display_name: String,
+    /// When it was uploaded, by the API's clock.
+    pub created: Option<Millis>,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("settings", &self.inner.settings).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// If the settings can not be used.
+    pub fn new(settings: ClientSettings) -> Result<Client, ClientError> {
+        let base = checked_base(&settings.base_url)?;
+        let version = settings.version.as_str();
+        if version.is_empty() || !version.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(ClientError::Version(wire::plain(version, 40)));
+        }
+        install_crypto();
+        let build = |idle_connections: usize| {
+            let mut builder = reqwest::Client::builder()
+                .user_agent(concat!("gemini-batchd/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .http1_only()
+                .connect_timeout(settings.connect_timeout)
+                .pool_max_idle_per_host(idle_connections)
+                .pool_idle_timeout(Duration::from_secs(20));
+            if is_local(&settings.base_url) {
+                builder = builder.no_proxy();
+            }
+            builder.build().map_err(|error| ClientError::Http(transfer::describe(error)))
+        };
+        let (pooled, fresh) = (build(2)?, build(0)?);
+        let server_clock = Mutex::new(None);
+        Ok(Client { inner: Arc::new(Inner { settings, base, pooled, fresh, server_clock }) })
+    }
+
+    /// All batches that bear the stamp, oldest first. Every page is read: a batch that is not in
+    /// the answer was in no list.
+    ///
+    /// # Errors
+    /// If any page can not be read whole.
+    pub async fn find(&self, stamp: &Stamp) -> Result<Vec<RemoteBatch>, Failure> {
+        let mut found = Vec::new();
+        let mut unreadable = None;
+        self.batch_pages(|entry| {
+            match Operation::from_text(entry.get()).map(|op| (op.display_name.clone(), op)) {
+                Ok((name, operation)) if name == stamp.0 => match operation.into_batch() {
+                    Ok(batch) => found.push(batch),
+                    Err(error) => unreadable = Some(error.to_string()),
+                },
+                Ok(_) => {}
+                // It may be the one we look for: "not there" would be a lie.
+                Err(error) if mentions(entry, stamp) => unreadable = Some(error.to_string()),
+                Err(_) => {}
+            }
+            ControlFlow::Continue(())
+        })
+        .await?;
+        if let Some(reason) = unreadable {
+            let reason = wire::plain(&reason, 300);
+            return Err(Failure::Transient(format!(
+                "list batches: the entry with our stamp cannot be read: {reason}"
+            )));
+        }
+        found.sort_by_key(|batch: &RemoteBatch| {
+            (batch.created.unwrap_or(Millis(u64::MAX)), batch.name.clone())
+        });
+        Ok(found)
+    }
+
+    /// All batches of the key's project, as the API lists them. Entries that can not be read are
+    /// left out.
+    ///
+    /// # Errors
+    /// If any page can not be read whole.
+    pub async fn list_batches(&self) -> Result<Vec<RemoteBatch>, Failure> {
+        let mut all = Vec::new();
+        self.batch_pages(|entry| {
+            all.extend(readable(entry));
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// The state of each of these batches, by lists, which carry no results (API contract, 6.2);
+    /// only what no list shows is asked for by name.
+    ///
+    /// # Errors
+    /// If one of them can not be told; then none is.
+    pub async fn poll(&self, names: &[BatchName]) -> Result<Vec<(BatchName, Polled)>, Failure> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut missing: HashSet<&BatchName> = names.iter().collect();
+        let mut seen = BTreeMap::new();
+        self.batch_pages(|entry| {
+            if let Some(batch) = readable(entry)
+                && missing.remove(&batch.name)
+            {
+                seen.insert(batch.name.clone(), Polled::Seen(batch));
+            }
+            if missing.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .await?;
+        for name in missing {
+            seen.insert(name.clone(), self.get_state(name).await?);
+        }
+        Ok(seen.into_iter().collect())
+    }
+
+    async fn get_state(&self, name: &BatchName) -> Result<Polled, Failure> {
+        let action = "get batch";
+        let response = match self.get_batch(name).await? {
+            Ok(response) => response,
+            Err(CallError::Answer(answer)) if matches!(answer.http, 404 | 410) => {
+                return Ok(Polled::Gone);
+            }
+            Err(error) => return Err(error.failure(action)),
+        };
+        let settings = &self.inner.settings;
+        let item_max = settings.item_bytes_max;
+        let operation = Incoming::new(response, self.pace(), settings.results_bytes_max)
+            .parse(move |pieces| Operation::read(pieces, item_max, None))
+            .await
+            .map_err(|error| failure(error, action))?
+            .map_err(|error| Failure::Transient(format!("{action}: {error}")))?;
+        let batch =
+            operation.into_batch().map_err(|error| Failure::Transient(error.to_string()))?;
+        if batch.name == *name {
+            return Ok(Polled::Seen(batch));
+        }
+        Err(Failure::Transient(format!("{action}: the answer is about another batch")))
+    }
+
+    /// Asks for one batch; the answer may carry all its results.
+    pub(super) async fn get_batch(
+        &self,
+        name: &BatchName,
+    ) -> Result<Result<Response, CallError>, Failure> {
+        let name = wire::batch_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
+        let request = self.request(Method::GET, &format!("/{}", name.0));
+        Ok(self.ask(request).await)
+    }
+
+    /// Asks the API to stop a batch. One that is over already, or not there, is no failure.
+    ///
+    /// # Errors
+    /// If the API could not be asked.
+    pub async fn cancel(&self, name: &BatchName) -> Result<(), Failure> {
+        let name = wire::batch_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
+        let request = self
+            .request(Method::POST, &format!("/{}:cancel", name.0))
+            .header(CONTENT_TYPE, "application/json")
+            .body("{}");
+        match self.ask(request).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Answer(answer))
+                if answer.http == 404
+                    || (answer.http == 400 && answer.status == "FAILED_PRECONDITION") =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error.failure("cancel batch")),
+        }
+    }
+
+    /// Removes a batch and its results. One that is not there is no failure.
+    ///
+    /// # Errors
+    /// If the API could not be asked or refused.
+    pub async fn delete_batch(&self, name: &BatchName) -> Result<(), Failure> {
+        let name = wire::batch_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
+        let request = self.request(Method::DELETE, &format!("/{}", name.0));
+        match self.ask(request).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Answer(answer)) if answer.http == 404 => Ok(()),
+            Err(error) => Err(error.failure("delete batch")),
+        }
+    }
+
+    /// Removes an uploaded file. One that is not there is no failure; the API answers 403 for
+    /// it (API contract, 7.7).
+    ///
+    /// # Errors
+    /// If the API could not be asked or refused.
+    pub async fn delete_file(&self, name: &FileName) -> Result<(), Failure> {
+        let name = wire::file_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
+        let request = self.request(Method::DELETE, &format!("/{}", name.0));
+        match self.ask(request).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Answer(answer)) if matches!(answer.http, 403 | 404) => Ok(()),
+            Err(error) => Err(error.failure("delete file")),
+        }
+    }
+
+    /// One uploaded file; `None` if it is not there (any more) for this key.
+    pub(super) async fn get_file(&self, name: &FileName) -> Result<Option<wire::File>, Failure> {
+        let name = wire::file_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
+        let request = self.request(Method::GET, &format!("/{}", name.0));
+        match self.ask(request).await {
+            Ok(response) => self.json(response, "get file").await.map(Some),
+            Err(CallError::Answer(answer)) if matches!(answer.http, 403 | 404) => Ok(None),
+            Err(error) => Err(error.failure("get file")),
+        }
+    }
+
+    /// All uploaded files of the key's project.
+    ///
+    /// # Errors
+    /// If any page can not be read whole.
+    pub async fn list_files(&self) -> Result<Vec<RemoteFile>, Failure> {
+        let mut all = Vec::new();
+        let mut tokens = Tokens::default();
+        loop {
+            let page: FilePage = self.page("/files", &tokens, "list files").await?;
+            for file in page.files.unwrap_or_default() {
+                let bytes = file.bytes();
+                // What has no usable name can not be removed by us either.
+                let Ok(name) = wire::file_name(&file.name.unwrap_or_default()) else { continue };
+                all.push(RemoteFile {
+                    name,
+                    display_name: wire::plain(&file.display_name.unwrap_or_default(), 512),
+                    created: file.create_time.as_deref().and_then(wire::millis),
+                    bytes,
+                });
+            }
+            if !tokens.next(page.next_page_token, "list files")? {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Whether the key is good, by the cheapest call there is.
+    ///
+    /// # Errors
+    /// `Denied` if it is not; others if that can not be told.
+    pub async fn check_key(&self) -> Result<(), Failure> {
+        let request = self.request(Method::GET, "/batches").query(&[("pageSize", 1)]);
+        self.ask(request).await.map(drop).map_err(|error| error.failure("check the key"))
+    }
+
+    /// How far the server's clock is ahead of `now`, milliseconds, by the last answer that told
+    /// the time. Exact to about a second.
+    pub fn server_time_skew(&self, now: Millis) -> Option<i64> {
+        let clock = self.inner.server_clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let (server, at) = (*clock)?;
+        let passed = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let server = i64::try_from(server.plus(passed).0).ok()?;
+        Some(server.saturating_sub(i64::try_from(now.0).ok()?))
+    }
+
+    /// Reads the list of batches page by page until `each` breaks off.
+    async fn batch_pages(
+        &self,
+        mut each: impl FnMut(&RawValue) -> ControlFlow<()>,
+    ) -> Result<(), Failure> {
+        let mut tokens = Tokens::default();
+        loop {
+            let page: BatchPage = self.page("/batches", &tokens, "list batches").await?;
+            for entry in page.operations.unwrap_or_default() {
+                if each(&entry).is_break() {
+                    return Ok(());
+                }
+            }
+            if !tokens.next(page.next_page_token, "list batches")? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn page<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+        tokens: &Tokens,
+        action: &str,
+    ) -> Result<T, Failure> {
+        let mut request = self.request(Method::GET, path).query(&[("pageSize", PAGE_SIZE)]);
+        if let Some(token) = &tokens.current {
+            request = request.query(&[("pageToken", token)]);
+        }
+        let response = self.ask(request).await.map_err(|error| error.failure(action))?;
+        self.json(response, action).await
+    }
+
+    /// Reads a small JSON answer.
+    pub(super) async fn json<T: DeserializeOwned + Send + 'static>(
+        &self,
+        response: Response,
+        action: &str,
+    ) -> Result<T, Failure> {
+        Incoming::new(response, self.pace(), PAGE_BYTES_MAX)
+            .parse(|pieces| serde_json::from_reader(BufReader::new(pieces)))
+            .await
+            .map_err(|error| failure(error, action))?
+            .map_err(|error: serde_json::Error| {
+                let error = wire::plain(&error.to_string(), 300);
+                Failure::Transient(format!("{action}: the answer cannot be read: {error}"))
+            })
+    }
+
+    /// A call below the version's path, with the key.
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let version = &self.inner.settings.version;
+        self.keyed(self.inner.pooled.request(method, self.url(&format!("/{version}{path}"))))
+    }
+
+    /// The same on a connection of its own; `path` begins at the root.
+    pub(super) fn fresh_request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.keyed(self.inner.fresh.request(method, self.url(path)))
+    }
+
+    /// A request to a URL that the server gave and [`Client::accepts`] approved; without the
+    /// key, which such a URL does not need (7.3).
+    pub(super) fn session_request(&self, url: Url) -> RequestBuilder {
+        self.inner.fresh.post(url)
+    }
+
+    fn keyed(&self, request: RequestBuilder) -> RequestBuilder {
+        let key = self.inner.settings.key.header();
+        request.header("x-goog-api-key", key).header(ACCEPT_ENCODING, "identity")
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.inner.base)
+    }
+
+    /// Whether something may be sent to a URL that the server gave: the configured place itself,
+    /// or, if that is Google's, Google's plain host over `https`.
+    pub(super) fn accepts(&self, url: &Url) -> bool {
+        let base = &self.inner.settings.base_url;
+        if !url.username().is_empty() || url.password().is_some() {
+            return false;
+        }
+        if url.origin() == base.origin() {
+            return true;
+        }
+        let google = |url: &Url| url.host_str().is_some_and(|h| h.ends_with(".googleapis.com"));
+        google(base)
+            && url.scheme() == "https"
+            && url.port_or_known_default() == Some(443)
+            && url.host_str() == Some("generativelanguage.googleapis.com")
+    }
+
+    /// Sends a request and sorts the head of the answer.
+    pub(super) async fn ask(&self, request: RequestBuilder) -> Result<Response, CallError> {
+        let sent = transfer::send(request, self.pace()).await;
+        self.check(sent.map_err(CallError::Transfer)?).await
+    }
+
+    /// Passes a success on, and reads what else came.
+    pub(super) async fn check(&self, response: Response) -> Result<Response, CallError> {
+        self.note_clock(&response);
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(CallError::Answer(self.read_error(response).await))
+    }
+
+    /// Reads the body of an answer that is no success, bounded.
+    pub(super) async fn read_error(&self, response: Response) -> ErrorAnswer {
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(|text: &str| text.to_owned())
+        };
+        let head = ErrorHead {
+            http: response.status().as_u16(),
+            retry_after: header(RETRY_AFTER),
+            date: header(DATE),
+        };
+        let (body, cut) = Incoming::new(response, self.pace(), ERROR_BYTES_MAX).start().await;
+        ErrorAnswer::read(&head, &body, cut, &self.inner.settings.key)
+    }
+
+    pub(super) fn note_clock(&self, response: &Response) {
+        let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
+        if let Some(date) = date.and_then(wire::http_date) {
+            let mut clock = self.inner.server_clock.lock().unwrap_or_else(PoisonError::into_inner);
+            *clock = Some((date, Instant::now()));
+        }
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        let settings = &self.inner.settings;
+        Pace {
+            connect: settings.connect_timeout,
+            idle: settings.idle_timeout,
+            reply: settings.reply_timeout,
+            bytes_per_second_min: settings.bytes_per_second_min,
+        }
+    }
+}
+
+/// Why a call brought no success.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// No answer.
+    Transfer(TransferError),
+    /// An answer that is none.
+    Answer(ErrorAnswer),
+}
+
+impl CallError {
+    /// Sorts it, for any call but a create.
+    pub(super) fn failure(self, action: &str) -> Failure {
+        match self {
+            CallError::Transfer(error) => failure(error, action),
+            CallError::Answer(answer) => answer.failure(action),
+        }
+    }
+}
+
+/// Sorts a broken transfer of any call but a create.
+pub(super) fn failure(error: TransferError, action: &str) -> Failure {
+    let message = format!("{action}: {error}");
+    match error {
+        TransferError::NotSent(_) | TransferError::Broken(_) | TransferError::TooSlow(_) => {
+            Failure::Transient(message)
+        }
+        TransferError::Payload(_) => Failure::Local(message),
+        TransferError::TooLong(_) => Failure::Rejected(message),
+    }
+}
+
+/// Where a list goes on, guarded against going round in circles.
+#[derive(Default)]
+struct Tokens {
+    current: Option<String>,
+    seen: HashSet<String>,
+}
+
+impl Tokens {
+    /// Whether there is a next page.
+    fn next(&mut self, token: Option<String>, action: &str) -> Result<bool, Failure> {
+        let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(false) };
+        if self.seen.len() >= PAGES_MAX {
+            let message = format!("{action}: more than {PAGES_MAX} pages");
+            return Err(Failure::Transient(message));
+        }
+        if !self.seen.insert(token.clone()) {
+            return Err(Failure::Transient(format!("{action}: the pages go round in circles")));
+        }
+        self.current = Some(token);
+        Ok(true)
+    }
+}
+
+fn readable(entry: &RawValue) -> Option<RemoteBatch> {
+    Operation::from_text(entry.get()).ok()?.into_batch().ok()
+}
+
+fn mentions(entry: &RawValue, stamp: &Stamp) -> bool {
+    entry.get().contains(&stamp.0) || entry.get().contains(&stamp.0.replace('/', "\\/"))
+}
+
+fn checked_base(url: &Url) -> Result<String, ClientError> {
+    let refuse = |reason| {
+        let mut shown = url.clone();
+        shown.set_query(None);
+        // Both fail only for URLs without a host, which have no credentials either.
+        let _ = shown.set_password(None);
+        let _ = shown.set_username("");
+        Err(ClientError::BaseUrl { url: wire::plain(shown.as_str(), 200), reason })
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if is_local(url) => {}
+        "http" => return refuse("the key would travel in the clear; write https://"),
+        _ => return refuse("write https://HOST"),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("it holds a user name or a password; take them out");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refuse("it has a query or a fragment; take it out");
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The HTTP client is built without a crypto provider of its own.
+fn install_crypto() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        // An error says that somebody has installed one already: just as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+}
+
+/// Pages of a list that are followed: 100,000 entries.
+const PAGES_MAX: usize = 1000;
+
+/// Bytes of one page of a list, and of every other small answer.
+const PAGE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Bytes read of an error: a create that names thousands of rows has a long one.
+pub(super) const ERROR_BYTES_MAX: u64 = 1024 * 1024;

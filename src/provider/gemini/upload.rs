@@ -1,0 +1,391 @@
+//! Uploads an input file so that a break costs only what was not received yet.
+//!
+//! The protocol is Google's resumable upload (API contract, 7.2 to 7.4): a session, pieces, a
+//! query after every break, and an end that may get lost. Since the file's id is chosen by us, a
+//! lost end is found again by asking for the file. Promises: the server's offset is believed only
+//! within what was sent; a session of a foreign host is never sent anything; three breaks without
+//! progress end the try, and the session stays good for the next one.
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, Response};
+use url::Url;
+
+use super::classify::ErrorAnswer;
+use super::client::{CallError, Client, failure};
+use super::transfer::{Payload, TransferError, send_stream};
+use super::wire::{self, GRANULARITY, JSONL, Uploaded};
+use crate::engine::event::Failure;
+use crate::engine::ids::FileName;
+
+/// Told whenever there is a new session (its URL, a secret to be stored), and when it is over.
+pub type OnSession<'a> = &'a (dyn Fn(Option<&str>) + Send + Sync);
+
+impl Client {
+    /// Uploads `payload` as the file `file`, or goes on with it: `session` is what `on_session`
+    /// was told last for the same file. If the file is there already, nothing is sent.
+    ///
+    /// # Errors
+    /// `Transient` and `RateLimited` leave the session as it is, for another try; the others as
+    /// they say.
+    pub async fn upload(
+        &self,
+        file: &FileName,
+        display_name: &str,
+        payload: &Payload,
+        session: Option<String>,
+        on_session: OnSession<'_>,
+    ) -> Result<FileName, Failure> {
+        let file = wire::file_name(&file.0).map_err(|e| Failure::Rejected(e.to_string()))?;
+        let upload = Upload { client: self, file, display_name, payload, on_session };
+        upload.run(session).await
+    }
+}
+
+/// One upload under way.
+struct Upload<'a> {
+    client: &'a Client,
+    file: FileName,
+    display_name: &'a str,
+    payload: &'a Payload,
+    on_session: OnSession<'a>,
+}
+
+/// A session at the server.
+struct Session {
+    url: Url,
+    /// Pieces, but for the last, are multiples of this, bytes.
+    granularity: u64,
+}
+
+/// How a session came to its end.
+enum End {
+    /// The file is there, by this name.
+    Done(FileName),
+    /// The session is lost or of no use any more; start over.
+    Lost(String),
+}
+
+/// What the server says it has.
+enum Progress {
+    /// Bytes it has received.
+    At(u64),
+    /// It has the whole file.
+    Final,
+    /// The session is no more.
+    Lost(String),
+}
+
+impl Upload<'_> {
+    async fn run(&self, stored: Option<String>) -> Result<FileName, Failure> {
+        let mut reason = String::new();
+        if let Some(stored) = stored {
+            match self.resume(&stored).await? {
+                End::Done(name) => return Ok(self.over(name)),
+                End::Lost(why) => reason = why,
+            }
+            (self.on_session)(None);
+        }
+        for _ in 0..SESSIONS_MAX {
+            let Some(session) = self.start().await? else {
+                match self.find_file().await? {
+                    Some(name) => return Ok(self.over(name)),
+                    // Something else has our name: it can only be a torn try of our own.
+                    None => self.client.delete_file(&self.file).await?,
+                }
+                reason = "another file had its name".to_owned();
+                continue;
+            };
+            (self.on_session)(Some(session.url.as_str()));
+            match self.send_from(&session, 0).await? {
+                End::Done(name) => return Ok(self.over(name)),
+                End::Lost(why) => reason = why,
+            }
+            (self.on_session)(None);
+            // The end may have been lost together with the session.
+            if let Some(name) = self.find_file().await? {
+                return Ok(name);
+            }
+        }
+        Err(Failure::Transient(format!("upload: {SESSIONS_MAX} sessions were of no use: {reason}")))
+    }
+
+    fn over(&self, name: FileName) -> FileName {
+        (self.on_session)(None);
+        name
+    }
+
+    /// Goes on with a session from before a restart.
+    async fn resume(&self, url: &str) -> Result<End, Failure> {
+        let url = Url::parse(url).ok().filter(|url| self.client.accepts(url));
+        let Some(url) = url else {
+            return Ok(End::Lost("the stored session belongs to another server".to_owned()));
+        };
+        let session = Session { url, granularity: GRANULARITY };
+        let mut pause = self.client.inner.settings.recovery_pause;
+        for tries_left in (0..RECOVERIES_MAX).rev() {
+            match self.query(&session).await {
+                Ok(Progress::At(offset)) if offset <= self.payload.len => {
+                    return self.send_from(&session, offset).await;
+                }
+                Ok(Progress::At(_)) => {
+                    return Ok(End::Lost("the server claims more bytes than there are".to_owned()));
+                }
+                Ok(Progress::Final) => return self.confirm().await,
+                Ok(Progress::Lost(why)) => {
+                    return Ok(self.find_file().await?.map_or(End::Lost(why), End::Done));
+                }
+                Err(Failure::Transient(_)) if tries_left > 0 => {
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::Transient("upload: the session does not answer".to_owned()))
+    }
+
+    /// Asks for a session; `None` if a file has the name already.
+    async fn start(&self) -> Result<Option<Session>, Failure> {
+        let action = "start upload";
+        let body = serde_json::json!({"file": {
+            "name": self.file.0, "displayName": self.display_name, "mimeType": JSONL,
+        }});
+        let version = &self.client.inner.settings.version;
+        let request = self
+            .client
+            .fresh_request(Method::POST, &format!("/upload/{version}/files"))
+            .header("x-goog-upload-protocol", "resumable")
+            .header(COMMAND, "start")
+            .header("x-goog-upload-header-content-length", self.payload.len)
+            .header("x-goog-upload-header-content-type", JSONL)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.to_string());
+        let response = match self.client.ask(request).await {
+            Ok(response) => response,
+            Err(CallError::Answer(answer))
+                if answer.http == 409 || answer.status == "ALREADY_EXISTS" =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.failure(action)),
+        };
+        let Some(url) = header(&response, "x-goog-upload-url") else {
+            // The body may tell why, although the status is a success (7.2).
+            let answer = self.client.read_error(response).await;
+            return Err(Failure::Transient(format!(
+                "{}; no session URL came with it",
+                answer.describe(action)
+            )));
+        };
+        let url = Url::parse(&url).ok().filter(|url| self.client.accepts(url)).ok_or_else(|| {
+            Failure::Rejected(format!(
+                "{action}: the session is on a server that is not the API's; nothing was sent to it"
+            ))
+        })?;
+        let granularity = number(&response, "x-goog-upload-chunk-granularity");
+        let granularity = granularity.filter(|bytes| *bytes > 0).unwrap_or(GRANULARITY);
+        Ok(Some(Session { url, granularity }))
+    }
+
+    /// Sends everything from `offset` on, through breaks.
+    async fn send_from(&self, session: &Session, mut offset: u64) -> Result<End, Failure> {
+        // The furthest byte that the server can have, and the furthest it had.
+        let (mut sent, mut best) = (offset, offset);
+        let mut breaks = 0;
+        loop {
+            let len = self.piece(session, offset);
+            sent = sent.max(offset + len);
+            let trouble = match self.send_piece(session, offset, len).await? {
+                Piece::Received => {
+                    offset += len;
+                    best = best.max(offset);
+                    breaks = 0;
+                    continue;
+                }
+                Piece::Final(name) => return self.finish(name).await,
+                Piece::Lost(why) => return Ok(End::Lost(why)),
+                Piece::Trouble(why) => why,
+            };
+            // After a break only the server knows where to go on.
+            offset = loop {
+                breaks += 1;
+                if breaks > RECOVERIES_MAX {
+                    return Err(Failure::Transient(format!(
+                        "upload: no progress at byte {best} after {RECOVERIES_MAX} tries: {trouble}"
+                    )));
+                }
+                let pause = self.client.inner.settings.recovery_pause;
+                tokio::time::sleep(pause.saturating_mul(1 << (breaks - 1).min(6))).await;
+                match self.query(session).await {
+                    Ok(Progress::At(at)) if at <= sent => break at,
+                    Ok(Progress::At(_)) => {
+                        let why = "the server claims more bytes than were sent";
+                        return Ok(End::Lost(why.to_owned()));
+                    }
+                    Ok(Progress::Final) => return self.confirm().await,
+                    Ok(Progress::Lost(why)) => {
+                        return Ok(self.find_file().await?.map_or(End::Lost(why), End::Done));
+                    }
+                    Err(Failure::Transient(_)) => {}
+                    Err(failure) => return Err(failure),
+                }
+            };
+            if offset > best {
+                best = offset;
+                breaks = 0;
+            }
+        }
+    }
+
+    /// How long the piece at `offset` is: all the rest, or a multiple of the granularity.
+    fn piece(&self, session: &Session, offset: u64) -> u64 {
+        let rest = self.payload.len.saturating_sub(offset);
+        let about = self.client.inner.settings.piece_bytes;
+        let piece = (about / session.granularity).max(1).saturating_mul(session.granularity);
+        rest.min(piece)
+    }
+
+    async fn send_piece(&self, session: &Session, offset: u64, len: u64) -> Result<Piece, Failure> {
+        let last = offset + len == self.payload.len;
+        let command = match (last, len) {
+            (true, 0) if offset > 0 => "finalize",
+            (true, _) => "upload, finalize",
+            (false, _) => "upload",
+        };
+        let request = self
+            .client
+            .session_request(session.url.clone())
+            .header(COMMAND, command)
+            .header("x-goog-upload-offset", offset);
+        let bytes = (self.payload.open)(offset, len);
+        let response = match send_stream(request, bytes, len, self.client.pace()).await {
+            Ok(response) => response,
+            Err(error @ TransferError::Payload(_)) => return Err(failure(error, "upload")),
+            Err(error) => return Ok(Piece::Trouble(error.to_string())),
+        };
+        self.client.note_clock(&response);
+        let status = header(&response, STATUS);
+        match (response.status().is_success(), status.as_deref()) {
+            (true, Some("active")) if !last => Ok(Piece::Received),
+            (true, Some("final")) if last => {
+                let file = self.client.json::<Uploaded>(response, "upload").await;
+                Ok(Piece::Final(file.ok().and_then(|uploaded| uploaded.file)))
+            }
+            (true, Some("cancelled")) => Ok(Piece::Lost("the session was cancelled".to_owned())),
+            (true, status) => {
+                let status = wire::plain(status.unwrap_or("none"), 40);
+                Ok(Piece::Trouble(format!("unexpected upload status: {status}")))
+            }
+            (false, status) => {
+                let is_final = status == Some("final");
+                let answer = self.client.read_error(response).await;
+                self.sort_error(&answer, is_final)
+            }
+        }
+    }
+
+    /// Sorts an answer to a piece that is no success (7.4).
+    fn sort_error(&self, answer: &ErrorAnswer, is_final: bool) -> Result<Piece, Failure> {
+        let message = answer.describe("upload");
+        match answer.http {
+            404 | 410 => Ok(Piece::Lost(message)),
+            429 => Err(answer.failure("upload")),
+            308 | 408 | 412 | 416 | 500..=599 if !is_final => Ok(Piece::Trouble(message)),
+            400 if !is_final => Ok(Piece::Trouble(message)),
+            300..=399 => Err(answer.failure("upload")),
+            // Sessions need no key: it is the session that is refused.
+            401 | 403 if !is_final => Ok(Piece::Lost(message)),
+            _ if is_final => {
+                (self.on_session)(None);
+                Err(Failure::Rejected(format!("{message}; the server gave the upload up for good")))
+            }
+            _ => Err(answer.failure("upload")),
+        }
+    }
+
+    /// Asks how much the server has.
+    async fn query(&self, session: &Session) -> Result<Progress, Failure> {
+        let action = "query upload";
+        let request = self
+            .client
+            .session_request(session.url.clone())
+            .header(COMMAND, "query")
+            .header(reqwest::header::CONTENT_LENGTH, 0);
+        let response = match self.client.ask(request).await {
+            Ok(response) => response,
+            Err(CallError::Answer(answer)) if matches!(answer.http, 400..=407 | 410) => {
+                return Ok(Progress::Lost(answer.describe(action)));
+            }
+            Err(error) => return Err(error.failure(action)),
+        };
+        match header(&response, STATUS).as_deref() {
+            Some("active") => number(&response, "x-goog-upload-size-received")
+                .map(Progress::At)
+                .ok_or_else(|| Failure::Transient(format!("{action}: no size in the answer"))),
+            Some("final") => Ok(Progress::Final),
+            Some("cancelled") => Ok(Progress::Lost("the session was cancelled".to_owned())),
+            Some(_) | None => Err(Failure::Transient(format!("{action}: no status in the answer"))),
+        }
+    }
+
+    /// The end of the upload with the file as the server described it, if it did.
+    async fn finish(&self, file: Option<wire::File>) -> Result<End, Failure> {
+        let Some(file) = file else { return self.confirm().await };
+        if file.bytes() != self.payload.len {
+            let why = format!("{} of {} bytes arrived", file.bytes(), self.payload.len);
+            self.client.delete_file(&self.file).await?;
+            return Ok(End::Lost(why));
+        }
+        match wire::file_name(file.name.as_deref().unwrap_or_default()) {
+            Ok(name) => Ok(End::Done(name)),
+            Err(_) => self.confirm().await,
+        }
+    }
+
+    /// The server says it has everything: looks at the file itself.
+    async fn confirm(&self) -> Result<End, Failure> {
+        if let Some(name) = self.find_file().await? {
+            return Ok(End::Done(name));
+        }
+        self.client.delete_file(&self.file).await?;
+        Ok(End::Lost("the server has no such file, or one of another size".to_owned()))
+    }
+
+    /// The file, if it is there whole.
+    async fn find_file(&self) -> Result<Option<FileName>, Failure> {
+        let file = self.client.get_file(&self.file).await?;
+        let whole = file.is_some_and(|file| {
+            file.bytes() == self.payload.len && file.state.as_deref() != Some("FAILED")
+        });
+        Ok(whole.then(|| self.file.clone()))
+    }
+}
+
+/// What became of a piece.
+enum Piece {
+    /// All of it was received.
+    Received,
+    /// It was the last one; the file as the server described it.
+    Final(Option<wire::File>),
+    /// The session is no more.
+    Lost(String),
+    /// Nobody knows: ask.
+    Trouble(String),
+}
+
+fn header(response: &Response, name: &str) -> Option<String> {
+    response.headers().get(name)?.to_str().ok().map(|text| text.trim().to_owned())
+}
+
+fn number(response: &Response, name: &str) -> Option<u64> {
+    header(response, name)?.parse().ok()
+}
+
+const COMMAND: &str = "x-goog-upload-command";
+const STATUS: &str = "x-goog-upload-status";
+
+/// Breaks without progress that are borne.
+const RECOVERIES_MAX: u32 = 3;
+
+/// Sessions that are begun before the try is given up.
+const SESSIONS_MAX: u32 = 3;

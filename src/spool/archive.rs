@@ -1,0 +1,162 @@
+//! The end of a job's files: the input goes to the archive, the working folder goes away.
+//!
+//! Every step can be repeated: a missing source means it was done. A working folder that still
+//! holds an input is never removed, and folders that belong to no job are reported, not touched.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+
+use super::durable::{self, Moved};
+use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
+use super::{At, Folders, SpoolError};
+use crate::engine::ids::{JobId, Millis};
+use crate::engine::job::Job;
+
+/// Moves the input of a job to the archive, under its own name or with `~2`, `~3`, …; its
+/// modification time becomes the time of the move, from which retention counts.
+///
+/// # Errors
+/// If the archive can not be written.
+pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
+    let name = &job.head.source.name;
+    let input = folders.job(job.head.id).input(name);
+    if is_free(&input)? {
+        return Ok(());
+    }
+    let folder = sub_folder(&folders.archive, &job.head.source.folder)?;
+    durable::make_folder(&folder)?;
+    touch(&input)?;
+    let (stem, ending) = split(name);
+    // Room is left for the hidden name under which a copy from another file system is made.
+    let room = NAME_MAX - ending.len() - "..aside".len();
+    loop {
+        let free = |stem: &str| is_free(&folder.join(format!("{stem}{ending}")));
+        let stem = first_free(stem, room, &folder, free)?;
+        match durable::move_file(&input, &folder.join(format!("{stem}{ending}")))? {
+            Moved::Now | Moved::NoSource => return Ok(()),
+            // Somebody was faster; the next name is looked for.
+            Moved::Taken => {}
+        }
+    }
+}
+
+/// Removes the working folder of a job.
+///
+/// # Errors
+/// If the input is still in it, or it can not be removed.
+pub fn remove_working(folders: &Folders, id: JobId) -> Result<(), SpoolError> {
+    let path = folders.job(id).path;
+    if is_free(&path)? {
+        return Ok(());
+    }
+    if let Some(input) = input_in(&path)? {
+        let text = format!("{} is still in it; move it away first", input.display());
+        return Err(io::Error::other(text)).at("remove", &path);
+    }
+    fs::remove_dir_all(&path).at("remove", &path)?;
+    durable::sync_folder(&folders.working)
+}
+
+/// Removes archived inputs that were moved there before `older_than`; tells how many.
+///
+/// # Errors
+/// If the archive can not be read, or a file not be removed.
+pub fn sweep_archive(folders: &Folders, older_than: Millis) -> Result<u64, SpoolError> {
+    let mut removed = 0;
+    let mut left = vec![folders.archive.clone()];
+    while let Some(folder) = left.pop() {
+        for path in list(&folder)? {
+            let Some(found) = look(&path)? else {
+                continue;
+            };
+            if found.is_dir() {
+                left.push(path);
+            } else if found.is_file() && modified(&found, &path)? < older_than {
+                fs::remove_file(&path).at("remove", &path)?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// A working folder that belongs to no job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// The job it is named after.
+    pub id: JobId,
+    /// The claimed input that lies in it, if one does.
+    pub input: Option<PathBuf>,
+}
+
+/// The working folders whose job is not `known`, in the order of their ids. They are only
+/// reported: their record may have been lost, but not their input.
+///
+/// # Errors
+/// If the working folder can not be read.
+pub fn orphans(folders: &Folders, known: &HashSet<JobId>) -> Result<Vec<Orphan>, SpoolError> {
+    let mut orphans = Vec::new();
+    for path in list(&folders.working)? {
+        let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        let Some(id) = id.filter(|id| !known.contains(id)) else {
+            continue;
+        };
+        if look(&path)?.is_some_and(|found| found.is_dir()) {
+            orphans.push(Orphan { id, input: input_in(&path)? });
+        }
+    }
+    orphans.sort_by_key(|orphan| orphan.id);
+    Ok(orphans)
+}
+
+/// The claimed input in a working folder.
+fn input_in(working: &Path) -> Result<Option<PathBuf>, SpoolError> {
+    let mut inputs = list(&working.join("input"))?;
+    inputs.sort();
+    // Hidden files are leftovers of an interrupted copy; the whole file is still at its source.
+    let hidden = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    };
+    Ok(inputs.into_iter().find(|path| !hidden(path)))
+}
+
+/// What is in a folder; nothing, if the folder is not there.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, SpoolError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).at("list", folder),
+    };
+    entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<_>>()
+        .at("list", folder)
+}
+
+/// What a path is, links not followed; `None` if it has gone meanwhile.
+fn look(path: &Path) -> Result<Option<fs::Metadata>, SpoolError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).at("look at", path),
+    }
+}
+
+fn modified(found: &fs::Metadata, path: &Path) -> Result<Millis, SpoolError> {
+    let since = found.modified().at("look at", path)?.duration_since(UNIX_EPOCH);
+    Ok(Millis(since.map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))))
+}
+
+fn touch(path: &Path) -> Result<(), SpoolError> {
+    let moment = |nsec| Timespec { tv_sec: 0, tv_nsec: nsec };
+    let times =
+        Timestamps { last_access: moment(UTIME_OMIT), last_modification: moment(UTIME_NOW) };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(io::Error::from)
+        .at("set the time of", path)
+}

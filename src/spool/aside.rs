@@ -1,0 +1,377 @@
+//! Moves what will not be processed to `failed/` or `held/`, each with a note that says why.
+//!
+//! The note is written first, so that no file ever lies there unexplained, and both have the same
+//! name but for the ending of the note. The sub-folder of the inbox is kept. Nothing is
+//! overwritten, and doing it again after a crash ends in the same place.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::claim::folder_below;
+use super::durable::{self, Moved};
+use super::source::{self, Opened};
+use super::{At, Folders, SpoolError};
+use crate::engine::ids::JobId;
+use crate::engine::job::{Refusal, Source};
+
+/// Where a file goes that is not processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aside {
+    /// `failed/`: refused for good.
+    Failed,
+    /// `held/`: waits for a person.
+    Held,
+}
+
+/// What became of an entry that was refused in the inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusedEntry {
+    /// It lies in `failed/` under this path.
+    Moved(String),
+    /// It can not be moved and stays where it is; its note lies in `failed/`.
+    Left,
+    /// It is not there any more.
+    Gone,
+}
+
+/// Moves a job's claimed input to `failed/` or `held/`. Answers with the path it has there.
+///
+/// # Errors
+/// If the note can not be written or the input not be moved.
+pub fn move_aside(
+    folders: &Folders,
+    aside: Aside,
+    job: JobId,
+    source: &Source,
+    refusal: &Refusal,
+) -> Result<String, SpoolError> {
+    let input = folders.job(job).input(&source.name);
+    source::check_source(source).at("move", &input)?;
+    let note = Note::new(&source.name, Some(job), refusal);
+    let place = Place::make(folders, aside, &source.folder)?;
+    loop {
+        let name = place.note(&source.name, &note)?;
+        match durable::move_file(&input, &place.path.join(&name))? {
+            Moved::Now => return Ok(place.spoken(&name)),
+            // It was moved before a crash, or its owner took it away.
+            Moved::NoSource => return Ok(place.spoken(&name)),
+            Moved::Taken => place.withdraw(&name)?,
+        }
+    }
+}
+
+/// Writes only the note into `held/`: the input stays in its working folder.
+///
+/// # Errors
+/// If the note can not be written.
+pub fn notice(
+    folders: &Folders,
+    job: JobId,
+    source: &Source,
+    refusal: &Refusal,
+) -> Result<(), SpoolError> {
+    source::check_source(source).at("write a note for", &folders.held)?;
+    let place = Place::make(folders, Aside::Held, &source.folder)?;
+    place.note(&source.name, &Note::new(&source.name, Some(job), refusal))?;
+    Ok(())
+}
+
+/// Moves an entry of the inbox that never becomes a job to `failed/`. It is renamed, never
+/// opened; what can not be renamed stays where it is.
+///
+/// # Errors
+/// If the path is not one in the inbox, or if the note can not be written.
+pub fn refuse_in_place(
+    folders: &Folders,
+    path: &Path,
+    refusal: &Refusal,
+) -> Result<RefusedEntry, SpoolError> {
+    let outside = || std::io::Error::other("it is not in the inbox");
+    let below = path.strip_prefix(&folders.inbox).map_err(|_| outside()).at("refuse", path)?;
+    let name = below.file_name().ok_or_else(outside).at("refuse", path)?;
+    let folder = below.parent().and_then(Path::to_str).ok_or_else(outside).at("refuse", path)?;
+    let Some(_) = folder_below(&folders.inbox, folder)? else { return Ok(RefusedEntry::Gone) };
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(RefusedEntry::Gone) };
+
+    let place = Place::make(folders, Aside::Failed, folder)?;
+    let note = Note::new(&source::spoken(name), None, refusal);
+    let safe = source::harmless(name);
+    // Across file systems a move is a copy, and only a regular file can be copied.
+    let device = fs::metadata(&place.path).at("look at", &place.path)?.dev();
+    let movable = found.is_file() || found.dev() == device;
+    loop {
+        let taken = place.note(&safe, &note)?;
+        if !movable {
+            return Ok(RefusedEntry::Left);
+        }
+        match durable::move_file(path, &place.path.join(&taken)) {
+            Ok(Moved::Now) => return Ok(RefusedEntry::Moved(place.spoken(&taken))),
+            Ok(Moved::NoSource) => return Ok(RefusedEntry::Gone),
+            Ok(Moved::Taken) => place.withdraw(&taken)?,
+            Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Ok(RefusedEntry::Left);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The note beside a file, as people and scripts read it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    version: u32,
+    file: String,
+    reason: String,
+    message: String,
+    line: Option<u64>,
+    column: Option<u64>,
+    remedy: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+}
+
+impl Note {
+    fn new(file: &str, job: Option<JobId>, refusal: &Refusal) -> Note {
+        Note {
+            version: 1,
+            file: file.to_owned(),
+            reason: refusal.reason.clone(),
+            message: refusal.message.clone(),
+            line: refusal.line,
+            column: refusal.column,
+            remedy: refusal.remedy.clone(),
+            job: job.map(|job| job.to_string()),
+        }
+    }
+
+    fn text(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).expect("a note has nothing but strings");
+        text.push(b'\n');
+        text
+    }
+}
+
+/// A folder below `failed/` or `held/`.
+struct Place<'a> {
+    path: PathBuf,
+    folder: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn make(folders: &Folders, aside: Aside, folder: &'a str) -> Result<Place<'a>, SpoolError> {
+        let root = match aside {
+            Aside::Failed => &folders.failed,
+            Aside::Held => &folders.held,
+        };
+        let path = root.join(folder);
+        durable::make_folder(&path)?;
+        Ok(Place { path, folder })
+    }
+
+    /// Writes the note under the first name that is free, or finds it again under the name it
+    /// got before a crash. Answers with the name of the file the note is for.
+    fn note(&self, name: &str, note: &Note) -> Result<String, SpoolError> {
+        for number in 1_u64.. {
+            let name = numbered(name, number);
+            let path = self.path.join(note_name(&name));
+            match self.read(&path)? {
+                Some(old) if old == *note => return Ok(name),
+                // The job's own note of an earlier occasion.
+                Some(old) if old.job.is_some() && old.job == note.job => {
+                    durable::replace(&path, &note.text())?;
+                    return Ok(name);
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            let file_taken = fs::symlink_metadata(self.path.join(&name)).is_ok();
+            if file_taken || fs::symlink_metadata(&path).is_ok() {
+                continue;
+            }
+            match durable::create(&path, &note.text())? {
+                Moved::Now => return Ok(name),
+                Moved::Taken | Moved::NoSource => {}
+            }
+        }
+        unreachable!("there are more numbers than a folder has names")
+    }
+
+    /// A note of ours, if one stands there.
+    fn read(&self, path: &Path) -> Result<Option<Note>, SpoolError> {
+        let Opened::File(file) = source::open(path).at("read", path)? else { return Ok(None) };
+        let reader = std::io::BufReader::new(std::io::Read::take(file, NOTE_BYTES_MAX));
+        Ok(serde_json::from_reader(reader).ok())
+    }
+
+    /// Takes a note back whose file could not be put beside it.
+    fn withdraw(&self, name: &str) -> Result<(), SpoolError> {
+        let path = self.path.join(note_name(name));
+        fs::remove_file(&path).at("remove", &path)
+    }
+
+    fn spoken(&self, name: &str) -> String {
+        if self.folder.is_empty() { name.to_owned() } else { format!("{}/{name}", self.folder) }
+    }
+}
+
+fn note_name(name: &str) -> String {
+    format!("{name}.reason.json")
+}
+
+/// The name itself, then `NAME~2.jsonl`, `NAME~3.jsonl`, …
+fn numbered(name: &str, number: u64) -> String {
+    if number == 1 {
+        return name.to_owned();
+    }
+    let path = Path::new(name);
+    match (path.file_stem().and_then(OsStr::to_str), path.extension().and_then(OsStr::to_str)) {
+        (Some(stem), Some(ending)) => format!("{stem}~{number}.{ending}"),
+        _ => format!("{name}~{number}"),
+    }
+}
+
+/// A longer note is not one of ours.
+const NOTE_BYTES_MAX: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests drop files as people do")]
+
+    use super::*;
+    use crate::spool::claim::{Claimed, claim};
+
+    fn spool() -> (tempfile::TempDir, Folders) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folders = Folders::below(folder.path());
+        fs::create_dir_all(folders.inbox.join("sub")).expect("an inbox");
+        (folder, folders)
+    }
+
+    fn job(n: u8) -> JobId {
+        format!("01JD00000000000000000000{n:02}").parse().expect("an id")
+    }
+
+    fn refusal(message: &str) -> Refusal {
+        Refusal {
+            reason: "no_valid_line".to_owned(),
+            message: message.to_owned(),
+            remedy: "Mend it.".to_owned(),
+            line: Some(3),
+            column: Some(17),
+        }
+    }
+
+    fn claimed(folders: &Folders, job: JobId, content: &str) -> Source {
+        let source = Source { folder: "sub".to_owned(), name: "a.jsonl".to_owned(), bytes: 3 };
+        fs::write(folders.inbox.join("sub/a.jsonl"), content).expect("written");
+        assert_eq!(claim(folders, job, &source).expect("claimed"), Claimed::Now);
+        source
+    }
+
+    fn listed(path: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(path)
+            .expect("listed")
+            .map(|entry| entry.expect("listed").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_refused_input_lies_beside_its_note_and_a_second_one_gets_a_number() {
+        let (_folder, folders) = spool();
+        for (n, name) in [(1, "sub/a.jsonl"), (2, "sub/a~2.jsonl"), (3, "sub/a~3.jsonl")] {
+            let source = claimed(&folders, job(n), &format!("{n}"));
+            let got = move_aside(&folders, Aside::Failed, job(n), &source, &refusal("bad"));
+            assert_eq!(got.expect("moved"), name);
+            assert_eq!(
+                fs::read_to_string(folders.failed.join(name)).expect("there"),
+                n.to_string()
+            );
+        }
+        let note = fs::read(folders.failed.join("sub/a~2.jsonl.reason.json")).expect("there");
+        let note: serde_json::Value = serde_json::from_slice(&note).expect("JSON");
+        assert_eq!(
+            note,
+            serde_json::json!({
+                "version": 1, "file": "a.jsonl", "reason": "no_valid_line", "message": "bad",
+                "line": 3, "column": 17, "remedy": "Mend it.", "job": job(2).as_str(),
+            })
+        );
+        assert_eq!(listed(&folders.failed.join("sub")).len(), 6);
+    }
+
+    #[test]
+    fn moving_aside_again_after_any_step_ends_in_the_same_place() {
+        let (_folder, folders) = spool();
+        let source = claimed(&folders, job(1), "x");
+        let refusal = refusal("bad");
+        fs::create_dir_all(folders.held.join("sub")).expect("a folder");
+        fs::write(folders.held.join("sub/a.jsonl"), "of somebody else").expect("written");
+        // Only the note was written before the crash.
+        notice(&folders, job(1), &source, &refusal).expect("noted");
+        for _ in 0..2 {
+            let got = move_aside(&folders, Aside::Held, job(1), &source, &refusal);
+            assert_eq!(got.expect("moved"), "sub/a~2.jsonl");
+        }
+        let expected = ["a.jsonl", "a~2.jsonl", "a~2.jsonl.reason.json"];
+        assert_eq!(listed(&folders.held.join("sub")), expected);
+    }
+
+    #[test]
+    fn a_second_notice_for_the_same_job_replaces_the_first() {
+        let (_folder, folders) = spool();
+        let source = claimed(&folders, job(1), "x");
+        notice(&folders, job(1), &source, &refusal("one")).expect("noted");
+        notice(&folders, job(1), &source, &refusal("two")).expect("noted");
+        assert_eq!(listed(&folders.held.join("sub")), ["a.jsonl.reason.json"]);
+        let note = fs::read_to_string(folders.held.join("sub/a.jsonl.reason.json")).expect("there");
+        assert!(note.contains("two"));
+        assert!(folders.job(job(1)).input("a.jsonl").exists());
+    }
+
+    #[test]
+    fn links_fifos_folders_and_odd_names_are_moved_without_being_opened() {
+        let (_folder, folders) = spool();
+        let link = folders.inbox.join("sub/link.jsonl");
+        std::os::unix::fs::symlink("/etc/passwd", &link).expect("a link");
+        let fifo = folders.inbox.join("fifo.jsonl");
+        let mode = rustix::fs::Mode::RUSR;
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).expect("a fifo");
+        let odd = folders.inbox.join("a\nb.jsonl");
+        fs::write(&odd, "x").expect("written");
+        let tree = folders.inbox.join("tree.jsonl");
+        fs::create_dir_all(tree.join("inside")).expect("a folder");
+        let moved = |path: &Path| refuse_in_place(&folders, path, &refusal("no")).expect("refused");
+        assert_eq!(moved(&link), RefusedEntry::Moved("sub/link.jsonl".to_owned()));
+        assert_eq!(moved(&fifo), RefusedEntry::Moved("fifo.jsonl".to_owned()));
+        assert_eq!(moved(&odd), RefusedEntry::Moved("a_b.jsonl".to_owned()));
+        assert_eq!(moved(&tree), RefusedEntry::Moved("tree.jsonl".to_owned()));
+        assert_eq!(moved(&link), RefusedEntry::Gone);
+        assert!(
+            folders.failed.join("sub/link.jsonl").symlink_metadata().expect("there").is_symlink()
+        );
+        let note = fs::read_to_string(folders.failed.join("a_b.jsonl.reason.json")).expect("there");
+        assert!(note.contains(r"a\\u{a}b.jsonl"), "{note}");
+        assert_eq!(listed(&folders.inbox), ["sub"]);
+    }
+
+    #[test]
+    fn nothing_outside_of_the_inbox_is_refused() {
+        let (_folder, folders) = spool();
+        for path in [folders.inbox.clone(), folders.working.join("x"), PathBuf::from("/etc/passwd")]
+        {
+            assert!(refuse_in_place(&folders, &path, &refusal("no")).is_err(), "{path:?}");
+        }
+        let path = folders.inbox.join("sub/../../working");
+        assert!(!matches!(
+            refuse_in_place(&folders, &path, &refusal("no")),
+            Ok(RefusedEntry::Moved(_))
+        ));
+    }
+}

@@ -1,0 +1,153 @@
+//! Takes an input out of the inbox and into the working folder of its job.
+//!
+//! The rename is the commit: as long as the file is in the inbox it is not ours, afterwards it
+//! is. Doing it again after a crash finds the file where it is. Whether it still is a regular
+//! file is looked at again after the move, since until then others could exchange it; planning
+//! refuses what is not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::durable::{self, Moved};
+use super::source;
+use super::{At, Folders, SpoolError};
+use crate::engine::ids::JobId;
+use crate::engine::job::Source;
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// The file was moved.
+    Now,
+    /// It had been moved before.
+    Already,
+    /// It is neither in the inbox nor in the working folder.
+    Vanished,
+}
+
+/// Moves an input from the inbox to `working/<job>/input/`, durably, its content included.
+///
+/// # Errors
+/// If a part of the source's path is not fit for one, leads through a symbolic link, or the
+/// move fails. Nothing is lost then: the file is in the one place or in the other.
+pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, SpoolError> {
+    let target = folders.job(job).input(&source.name);
+    source::check_source(source).at("claim", &target)?;
+    if fs::symlink_metadata(&target).is_ok() {
+        sync_if_regular(&target)?;
+        return Ok(Claimed::Already);
+    }
+    let Some(parent) = folder_below(&folders.inbox, &source.folder)? else {
+        return Ok(Claimed::Vanished);
+    };
+    let input = parent.join(&source.name);
+    if !input.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        return Ok(Claimed::Vanished);
+    }
+    durable::make_folder(&folders.job(job).path.join("input"))?;
+    match durable::move_file(&input, &target)? {
+        Moved::Now => {
+            sync_if_regular(&target)?;
+            Ok(Claimed::Now)
+        }
+        Moved::Taken => Ok(Claimed::Already),
+        Moved::NoSource => Ok(Claimed::Vanished),
+    }
+}
+
+/// The path of a sub-folder, if every part of it is a real folder; `None` if it is not there.
+///
+/// # Errors
+/// If a part is something else than a folder, such as a symbolic link.
+pub(super) fn folder_below(root: &Path, folder: &str) -> Result<Option<PathBuf>, SpoolError> {
+    let mut path = root.to_owned();
+    for part in folder.split('/').filter(|part| !part.is_empty()) {
+        path.push(part);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => {
+                let error = std::io::Error::other("it is not a folder");
+                return Err(error).at("go through", &path);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).at("look at", &path),
+        }
+    }
+    Ok(Some(path))
+}
+
+/// Whoever dropped the file need not have synced it; from now on we answer for it.
+fn sync_if_regular(path: &Path) -> Result<(), SpoolError> {
+    match source::open(path).at("open", path)? {
+        source::Opened::File(_) => durable::sync_file(path),
+        source::Opened::Special(_) | source::Opened::Unreadable | source::Opened::Missing => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests drop files as people do")]
+
+    use super::*;
+
+    fn spool() -> (tempfile::TempDir, Folders, JobId) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folders = Folders::below(folder.path());
+        fs::create_dir_all(folders.inbox.join("sub")).expect("an inbox");
+        let job = "01JD0000000000000000000000".parse().expect("an id");
+        (folder, folders, job)
+    }
+
+    fn source(folder: &str, name: &str) -> Source {
+        Source { folder: folder.to_owned(), name: name.to_owned(), bytes: 1 }
+    }
+
+    #[test]
+    fn a_claim_moves_the_file_once_and_knows_it_when_asked_again() {
+        let (_folder, folders, job) = spool();
+        let source = source("sub", "a.jsonl");
+        fs::write(folders.inbox.join("sub/a.jsonl"), "one").expect("written");
+        assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Now);
+        assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Already);
+        fs::write(folders.inbox.join("sub/a.jsonl"), "another").expect("written");
+        assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Already);
+        let content = fs::read(folders.job(job).input("a.jsonl")).expect("there");
+        assert_eq!(content, b"one");
+        assert!(folders.inbox.join("sub/a.jsonl").exists(), "the other file waits its turn");
+    }
+
+    #[test]
+    fn a_file_that_went_away_leaves_no_working_folder() {
+        let (_folder, folders, job) = spool();
+        for source in [source("sub", "a.jsonl"), source("gone", "a.jsonl")] {
+            assert_eq!(claim(&folders, job, &source).expect("asked"), Claimed::Vanished);
+        }
+        assert!(!folders.job(job).path.exists());
+    }
+
+    #[test]
+    fn a_path_never_leaves_the_inbox() {
+        let (_folder, folders, job) = spool();
+        fs::create_dir(folders.inbox.with_file_name("private")).expect("a folder");
+        fs::write(folders.inbox.with_file_name("private").join("a.jsonl"), "x").expect("written");
+        std::os::unix::fs::symlink("../private", folders.inbox.join("link")).expect("a link");
+        for source in [
+            source("../private", "a.jsonl"),
+            source("link", "a.jsonl"),
+            source("", "../private/a.jsonl"),
+            source("sub//x", "a.jsonl"),
+            source("/etc", "passwd"),
+        ] {
+            assert!(claim(&folders, job, &source).is_err(), "{source:?}");
+        }
+        assert!(folders.inbox.with_file_name("private").join("a.jsonl").exists());
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_file_is_not_taken() {
+        let (_folder, folders, job) = spool();
+        std::os::unix::fs::symlink("/etc/passwd", folders.inbox.join("a.jsonl")).expect("a link");
+        let outcome = claim(&folders, job, &source("", "a.jsonl")).expect("asked");
+        assert_eq!(outcome, Claimed::Vanished);
+    }
+}

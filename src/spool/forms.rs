@@ -1,0 +1,460 @@
+//! The forms a request may be written in, and what is wrong with one that is in none.
+//!
+//! One piece of text in, the places of its request and its key out: nothing is copied, the
+//! request goes out later byte for byte as it was written. A piece is judged alone, so a bad one
+//! never holds its neighbours back. What only the API can know is left to the API.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::index::LineFate;
+
+/// Where the parts of a valid piece stand in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The `GenerateContentRequest`.
+    pub span: Range<usize>,
+    /// The user's key, quotes included.
+    pub key: Option<Range<usize>>,
+}
+
+/// What is wrong with a piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The kind of fault.
+    pub fate: LineFate,
+    /// Byte of the piece at which it was found.
+    pub at: Option<usize>,
+    /// What happened and what to do about it.
+    pub message: String,
+    /// The user's key, if it could be read all the same.
+    pub key: Option<Range<usize>>,
+    /// The piece ends in the middle of a value.
+    pub cut_off: bool,
+}
+
+impl Fault {
+    fn new(fate: LineFate, at: Option<usize>, message: impl Into<String>) -> Fault {
+        Fault { fate, at, message: message.into(), key: None, cut_off: false }
+    }
+}
+
+/// The longest key in bytes, quotes included.
+pub const KEY_BYTES_MAX: usize = 65_534;
+
+/// Judges one piece: a line, or an element of a list. `model` is the queue's model.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn examine(bytes: &[u8], model: &str) -> Result<Request, Fault> {
+    let text = text(bytes)?;
+    let outer = outer(text)?;
+    let key = key(text, &outer)?;
+    request(text, &outer, model)
+        .map(|span| Request { span, key: key.clone() })
+        .map_err(|fault| Fault { key, ..fault })
+}
+
+/// Whether a piece is the body of a create call with a list of requests inside.
+pub fn is_batch_body(bytes: &[u8]) -> bool {
+    let outer = text(bytes).and_then(outer);
+    outer.is_ok_and(|outer| {
+        outer.batch.is_some() && outer.request.is_none() && outer.contents.is_none()
+    })
+}
+
+/// A model's name without `models/`.
+pub fn model_name(model: &str) -> &str {
+    model.strip_prefix("models/").unwrap_or(model)
+}
+
+/// The members that tell the forms apart. A member that stands twice is an error, since nobody
+/// could say which one was meant.
+#[derive(Deserialize)]
+struct Outer<'a> {
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    request: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    contents: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    custom_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    #[serde(borrow)]
+    batch: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Inner<'a> {
+    #[serde(borrow)]
+    contents: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = error.valid_up_to();
+        let message = format!("byte 0x{:02x} is not UTF-8 text; save the file as UTF-8", bytes[at]);
+        Fault::new(LineFate::InvalidUtf8, Some(at), message)
+    })
+}
+
+fn outer(text: &str) -> Result<Outer<'_>, Fault> {
+    if let Some(at) = memchr::memchr(0, text.as_bytes()) {
+        let message = "a NUL byte stands here; the file was perhaps not written to its end";
+        return Err(Fault::new(LineFate::InvalidJson, Some(at), message));
+    }
+    let found = match text.trim_start().bytes().next() {
+        Some(b'{') => return serde_json::from_str(text).map_err(|error| json_fault(text, &error)),
+        Some(b'[') => "a list",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a truth value",
+        Some(b'n') => "null",
+        Some(_) | None => "a number",
+    };
+    match serde_json::from_str::<&RawValue>(text) {
+        Err(error) => Err(json_fault(text, &error)),
+        Ok(_) => {
+            let message = format!(
+                "{found} where a request object is expected, such as \
+                 {{\"key\": \"1\", \"request\": {{\"contents\": […]}}}}"
+            );
+            Err(Fault::new(LineFate::NotARequest, Some(0), message))
+        }
+    }
+}
+
+fn key(text: &str, outer: &Outer<'_>) -> Result<Option<Range<usize>>, Fault> {
+    let inner = match outer.metadata {
+        Some(metadata) if outer.key.is_none() && metadata.get().starts_with('{') => {
+            let start = span(text, metadata).start;
+            serde_json::from_str::<Metadata<'_>>(metadata.get())
+                .map_err(|error| within(json_fault(metadata.get(), &error), start))?
+                .key
+        }
+        Some(_) | None => None,
+    };
+    // A line of the OpenAI batch format is not sent, but its error still bears its id.
+    let custom = outer.custom_id.filter(|_| outer.request.is_none());
+    let Some(key) = outer.key.or(inner).or(custom) else { return Ok(None) };
+    let place = span(text, key);
+    let bad = |message| Err(Fault::new(LineFate::BadKey, Some(place.start), message));
+    match key.get().as_bytes()[0] {
+        b'"' | b'-' | b'0'..=b'9' if place.len() > KEY_BYTES_MAX => {
+            bad("the key is longer than 65,534 bytes; use a shorter one")
+        }
+        b'"' | b'-' | b'0'..=b'9' => Ok(Some(place)),
+        b'{' => bad("the key is an object; use a string or a number"),
+        b'[' => bad("the key is a list; use a string or a number"),
+        _ => bad("the key is true or false; use a string or a number"),
+    }
+}
+
+/// Finds the request and checks what can be checked without the API.
+fn request(text: &str, outer: &Outer<'_>, model: &str) -> Result<Range<usize>, Fault> {
+    // Beside the request a model has no effect at the API, but it says what its writer expects.
+    check_model(text, outer.model, model)?;
+    if let Some(request) = outer.request {
+        let place = span(text, request);
+        if !request.get().starts_with('{') {
+            let message = "`request` is not an object such as {\"contents\": […]}";
+            return Err(Fault::new(LineFate::NotARequest, Some(place.start), message));
+        }
+        let inner: Inner<'_> = serde_json::from_str(request.get())
+            .map_err(|error| within(json_fault(request.get(), &error), place.start))?;
+        check_model(text, inner.model, model)?;
+        return match (inner.contents, inner.content) {
+            (Some(contents), _) => check_contents(text, contents).map(|()| place),
+            (None, Some(content)) => Err(embedding(text, content)),
+            (None, None) => {
+                let message = "`request` has no `contents`; at least \
+                               {\"contents\": [{\"parts\": [{\"text\": \"…\"}]}]} is needed";
+                Err(Fault::new(LineFate::NotARequest, Some(place.start), message))
+            }
+        };
+    }
+    bare(text, outer)
+}
+
+/// A request without a wrapper: its members are those of the request itself.
+fn bare(text: &str, outer: &Outer<'_>) -> Result<Range<usize>, Fault> {
+    let not_a_request = |at: Option<&RawValue>, message: &str| {
+        let at = at.map_or(0, |value| span(text, value).start);
+        Err(Fault::new(LineFate::NotARequest, Some(at), message))
+    };
+    if let Some(contents) = outer.contents {
+        if let Some(stray) = outer.key.or(outer.metadata) {
+            let message = "`contents` stands beside the key; write {\"key\": …, \"request\": \
+                           {\"contents\": […]}}, with all settings inside `request`";
+            return not_a_request(Some(stray), message);
+        }
+        check_contents(text, contents)?;
+        let start = text.len() - text.trim_start().len();
+        return Ok(start..text.trim_end().len());
+    }
+    if let Some(content) = outer.content {
+        return Err(embedding(text, content));
+    }
+    if outer.custom_id.is_some() || outer.body.is_some() {
+        let message = "lines in the OpenAI batch format are not supported yet; write \
+                       {\"key\": …, \"request\": {\"contents\": […]}}";
+        return Err(Fault::new(LineFate::OtherTask, Some(0), message));
+    }
+    if outer.batch.is_some() {
+        let message = "the body of a create call must be the only thing in a file whose name \
+                       ends in .json";
+        return not_a_request(outer.batch, message);
+    }
+    not_a_request(None, "neither `request` nor `contents` is there, or it is null")
+}
+
+fn check_contents(text: &str, contents: &RawValue) -> Result<(), Fault> {
+    let fault = |message: &str| {
+        Err(Fault::new(LineFate::NotARequest, Some(span(text, contents).start), message))
+    };
+    if !contents.get().starts_with('[') {
+        return fault("`contents` is not a list such as [{\"parts\": [{\"text\": \"…\"}]}]");
+    }
+    match serde_json::from_str::<Contents>(contents.get()) {
+        Ok(Contents { count: 0, .. }) => fault("`contents` is an empty list"),
+        Ok(Contents { objects: true, .. }) => Ok(()),
+        Ok(Contents { objects: false, .. }) => {
+            fault("`contents` holds something else than objects such as {\"parts\": […]}")
+        }
+        Err(error) => Err(within(json_fault(contents.get(), &error), span(text, contents).start)),
+    }
+}
+
+fn check_model(text: &str, named: Option<&RawValue>, model: &str) -> Result<(), Fault> {
+    let Some(named) = named else { return Ok(()) };
+    let at = Some(span(text, named).start);
+    let Ok(name) = serde_json::from_str::<Cow<'_, str>>(named.get()) else {
+        return Err(Fault::new(LineFate::NotARequest, at, "`model` is not a string"));
+    };
+    if model_name(&name) == model_name(model) {
+        return Ok(());
+    }
+    let name: String = model_name(&name).chars().take(80).collect();
+    let message = format!(
+        "the request names the model {name:?}, its queue uses {:?}; all requests of a batch go to \
+         one model: take `model` out, or drop the file into a queue with that model",
+        model_name(model)
+    );
+    Err(Fault::new(LineFate::OtherModel, at, message))
+}
+
+fn embedding(text: &str, content: &RawValue) -> Fault {
+    let message = "`content` belongs to an embedding, which is not supported yet; \
+                   a request to generate has `contents`, a list";
+    Fault::new(LineFate::OtherTask, Some(span(text, content).start), message)
+}
+
+/// What the JSON reader found wrong, in words for somebody who did not write the reader.
+fn json_fault(text: &str, error: &serde_json::Error) -> Fault {
+    let at = offset(text.as_bytes(), error.line(), error.column());
+    let said = error.to_string();
+    let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
+    let (fate, message) = match error.classify() {
+        serde_json::error::Category::Eof => {
+            (LineFate::InvalidJson, format!("the JSON ends too early ({said}); was it cut off?"))
+        }
+        serde_json::error::Category::Data => {
+            let said = said.replace("duplicate field", "this member stands twice:");
+            (LineFate::NotARequest, said)
+        }
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+            let hint = if said == "trailing characters" {
+                "more text after the end of the request; one request a line".to_owned()
+            } else {
+                format!("not valid JSON: {said}")
+            };
+            (LineFate::InvalidJson, hint)
+        }
+    };
+    let cut_off = error.is_eof();
+    Fault { cut_off, ..Fault::new(fate, Some(at), message) }
+}
+
+/// Moves a fault found in a part to its place in the whole.
+fn within(fault: Fault, start: usize) -> Fault {
+    Fault { at: fault.at.map(|at| at + start), ..fault }
+}
+
+/// The byte at a line and column as the JSON reader counts them.
+fn offset(bytes: &[u8], line: usize, column: usize) -> usize {
+    let start = match line.checked_sub(2) {
+        None => 0,
+        Some(newline) => memchr::memchr_iter(b'\n', bytes).nth(newline).map_or(0, |at| at + 1),
+    };
+    (start + column.saturating_sub(1)).min(bytes.len())
+}
+
+/// Where a borrowed value stands in the text it was borrowed from.
+fn span(text: &str, value: &RawValue) -> Range<usize> {
+    let start = value.get().as_ptr() as usize - text.as_ptr() as usize;
+    start..start + value.get().len()
+}
+
+/// The elements of `contents`, counted without keeping them.
+struct Contents {
+    count: usize,
+    objects: bool,
+}
+
+impl<'de> Deserialize<'de> for Contents {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Contents, D::Error> {
+        struct Count;
+        impl<'de> Visitor<'de> for Count {
+            type Value = Contents;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Contents, A::Error> {
+                let mut contents = Contents { count: 0, objects: true };
+                while let Some(item) = list.next_element::<&RawValue>()? {
+                    contents.count += 1;
+                    contents.objects &= item.get().starts_with('{');
+                }
+                Ok(contents)
+            }
+        }
+        de::Deserializer::deserialize_seq(deserializer, Count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BARE: &str = r#"{"contents": [{"parts": [{"text": "x"}]}]}"#;
+
+    fn parts(line: &str) -> Result<(&str, Option<&str>), Fault> {
+        let found = examine(line.as_bytes(), "m")?;
+        Ok((&line[found.span], found.key.map(|key| &line[key])))
+    }
+
+    #[test]
+    fn the_three_forms_give_up_their_request_and_key_as_written() {
+        let one = format!(r#" {{"request" : {BARE}, "key": "k\u0041\"1"}} "#);
+        assert_eq!(parts(&one).expect("form 1"), (BARE, Some(r#""k\u0041\"1""#)));
+        let two = format!(r#"{{"request": {BARE}, "metadata": {{"key": 1e400, "x": [1]}}}}"#);
+        assert_eq!(parts(&two).expect("form 2"), (BARE, Some("1e400")));
+        let three = format!("  {BARE}\t");
+        assert_eq!(parts(&three).expect("form 3"), (BARE, None));
+    }
+
+    #[test]
+    fn an_error_line_of_ours_is_a_request_again() {
+        let line = format!(r#"{{"key": 7, "error": {{"code": 3}}, "line": 9, "request": {BARE}}}"#);
+        assert_eq!(parts(&line).expect("form 1"), (BARE, Some("7")));
+    }
+
+    #[test]
+    fn a_key_that_is_null_is_missing_and_an_escaped_member_name_is_read() {
+        let line = format!(r#"{{"key": null, "requ\u0065st": {BARE}, "metadata": null}}"#);
+        assert_eq!(parts(&line).expect("form 1"), (BARE, None));
+        let line = format!(r#"{{"key": null, "request": {BARE}, "metadata": {{"key": "in"}}}}"#);
+        assert_eq!(parts(&line).expect("form 2"), (BARE, Some(r#""in""#)));
+    }
+
+    #[test]
+    fn the_queues_model_may_be_named_with_or_without_its_prefix() {
+        for model in ["m", "models/m"] {
+            let line = format!(r#"{{"request": {{"model": "{model}", "contents": [{{}}]}}}}"#);
+            assert!(parts(&line).is_ok(), "{model}");
+            assert!(examine(line.as_bytes(), "models/m").is_ok(), "{model}");
+        }
+    }
+
+    #[test]
+    fn every_bad_line_has_its_fate_its_column_and_its_words() {
+        let long_key = format!(r#"{{"key": "{}", "request": {BARE}}}"#, "k".repeat(65_533));
+        let stray = r#"{"key": 1, "contents": [{}]}"#;
+        let table: &[(&str, LineFate, usize, &str)] = &[
+            ("{\"key\": \"a\" \"request\": {}}", LineFate::InvalidJson, 12, "expected `,` or `}`"),
+            ("{\"request\": {\"contents\": [", LineFate::InvalidJson, 25, "ends too early"),
+            ("hello", LineFate::InvalidJson, 0, "not valid JSON"),
+            ("{'key': 1}", LineFate::InvalidJson, 1, "not valid JSON"),
+            ("{\"contents\": [{}]} {}", LineFate::InvalidJson, 19, "one request a line"),
+            ("{\"a\": \0}", LineFate::InvalidJson, 6, "NUL"),
+            ("{\"a\": \"\u{1}\"}", LineFate::InvalidJson, 6, "control character"),
+            ("[1, 2]", LineFate::NotARequest, 0, "a list where"),
+            ("\"text\"", LineFate::NotARequest, 0, "a string where"),
+            ("null", LineFate::NotARequest, 0, "null where"),
+            ("{}", LineFate::NotARequest, 0, "neither"),
+            ("{\"key\": 1, \"request\": null}", LineFate::NotARequest, 0, "neither"),
+            ("{\"request\": []}", LineFate::NotARequest, 12, "not an object"),
+            ("{\"request\": {}}", LineFate::NotARequest, 12, "no `contents`"),
+            ("{\"contents\": []}", LineFate::NotARequest, 13, "empty list"),
+            ("{\"contents\": \"x\"}", LineFate::NotARequest, 13, "not a list"),
+            ("{\"contents\": [\"x\"]}", LineFate::NotARequest, 13, "something else"),
+            (stray, LineFate::NotARequest, 8, "inside `request`"),
+            ("{\"key\":1,\"key\":2}", LineFate::NotARequest, 13, "stands twice: `key`"),
+            ("{\"batch\": {}}", LineFate::NotARequest, 10, ".json"),
+            ("{\"model\": 1, \"contents\": [{}]}", LineFate::NotARequest, 10, "not a string"),
+            ("{\"model\": \"b\", \"contents\": [{}]}", LineFate::OtherModel, 10, "\"b\""),
+            ("{\"key\": {\"a\": 1}, \"contents\": 1}", LineFate::BadKey, 8, "an object"),
+            ("{\"key\": [1], \"contents\": 1}", LineFate::BadKey, 8, "a list"),
+            ("{\"key\": true, \"contents\": 1}", LineFate::BadKey, 8, "true or false"),
+            (&long_key, LineFate::BadKey, 8, "65,534"),
+            ("{\"content\": {}}", LineFate::OtherTask, 12, "embedding"),
+            ("{\"request\": {\"content\": {}}}", LineFate::OtherTask, 24, "embedding"),
+            ("{\"custom_id\": \"a\", \"body\": {}}", LineFate::OtherTask, 0, "OpenAI"),
+        ];
+        for (line, fate, at, words) in table {
+            let fault = examine(line.as_bytes(), "m").expect_err(line);
+            assert_eq!(fault.fate, *fate, "{line}: {fault:?}");
+            assert_eq!(fault.at, Some(*at), "{line}: {fault:?}");
+            assert!(fault.message.contains(words), "{line}: {}", fault.message);
+        }
+        let fault = examine(b"{\"key\": \"\xff\"}", "m").expect_err("not UTF-8");
+        assert_eq!((fault.fate, fault.at), (LineFate::InvalidUtf8, Some(9)));
+    }
+
+    #[test]
+    fn a_bad_line_keeps_its_key() {
+        for line in [
+            r#"{"key": "a", "request": {"contents": []}}"#,
+            r#"{"custom_id": "a", "method": "POST", "body": {}}"#,
+            r#"{"key": "a", "request": {"model": "other", "contents": [{}]}}"#,
+        ] {
+            let fault = examine(line.as_bytes(), "m").expect_err(line);
+            assert_eq!(fault.key.map(|key| &line[key]), Some(r#""a""#), "{line}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_costs_no_stack() {
+        let deep = "[".repeat(1_000_000);
+        let line = format!(r#"{{"contents": {deep}"#);
+        let fault = examine(line.as_bytes(), "m").expect_err("cut off");
+        assert!(fault.cut_off);
+        let line =
+            format!(r#"{{"request": {{"contents": [{{"a": {deep}{}}}]}}}}"#, "]".repeat(1_000_000));
+        assert!(examine(line.as_bytes(), "m").is_ok());
+    }
+}

@@ -1,0 +1,361 @@
+//! Line index, outcome index, answers and input become the results and errors of a job.
+//!
+//! One pass over the rows, in input order: each row ends in exactly one of the two files, with
+//! its key as the user wrote it. Both are written aside in the working folder, synced and
+//! renamed; running it again gives the same bytes. Nothing gets its name unless the lines add up.
+//! Responses are copied as received, requests as they stand in the input; memory is bounded by
+//! the longest result line.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
+use super::outcomes::{open_lines, open_outcomes};
+use super::result_line::{Answer, ResultLine};
+use super::row_failure::RowFailure;
+use super::{At, Folders, JobFolder, SpoolError, durable};
+use crate::engine::ids::{Attempt, ChunkNo, Row};
+use crate::engine::job::{Chunk, Job, JobState, Plan, Tally};
+use crate::engine::verdict::Verdict;
+
+/// Writes [`JobFolder::merged_results`] and, if a line failed, [`JobFolder::merged_errors`].
+///
+/// `explain` says what is wrong with a row that could not be sent.
+///
+/// # Errors
+/// If a file can not be read or written, an index or a result line is damaged, or the lines do
+/// not add up. No output has its name then.
+pub fn merge(
+    folders: &Folders,
+    job: &Job,
+    explain: &dyn Fn(&LineEntry) -> String,
+) -> Result<Tally, SpoolError> {
+    let folder = folders.job(job.head.id);
+    let Some(plan) = plan_of(&job.head.state) else {
+        return Err(wrong("the job is not planned")).at("merge", &folder.path);
+    };
+    let mut pass = Pass::open(&folder, job, plan, explain)?;
+    let tally = pass.run().and_then(|()| pass.close());
+    if tally.is_err() {
+        // A full disk is not made fuller by what is written again anyway.
+        pass.results.discard();
+        pass.errors.discard();
+    }
+    tally
+}
+
+fn plan_of(state: &JobState) -> Option<&Plan> {
+    match state {
+        JobState::Active(plan) | JobState::Merging(plan) => Some(plan),
+        JobState::Delivering(delivery)
+        | JobState::Cleaning(delivery)
+        | JobState::Done(delivery) => Some(&delivery.plan),
+        JobState::Claiming
+        | JobState::Planning
+        | JobState::Refusing(_)
+        | JobState::Failed(_)
+        | JobState::Holding(_)
+        | JobState::Held(_) => None,
+    }
+}
+
+/// One pass over all rows.
+struct Pass<'a> {
+    job: &'a Job,
+    plan: &'a Plan,
+    folder: &'a JobFolder,
+    explain: &'a dyn Fn(&LineEntry) -> String,
+    lines: IndexReader<LineEntry>,
+    outcomes: IndexReader<OutcomeEntry>,
+    input: Input,
+    answers: AnswerFiles<'a>,
+    leaves: Vec<&'a Chunk>,
+    results: Output,
+    errors: Output,
+    tally: Tally,
+    key: Vec<u8>,
+    line: Vec<u8>,
+}
+
+impl<'a> Pass<'a> {
+    fn open(
+        folder: &'a JobFolder,
+        job: &'a Job,
+        plan: &'a Plan,
+        explain: &'a dyn Fn(&LineEntry) -> String,
+    ) -> Result<Pass<'a>, SpoolError> {
+        let lines = open_lines(folder)?;
+        if lines.rows() != plan.rows {
+            let text = format!("it has {} rows, the plan {}", lines.rows(), plan.rows);
+            return Err(wrong(&text)).at("use", &folder.lines());
+        }
+        folder.merged_results().parent().map_or(Ok(()), durable::make_folder)?;
+        Ok(Pass {
+            job,
+            plan,
+            folder,
+            explain,
+            lines,
+            outcomes: open_outcomes(folder, plan.rows)?,
+            input: Input::open(folder.input(&job.head.source.name))?,
+            answers: AnswerFiles { folder, open: Vec::new() },
+            leaves: job.leaves().collect(),
+            results: Output::create(folder.merged_results())?,
+            errors: Output::create(folder.merged_errors())?,
+            tally: Tally::default(),
+            key: Vec::new(),
+            line: Vec::new(),
+        })
+    }
+
+    fn run(&mut self) -> Result<(), SpoolError> {
+        for row in (1..=self.plan.rows).map(Row) {
+            let entry = self.lines.get(row).at("read", &self.folder.lines())?;
+            let outcome = self.outcomes.get(row).at("read", &self.folder.outcomes())?;
+            self.input.key(&entry, &mut self.key)?;
+            match self.failure(row, &entry, &outcome)? {
+                None => self.answered(&outcome)?,
+                Some(failure) => self.failed(&entry, &failure)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the row failed; `None` if it was answered. The result line, where there is one, is in
+    /// `self.line` afterwards.
+    fn failure(
+        &mut self,
+        row: Row,
+        entry: &LineEntry,
+        outcome: &OutcomeEntry,
+    ) -> Result<Option<RowFailure>, SpoolError> {
+        if entry.fate != LineFate::Valid {
+            return Ok(Some(RowFailure::invalid(entry.fate, (self.explain)(entry))));
+        }
+        match outcome.verdict {
+            Verdict::Open | Verdict::Invalid => {
+                let leaf = self.leaves.partition_point(|chunk| chunk.rows.last < row);
+                let leaf = self.leaves.get(leaf).filter(|chunk| chunk.rows.contains(row)).copied();
+                Ok(Some(RowFailure::unanswered(self.plan.cancelled, leaf)))
+            }
+            Verdict::Answered
+            | Verdict::Truncated
+            | Verdict::Blocked
+            | Verdict::Empty
+            | Verdict::Failed
+            | Verdict::Retryable => {
+                self.answers.read(outcome, &mut self.line)?;
+                if outcome.verdict.is_answer(self.job.head.queue.accept) {
+                    return Ok(None);
+                }
+                let line = self.answers.parsed(outcome, &self.line)?;
+                Ok(Some(RowFailure::of_line(outcome.verdict, &line)))
+            }
+        }
+    }
+
+    fn answered(&mut self, outcome: &OutcomeEntry) -> Result<(), SpoolError> {
+        let line = self.answers.parsed(outcome, &self.line)?;
+        let response = line.response.unwrap_or("null");
+        let parts = [b"{\"key\":", &self.key[..], b",\"response\":", response.as_bytes(), b"}\n"];
+        self.results.write(&parts)?;
+        self.tally.tokens.add(Answer::read(response).tokens);
+        self.tally.answered += 1;
+        self.tally.truncated += u64::from(outcome.verdict == Verdict::Truncated);
+        Ok(())
+    }
+
+    fn failed(&mut self, entry: &LineEntry, failure: &RowFailure) -> Result<(), SpoolError> {
+        let error = failure.json();
+        let line = entry.line.to_string();
+        self.errors.write(&[b"{\"key\":", &self.key[..], b",\"error\":", error.as_bytes()])?;
+        self.errors.write(&[b",\"line\":", line.as_bytes(), b",\"request\":"])?;
+        self.input.copy_request(entry, &mut self.errors)?;
+        self.errors.write(&[b"}\n"])?;
+        self.tally.failed += 1;
+        *self.tally.failures.entry(failure.reason.clone()).or_default() += 1;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<Tally, SpoolError> {
+        let (answered, failed) = (self.tally.answered, self.tally.failed);
+        if answered + failed != self.plan.rows {
+            let text = format!("{answered} answered and {failed} failed of {}", self.plan.rows);
+            return Err(wrong(&text)).at("merge", &self.folder.path);
+        }
+        if failed > 0 {
+            self.errors.publish()?;
+        } else {
+            self.errors.discard();
+            // What an earlier merge left would be delivered as this one's.
+            let path = self.folder.merged_errors();
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).at("remove", &path);
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        self.results.publish()?;
+        Ok(self.tally.clone())
+    }
+}
+
+/// The input of the job, read where the line index points.
+struct Input {
+    path: PathBuf,
+    file: File,
+    piece: Vec<u8>,
+}
+
+impl Input {
+    fn open(path: PathBuf) -> Result<Input, SpoolError> {
+        let file = File::open(&path).at("read", &path)?;
+        Ok(Input { path, file, piece: Vec::new() })
+    }
+
+    /// The user's key as written; `"line-N"` if the row has none.
+    fn key(&self, entry: &LineEntry, key: &mut Vec<u8>) -> Result<(), SpoolError> {
+        key.clear();
+        let Some(span) = entry.key else {
+            key.extend_from_slice(format!("\"line-{}\"", entry.line).as_bytes());
+            return Ok(());
+        };
+        key.resize(usize::from(span.len), 0);
+        self.file.read_exact_at(key, span.start).at("read", &self.path)
+    }
+
+    /// Writes the request of a failed row on one line; `null` if there is no telling that it is
+    /// JSON.
+    fn copy_request(&mut self, entry: &LineEntry, to: &mut Output) -> Result<(), SpoolError> {
+        let (mut start, mut left) = match entry.fate {
+            LineFate::InvalidJson | LineFate::TooLong | LineFate::InvalidUtf8 => {
+                return to.write(&[b"null"]);
+            }
+            LineFate::Valid => (entry.request_start, u64::from(entry.request_len)),
+            LineFate::NotARequest
+            | LineFate::OtherModel
+            | LineFate::BadKey
+            | LineFate::OtherTask => self.request_within(entry)?,
+        };
+        while left > 0 {
+            let size = left.min(PIECE_BYTES as u64) as usize;
+            self.piece.resize(size, 0);
+            self.file.read_exact_at(&mut self.piece, start).at("read", &self.path)?;
+            flatten(&mut self.piece);
+            to.write(&[&self.piece])?;
+            start += size as u64;
+            left -= size as u64;
+        }
+        Ok(())
+    }
+
+    /// Where in the whole line of an invalid row its `request` stands, so that the errors can be
+    /// dropped into the inbox again; the whole line, if there is none in it.
+    fn request_within(&mut self, entry: &LineEntry) -> Result<(u64, u64), SpoolError> {
+        #[derive(serde::Deserialize)]
+        struct Line<'a> {
+            #[serde(borrow)]
+            request: &'a serde_json::value::RawValue,
+        }
+        let mut line = vec![0; entry.request_len as usize];
+        self.file.read_exact_at(&mut line, entry.request_start).at("read", &self.path)?;
+        let whole = (entry.request_start, u64::from(entry.request_len));
+        let Ok(Line { request }) = serde_json::from_slice::<Line<'_>>(&line) else {
+            return Ok(whole);
+        };
+        let request = request.get();
+        let distance = request.as_ptr().addr() - line.as_ptr().addr();
+        Ok((entry.request_start + distance as u64, request.len() as u64))
+    }
+}
+
+/// Between the tokens of JSON a line break means no more than a space.
+fn flatten(json: &mut [u8]) {
+    json.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+}
+
+/// The result files of the job, a few of them open at a time, the one used last in front.
+struct AnswerFiles<'a> {
+    folder: &'a JobFolder,
+    open: Vec<(ChunkNo, Attempt, File)>,
+}
+
+impl AnswerFiles<'_> {
+    /// Reads the result line of an outcome.
+    fn read(&mut self, outcome: &OutcomeEntry, line: &mut Vec<u8>) -> Result<(), SpoolError> {
+        let (chunk, attempt) = (outcome.chunk, outcome.attempt);
+        let path = || self.folder.answers(chunk, attempt);
+        let found = self.open.iter().position(|(c, a, _)| (*c, *a) == (chunk, attempt));
+        match found {
+            Some(0) => {}
+            Some(at) => self.open[..=at].rotate_right(1),
+            None => {
+                let file = File::open(path()).at("read", &path())?;
+                self.open.truncate(OPEN_MAX - 1);
+                self.open.insert(0, (chunk, attempt, file));
+            }
+        }
+        line.shrink_to(4 * PIECE_BYTES);
+        line.resize(outcome.len as usize, 0);
+        self.open[0].2.read_exact_at(line, outcome.start).at("read", &path())
+    }
+
+    fn parsed<'l>(
+        &self,
+        outcome: &OutcomeEntry,
+        line: &'l [u8],
+    ) -> Result<ResultLine<'l>, SpoolError> {
+        ResultLine::parse(line).ok_or_else(|| SpoolError {
+            action: "use",
+            path: self.folder.answers(outcome.chunk, outcome.attempt),
+            source: wrong(&format!("no result line stands at byte {}", outcome.start)),
+        })
+    }
+}
+
+/// An output file while it is written aside.
+struct Output {
+    path: PathBuf,
+    aside: PathBuf,
+    writer: BufWriter<File>,
+}
+
+impl Output {
+    fn create(path: PathBuf) -> Result<Output, SpoolError> {
+        let aside = path.with_extension("aside");
+        let file = File::create(&aside).at("write", &aside)?;
+        Ok(Output { path, aside, writer: BufWriter::with_capacity(PIECE_BYTES, file) })
+    }
+
+    fn write(&mut self, parts: &[&[u8]]) -> Result<(), SpoolError> {
+        parts.iter().try_for_each(|part| self.writer.write_all(part)).at("write", &self.aside)
+    }
+
+    fn publish(&mut self) -> Result<(), SpoolError> {
+        self.writer.flush().at("write", &self.aside)?;
+        self.writer.get_ref().sync_all().at("sync", &self.aside)?;
+        durable::rename(&self.aside, &self.path)
+    }
+
+    fn discard(&self) {
+        remove_quietly(&self.aside);
+    }
+}
+
+fn remove_quietly(path: &Path) {
+    // The next merge writes over it; there is nothing to tell anybody.
+    drop(fs::remove_file(path));
+}
+
+fn wrong(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Bytes read or written at once.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// Result files open at once.
+const OPEN_MAX: usize = 32;

@@ -1,0 +1,75 @@
+//! The mirror of a job's records in its working folder, from which a lost store is rebuilt.
+//!
+//! The store is the truth and is saved first; the mirror may lag by one change. It is replaced
+//! by rename, so a reader finds the old or the new one, but it is not synced: after a power cut
+//! it may be torn, and is then written again from the store.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+
+use super::{At, JobFolder, SpoolError};
+
+/// Replaces the mirror of a job.
+///
+/// # Errors
+/// If it can not be written; the older mirror is untouched then.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a mirror may lag, so it is not worth the syncs that every durable rename makes"
+)]
+pub fn write(folder: &JobFolder, record_json: &[u8]) -> Result<(), SpoolError> {
+    let path = folder.record();
+    let aside = path.with_extension("json.aside");
+    let mut file = File::create(&aside).at("write", &aside)?;
+    if let Err(error) = file.write_all(record_json) {
+        drop(fs::remove_file(&aside));
+        return Err(error).at("write", &aside);
+    }
+    fs::rename(&aside, &path).at("rename to", &path)
+}
+
+/// Reads the mirror of a job; `None` if there is none. What is read may be torn.
+///
+/// # Errors
+/// If it can not be read, or is larger than a mirror of ours ever gets.
+pub fn read(folder: &JobFolder) -> Result<Option<Vec<u8>>, SpoolError> {
+    let path = folder.record();
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).at("read", &path),
+    };
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes).at("read", &path)?;
+    if bytes.len() as u64 > BYTES_MAX {
+        let text = "it is larger than 64 MiB, so it is none of ours";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text)).at("use", &path);
+    }
+    Ok(Some(bytes))
+}
+
+/// Largest mirror read, bytes.
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_mirror_written_is_the_one_read() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let folder = JobFolder { path: temp.path().to_owned() };
+        assert_eq!(read(&folder).expect("asked"), None);
+        write(&folder, b"{\"a\":1}").expect("written");
+        write(&folder, b"{}").expect("written");
+        assert_eq!(read(&folder).expect("read").as_deref(), Some(&b"{}"[..]));
+        assert_eq!(fs::read_dir(temp.path()).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn a_mirror_that_can_not_be_written_leaves_an_error() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let folder = JobFolder { path: temp.path().join("gone") };
+        assert!(write(&folder, b"{}").is_err());
+    }
+}

@@ -1,0 +1,324 @@
+//! Delivery: results, then errors, then the manifest, whose presence means complete.
+//!
+//! A delivery can be repeated after a crash at any point. Before anything is moved, the job
+//! claims its stem with a hidden file beside the targets: the manifest itself, not yet under its
+//! name. So two jobs never mix their files under one stem, a job that comes back knows what is
+//! its own, and nothing that exists is ever overwritten. Each file reaches the outbox under a
+//! hidden name, synced, and gets its real name by rename.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::durable::{self, Moved};
+use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
+use super::{At, Folders, SpoolError};
+use crate::engine::ids::JobId;
+use crate::engine::job::{Delivery, Job, Source};
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliverOutcome {
+    /// Everything is in the outbox.
+    Done,
+    /// One of the names belongs to somebody else. Nothing of the job is in the outbox: another
+    /// stem can be taken.
+    NameTaken,
+}
+
+/// A stem for the outputs of an input, such that all their names are free: the input's name
+/// without its ending, with `~2`, `~3`, … if need be.
+///
+/// # Errors
+/// If the outbox can not be looked at.
+pub fn free_stem(folders: &Folders, source: &Source) -> Result<String, SpoolError> {
+    let folder = sub_folder(&folders.outbox, &source.folder)?;
+    let (stem, _) = split(&source.name);
+    first_free(stem, STEM_MAX, &folder, |stem| {
+        let names = Names::new(&folder, stem);
+        Ok(names.all_free()? && is_free(&names.claim)?)
+    })
+}
+
+/// Moves the merged outputs of a job into the outbox, the manifest last.
+///
+/// # Errors
+/// If a file can not be written, moved or synced, or the outbox is not there. No file has one of
+/// the real names without its whole content then; it can be tried again.
+pub fn deliver(
+    folders: &Folders,
+    job: &Job,
+    delivery: &Delivery,
+    manifest: &[u8],
+) -> Result<DeliverOutcome, SpoolError> {
+    let folder = make_folder(folders, &job.head.source.folder)?;
+    let names = Names::new(&folder, &delivery.stem);
+    let work = folders.job(job.head.id);
+    let mut moves = vec![(work.merged_results(), names.results.clone())];
+    if delivery.tally.failed > 0 {
+        moves.push((work.merged_errors(), names.errors.clone()));
+    }
+    let receipt = work.path.join("out").join("receipt");
+    let parcel = Parcel { id: job.head.id, folder, names, moves, receipt };
+    if owner(&parcel.names.manifest)?.is(parcel.id) {
+        parcel.drop_claim()?;
+        return Ok(DeliverOutcome::Done);
+    }
+    if parcel.was_handed_over()? {
+        return Ok(DeliverOutcome::Done);
+    }
+    if !parcel.claim(manifest)? {
+        return Ok(DeliverOutcome::NameTaken);
+    }
+    if !is_free(&parcel.names.manifest)? {
+        return parcel.take_back();
+    }
+    for (source, target) in &parcel.moves {
+        if !parcel.place(source, target)? {
+            return parcel.take_back();
+        }
+    }
+    durable::replace(&parcel.receipt, parcel.folder_number()?.as_bytes())?;
+    match durable::move_file(&parcel.names.claim, &parcel.names.manifest)? {
+        Moved::Now => Ok(DeliverOutcome::Done),
+        Moved::Taken => parcel.take_back(),
+        Moved::NoSource => Err(io::Error::other("it was taken away during the delivery"))
+            .at("rename", &parcel.names.claim),
+    }
+}
+
+/// Makes the sub-folder of the outbox, but never the outbox itself: if that is missing, it may
+/// just not be mounted.
+fn make_folder(folders: &Folders, folder: &str) -> Result<PathBuf, SpoolError> {
+    fs::metadata(&folders.outbox).at("find", &folders.outbox)?;
+    let folder = sub_folder(&folders.outbox, folder)?;
+    durable::make_folder(&folder)?;
+    Ok(folder)
+}
+
+/// The outputs of one job and where they go.
+struct Parcel {
+    id: JobId,
+    folder: PathBuf,
+    names: Names,
+    moves: Vec<(PathBuf, PathBuf)>,
+    /// Written in the working folder when all but the manifest's name is done.
+    receipt: PathBuf,
+}
+
+impl Parcel {
+    /// Claims the stem, durably; `false` if it belongs to somebody else.
+    fn claim(&self, manifest: &[u8]) -> Result<bool, SpoolError> {
+        let claim = &self.names.claim;
+        if owner(claim)?.is(self.id) {
+            self.write_claim(manifest)?;
+            durable::rename(&self.own_aside(), claim)?;
+            return Ok(true);
+        }
+        // If somebody removed our claim, what we moved already still proves that the stem is ours.
+        let resumed = self.has_moved()? && is_free(&self.names.manifest)?;
+        if !resumed && !self.names.all_free()? {
+            return Ok(false);
+        }
+        self.write_claim(manifest)?;
+        if durable::move_file(&self.own_aside(), claim)? == Moved::Taken {
+            remove(&self.own_aside())?;
+            return Ok(false);
+        }
+        // Another job may have completed its delivery between the look and the claim.
+        if !resumed && !self.names.all_free()? {
+            self.drop_claim()?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn write_claim(&self, manifest: &[u8]) -> Result<(), SpoolError> {
+        let aside = self.own_aside();
+        let mut file = File::create(&aside).at("write", &aside)?;
+        let written = file.write_all(manifest).and_then(|()| file.sync_all());
+        if written.is_err() {
+            drop(fs::remove_file(&aside));
+        }
+        written.at("write", &aside)?;
+        self.open_up(&aside)
+    }
+
+    /// Moves one file; `false` if its name is taken by somebody else's.
+    fn place(&self, source: &Path, target: &Path) -> Result<bool, SpoolError> {
+        if !is_free(source)? {
+            self.open_up(source)?;
+        }
+        let moved = durable::move_file(source, target).inspect_err(|_| {
+            // A full disk is not made fuller by what is copied again anyway.
+            drop(fs::remove_file(hidden(target)));
+        })?;
+        match moved {
+            Moved::Now => {}
+            Moved::NoSource if is_free(target)? => {
+                let text = "it is neither in the working folder nor in the outbox";
+                return Err(io::Error::new(io::ErrorKind::NotFound, text)).at("deliver", source);
+            }
+            Moved::NoSource => {}
+            // A copy to another file system was interrupted after its rename.
+            Moved::Taken if same_content(source, target)? => remove(source)?,
+            Moved::Taken => return Ok(false),
+        }
+        self.open_up(target)?;
+        Ok(true)
+    }
+
+    /// Whether an earlier run completed the delivery, although nothing of it is there any more:
+    /// whoever waits for a manifest may take all files away the moment it appears.
+    fn was_handed_over(&self) -> Result<bool, SpoolError> {
+        let mut gone = !is_free(&self.receipt)? && !owner(&self.names.claim)?.is(self.id);
+        for (source, _) in &self.moves {
+            gone = gone && is_free(source)?;
+        }
+        if !gone {
+            return Ok(false);
+        }
+        let number = fs::read_to_string(&self.receipt).at("read", &self.receipt)?;
+        if number == self.folder_number()? {
+            return Ok(true);
+        }
+        let text = "it is not the folder that a delivery was begun in; mount that one again";
+        Err(io::Error::other(text)).at("deliver to", &self.folder)
+    }
+
+    /// Tells the outbox folder from the bare mount point it may be without its disk.
+    fn folder_number(&self) -> Result<String, SpoolError> {
+        Ok(fs::metadata(&self.folder).at("look at", &self.folder)?.ino().to_string())
+    }
+
+    /// Takes everything of this job out of the outbox again, the claim last. Only for the holder
+    /// of the claim: under its stem, what is missing here is what it moved there.
+    fn take_back(&self) -> Result<DeliverOutcome, SpoolError> {
+        for (source, target) in &self.moves {
+            if is_free(source)? && !is_free(target)? {
+                durable::move_file(target, source)?;
+            }
+        }
+        self.drop_claim()?;
+        Ok(DeliverOutcome::NameTaken)
+    }
+
+    fn drop_claim(&self) -> Result<(), SpoolError> {
+        match owner(&self.names.claim)?.is(self.id) {
+            true => remove(&self.names.claim),
+            false => Ok(()),
+        }
+    }
+
+    fn has_moved(&self) -> Result<bool, SpoolError> {
+        let (source, target) = &self.moves[0];
+        Ok(is_free(source)? && !is_free(target)?)
+    }
+
+    /// Lets the group of the outbox folder read a file.
+    fn open_up(&self, path: &Path) -> Result<(), SpoolError> {
+        let group = fs::metadata(&self.folder).at("look at", &self.folder)?.gid();
+        // Giving a file to a group we are not in is not allowed; then it keeps ours.
+        drop(std::os::unix::fs::chown(path, None, Some(group)));
+        fs::set_permissions(path, Permissions::from_mode(MODE)).at("set the mode of", path)
+    }
+
+    /// Where this job, and no other, writes its claim before it has its name.
+    fn own_aside(&self) -> PathBuf {
+        self.folder.join(format!(".{}.manifest.aside", self.id))
+    }
+}
+
+/// The names under one stem.
+struct Names {
+    results: PathBuf,
+    errors: PathBuf,
+    manifest: PathBuf,
+    claim: PathBuf,
+}
+
+impl Names {
+    fn new(folder: &Path, stem: &str) -> Names {
+        let manifest = folder.join(format!("{stem}.manifest.json"));
+        Names {
+            results: folder.join(format!("{stem}.results.jsonl")),
+            errors: folder.join(format!("{stem}.errors.jsonl")),
+            claim: hidden(&manifest),
+            manifest,
+        }
+    }
+
+    fn all_free(&self) -> Result<bool, SpoolError> {
+        Ok(is_free(&self.results)? && is_free(&self.errors)? && is_free(&self.manifest)?)
+    }
+}
+
+/// Whose manifest, or claim, a file is.
+enum Owner {
+    Job(JobId),
+    NobodyKnown,
+}
+
+impl Owner {
+    fn is(&self, id: JobId) -> bool {
+        matches!(self, Owner::Job(owner) if *owner == id)
+    }
+}
+
+fn owner(path: &Path) -> Result<Owner, SpoolError> {
+    #[derive(serde::Deserialize)]
+    struct Manifest {
+        job: String,
+    }
+    // A FIFO or the like would keep us waiting for ever.
+    if is_free(path)? || !fs::symlink_metadata(path).at("look at", path)?.is_file() {
+        return Ok(Owner::NobodyKnown);
+    }
+    let file = BufReader::new(File::open(path).at("read", path)?);
+    match serde_json::from_reader::<_, Manifest>(file) {
+        Ok(manifest) => Ok(manifest.job.parse().map_or(Owner::NobodyKnown, Owner::Job)),
+        Err(error) if error.is_io() => Err(io::Error::from(error)).at("read", path),
+        Err(_) => Ok(Owner::NobodyKnown),
+    }
+}
+
+fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
+    let ours = fs::symlink_metadata(one).at("look at", one)?;
+    let theirs = fs::symlink_metadata(other).at("look at", other)?;
+    if !theirs.is_file() || ours.len() != theirs.len() {
+        return Ok(false);
+    }
+    let mut left = File::open(one).at("read", one)?;
+    let mut right = File::open(other).at("read", other)?;
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    loop {
+        a.clear();
+        b.clear();
+        (&mut left).take(READ_BYTES).read_to_end(&mut a).at("read", one)?;
+        (&mut right).take(READ_BYTES).read_to_end(&mut b).at("read", other)?;
+        if a != b || a.is_empty() {
+            return Ok(a == b);
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), SpoolError> {
+    fs::remove_file(path).at("remove", path)?;
+    path.parent().map_or(Ok(()), durable::sync_folder)
+}
+
+/// The name that a file has in the outbox before it has its own.
+fn hidden(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.aside"))
+}
+
+/// Longest stem, bytes: room is left for a hidden `.STEM.results.jsonl.aside`.
+const STEM_MAX: usize = NAME_MAX - ".".len() - ".results.jsonl".len() - ".aside".len();
+
+/// Who may read outputs: the owner and the folder's group.
+const MODE: u32 = 0o640;
+
+/// Bytes compared at once.
+const READ_BYTES: u64 = 256 * 1024;

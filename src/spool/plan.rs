@@ -1,0 +1,477 @@
+//! Reads an input once: checks every line, writes the line index, cuts it into chunks.
+//!
+//! Reads 256 KiB at a time and holds one line; a bad line becomes an invalid row and never holds
+//! the others back. The indexes get their names only when they are whole and synced. An input
+//! without a single valid line is refused, with the first problem named by line and column.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::document::{Broken, Document, Whole};
+use super::forms::{self, Fault};
+use super::index::{LineEntry, LineFate};
+use super::lines::{Lines, Piece, is_blank};
+use super::sketch::Sketch;
+use super::source::{self, Ending, Opened, refusal};
+use super::{At, JobFolder, SpoolError};
+use crate::engine::event::PlannedChunk;
+use crate::engine::job::Refusal;
+
+/// The limits of one plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutRules {
+    /// All rows of a chunk as lines of an input file: at most so many bytes.
+    pub batch_bytes_max: u64,
+    /// At most so many sendable rows in a chunk; 0: no limit.
+    pub rows_max: u64,
+    /// One row in its frame must have fewer bytes.
+    pub row_bytes_max: u64,
+    /// A line, or an element of a list, may have so many bytes.
+    pub line_bytes_max: u64,
+    /// The queue's model, with or without `models/`.
+    pub model: String,
+}
+
+/// What reading an input told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Requests, valid or not.
+    pub rows: u64,
+    /// Of these, rows that can not be sent.
+    pub invalid: u64,
+    /// Bytes of the input.
+    pub bytes: u64,
+    /// SHA-256 of the input, lower-case hexadecimal.
+    pub sha256: String,
+    /// The chunks in input order; together they have every row.
+    pub chunks: Vec<PlannedChunk>,
+    /// What the user should know although it is no failure.
+    pub warnings: Vec<String>,
+    /// The first invalid row.
+    pub first_problem: Option<Problem>,
+}
+
+/// What is wrong with one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// As in [`LineEntry::line`].
+    pub line: u64,
+    /// Column in characters, from 1; `None` where the row is not one line.
+    pub column: Option<u64>,
+    /// As [`LineFate::reason`].
+    pub reason: &'static str,
+    /// What happened and what to do about it.
+    pub message: String,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The input can never be sent.
+    #[error("{}", .0.message)]
+    Unusable(Refusal),
+    /// It could not be read, or the indexes not be written; trying again may help.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// Plans a job: reads `name` in its working folder and writes both indexes there.
+///
+/// # Errors
+/// See [`PlanError`]. `progress` is told the bytes read so far.
+pub fn plan(
+    folder: &JobFolder,
+    name: &str,
+    rules: &CutRules,
+    progress: &dyn Fn(u64),
+) -> Result<Planned, PlanError> {
+    plan_file(&folder.input(name), &folder.lines(), &folder.outcomes(), rules, progress)
+}
+
+/// Plans any file, with the indexes wherever they are wanted.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_file(
+    input: &Path,
+    lines: &Path,
+    outcomes: &Path,
+    rules: &CutRules,
+    progress: &dyn Fn(u64),
+) -> Result<Planned, PlanError> {
+    let file = open(input)?;
+    let before = identity(&file, input)?;
+    let job = Job { input, lines, outcomes, rules, progress, file: &file };
+    let planned = job.plan()?;
+    if identity(&file, input)? != before {
+        let error = io::Error::other("it was changed while it was being read; try again");
+        return Err(error).at("plan", input)?;
+    }
+    Ok(planned)
+}
+
+/// Finds out again what is wrong with an invalid row, for an error that names the place.
+///
+/// # Errors
+/// If the input can not be read.
+pub fn explain(input: &Path, entry: &LineEntry, rules: &CutRules) -> Result<Problem, SpoolError> {
+    let problem = |message: String| Problem {
+        line: u64::from(entry.line),
+        column: None,
+        reason: entry.fate.reason(),
+        message,
+    };
+    if entry.fate == LineFate::TooLong || u64::from(entry.request_len) > rules.line_bytes_max {
+        return Ok(problem(too_long(u64::from(entry.request_len), rules)));
+    }
+    let mut bytes = vec![0; entry.request_len as usize];
+    let file = File::open(input).at("read", input)?;
+    file.read_exact_at(&mut bytes, entry.request_start).at("read", input)?;
+    Ok(match forms::examine(&bytes, &rules.model) {
+        Err(fault) if fault.fate == entry.fate => describe(u64::from(entry.line), &bytes, &fault),
+        // The settings have changed since the row was judged.
+        Err(_) | Ok(_) => problem(format!("the line was refused: {}", entry.fate.reason())),
+    })
+}
+
+struct Job<'a> {
+    input: &'a Path,
+    lines: &'a Path,
+    outcomes: &'a Path,
+    rules: &'a CutRules,
+    progress: &'a dyn Fn(u64),
+    file: &'a File,
+}
+
+impl Job<'_> {
+    fn plan(&self) -> Result<Planned, PlanError> {
+        let start = self.check_head()?;
+        let name = self.input.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let as_document = match source::ending(&name) {
+            Ending::Document => self.looks_like_a_document(start)?,
+            Ending::Lines | Ending::Compressed | Ending::Unknown => false,
+        };
+        if !as_document {
+            return self.as_lines(start);
+        }
+        match self.as_document(start) {
+            Err(PlanError::Unusable(refusal)) if refusal.reason != "other_model" => {
+                // It may still be JSON Lines whose first line is broken.
+                self.as_lines(start).map_err(|error| match error {
+                    PlanError::Unusable(_) => PlanError::Unusable(refusal),
+                    PlanError::Spool(error) => PlanError::Spool(error),
+                })
+            }
+            done => done,
+        }
+    }
+
+    /// Looks at the first bytes; answers with the offset after a byte order mark.
+    fn check_head(&self) -> Result<u64, PlanError> {
+        let mut head = [0; 4];
+        let mut len = 0;
+        while len < head.len() {
+            match self.file.read_at(&mut head[len..], len as u64).at("read", self.input)? {
+                0 => break,
+                more => len += more,
+            }
+        }
+        let unusable = |reason, message: &str, remedy| {
+            Err(PlanError::Unusable(refusal(reason, message.to_owned(), remedy)))
+        };
+        match &head[..len] {
+            [] => unusable("empty", "the file is empty", "Write one JSON request a line into it."),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+                unusable("utf16", "the file is UTF-16 text", "Save it as UTF-8.")
+            }
+            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] => unusable(
+                "compressed",
+                "compressed input is not supported yet",
+                "Decompress it and drop it again.",
+            ),
+            [0xef, 0xbb, 0xbf, ..] => Ok(3),
+            [..] => Ok(0),
+        }
+    }
+
+    /// Whether the first line says that this is one document rather than JSON Lines.
+    fn looks_like_a_document(&self, start: u64) -> Result<bool, PlanError> {
+        let mut reader = BufReader::new(Positioned { file: self.file, at: start });
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let limit = SNIFF_BYTES.min(self.rules.line_bytes_max);
+            let read =
+                io::BufRead::read_until(&mut Read::take(&mut reader, limit), b'\n', &mut line)
+                    .at("read", self.input)?;
+            if read == 0 {
+                return Ok(false);
+            }
+            if !is_blank(&line) {
+                break;
+            }
+        }
+        if line.trim_ascii_start().starts_with(b"[") || forms::is_batch_body(&line) {
+            return Ok(true);
+        }
+        Ok(forms::examine(&line, &self.rules.model).is_err_and(|fault| fault.cut_off))
+    }
+
+    fn as_lines(&self, start: u64) -> Result<Planned, PlanError> {
+        let mut sketch = Sketch::begin(self.lines, self.outcomes, self.rules)?;
+        let mut lines = Lines::new(start, self.line_limit());
+        let mut cut_off = false;
+        let mut sink = |piece: Piece<'_>| {
+            let fault = self.judge(&mut sketch, piece)?;
+            cut_off |= piece.number == 1 && fault.is_some_and(|fault| fault.cut_off);
+            Ok::<(), PlanError>(())
+        };
+        let (sha256, bytes) = self.read(start, |block| lines.feed(block, &mut sink))?;
+        lines.finish(&mut sink)?;
+        if sketch.rows() == 0 {
+            return Err(unusable_blank());
+        }
+        if sketch.valid() == 0 {
+            return Err(PlanError::Unusable(no_valid_row(&sketch, "line", cut_off)));
+        }
+        sketch.finish(sha256, bytes, Vec::new())
+    }
+
+    fn as_document(&self, start: u64) -> Result<Planned, PlanError> {
+        let mut sketch = Sketch::begin(self.lines, self.outcomes, self.rules)?;
+        let mut document = Document::new(start, self.line_limit());
+        let mut sink = |piece: Piece<'_>| self.judge(&mut sketch, piece).map(drop);
+        let (sha256, bytes) = self.read(start, |block| document.feed(block, &mut sink))?;
+        let mut warnings = Vec::new();
+        match document.finish()? {
+            Whole::List { model, unused } => {
+                if let Some(model) = model {
+                    check_body_model(&model, &self.rules.model)?;
+                }
+                if !unused.is_empty() {
+                    warnings.push(format!("not used from the body: {}", unused.join(", ")));
+                }
+            }
+            Whole::Single(start, bytes) => {
+                if forms::is_batch_body(&bytes) {
+                    return Err(body_without_list());
+                }
+                let len = bytes.len() as u64;
+                let piece = Piece { start, len, number: 1, bytes: Some(&bytes) };
+                self.judge(&mut sketch, piece)?;
+            }
+        }
+        if sketch.rows() == 0 {
+            let message = "the list of requests is empty".to_owned();
+            return Err(PlanError::Unusable(refusal("empty", message, "Put requests in it.")));
+        }
+        if sketch.valid() == 0 {
+            return Err(PlanError::Unusable(no_valid_row(&sketch, "request", false)));
+        }
+        sketch.finish(sha256, bytes, warnings)
+    }
+
+    /// Puts a row down, valid or not.
+    fn judge(&self, sketch: &mut Sketch<'_>, piece: Piece<'_>) -> Result<Option<Fault>, PlanError> {
+        let Some(bytes) = piece.bytes else {
+            let message = too_long(piece.len, self.rules);
+            let problem = problem(piece.number, None, LineFate::TooLong, message);
+            sketch.invalid(&piece, None, LineFate::TooLong, problem)?;
+            return Ok(None);
+        };
+        match forms::examine(bytes, &self.rules.model) {
+            Ok(request) => {
+                if !sketch.valid_row(&piece, &request, bytes)? {
+                    let len = request.span.len() as u64;
+                    let message = too_long(len, self.rules);
+                    let problem = problem(piece.number, None, LineFate::TooLong, message);
+                    sketch.invalid(&piece, request.key, LineFate::TooLong, problem)?;
+                }
+                Ok(None)
+            }
+            Err(fault) => {
+                let problem = describe(piece.number, bytes, &fault);
+                sketch.invalid(&piece, fault.key.clone(), fault.fate, problem)?;
+                Ok(Some(fault))
+            }
+        }
+    }
+
+    /// Reads the file through once. Bytes before `start` count for the checksum only.
+    fn read(
+        &self,
+        start: u64,
+        mut feed: impl FnMut(&[u8]) -> Result<(), PlanError>,
+    ) -> Result<(String, u64), PlanError> {
+        let mut hash = Sha256::new();
+        let mut block = vec![0; BLOCK_BYTES];
+        let mut reader = Positioned { file: self.file, at: 0 };
+        loop {
+            let at = reader.at;
+            let len = match reader.read(&mut block) {
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).at("read", self.input)?,
+            };
+            if len == 0 {
+                break;
+            }
+            hash.update(&block[..len]);
+            let skip = start.saturating_sub(at).min(len as u64) as usize;
+            feed(&block[skip..len])?;
+            (self.progress)(reader.at);
+        }
+        let digest = hash.finalize();
+        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok((sha256, reader.at))
+    }
+
+    fn line_limit(&self) -> usize {
+        // The index counts the length of a row, and its distance to its key, in 31 bits.
+        self.rules.line_bytes_max.min(1 << 30) as usize
+    }
+}
+
+/// Reads a shared file from a place of its own.
+struct Positioned<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for Positioned<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read_at(buffer, self.at)?;
+        self.at += len as u64;
+        Ok(len)
+    }
+}
+
+impl From<Broken> for PlanError {
+    fn from(broken: Broken) -> PlanError {
+        PlanError::Unusable(Refusal {
+            reason: "invalid_json".to_owned(),
+            message: format!("line {}, column {}: {}", broken.line, broken.column, broken.message),
+            remedy: "Mend the file there, or write one request a line and name it .jsonl."
+                .to_owned(),
+            line: Some(broken.line),
+            column: Some(broken.column),
+        })
+    }
+}
+
+fn open(input: &Path) -> Result<File, PlanError> {
+    let (reason, message, remedy) = match source::open(input).at("open", input)? {
+        Opened::File(file) => return Ok(file),
+        Opened::Special(kind) => {
+            ("special_file", format!("the input is a {kind}"), "Drop the file itself.")
+        }
+        Opened::Unreadable => (
+            "unreadable",
+            "the input can not be read by this user".to_owned(),
+            "Give that user the right to read it.",
+        ),
+        Opened::Missing => {
+            ("missing", "the input is gone".to_owned(), "Somebody took it away; drop it again.")
+        }
+    };
+    Err(PlanError::Unusable(refusal(reason, message, remedy)))
+}
+
+fn identity(file: &File, path: &Path) -> Result<(u64, i64, i64), SpoolError> {
+    let found = file.metadata().at("look at", path)?;
+    Ok((found.len(), found.mtime(), found.mtime_nsec()))
+}
+
+fn problem(line: u64, column: Option<u64>, fate: LineFate, message: String) -> Problem {
+    Problem { line, column, reason: fate.reason(), message }
+}
+
+/// Gives a fault its place: a column, or in a row over several lines the line within the row.
+fn describe(line: u64, bytes: &[u8], fault: &Fault) -> Problem {
+    let Some(at) = fault.at else {
+        return problem(line, None, fault.fate, fault.message.clone());
+    };
+    let before = &bytes[..at.min(bytes.len())];
+    let start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+    // Characters, as an editor counts: every byte but the later ones of a character.
+    let column = before[start..].iter().filter(|byte| **byte & 0xc0 != 0x80).count() as u64 + 1;
+    if start == 0 {
+        return problem(line, Some(column), fault.fate, fault.message.clone());
+    }
+    let inner = memchr::memchr_iter(b'\n', before).count() + 1;
+    let message = format!("{} (line {inner}, column {column} of the request)", fault.message);
+    problem(line, None, fault.fate, message)
+}
+
+fn too_long(len: u64, rules: &CutRules) -> String {
+    if len > rules.line_bytes_max {
+        return format!(
+            "the line has {len} bytes, more than the {} that one may have; \
+             upload large parts as files and name them in the request",
+            rules.line_bytes_max
+        );
+    }
+    format!(
+        "the request has {len} bytes, too many for one batch of {} bytes",
+        rules.row_bytes_max.min(rules.batch_bytes_max)
+    )
+}
+
+fn no_valid_row(sketch: &Sketch<'_>, what: &str, cut_off: bool) -> Refusal {
+    let (line, column, said) = match sketch.first_problem() {
+        Some(problem) => (Some(problem.line), problem.column, problem.message.as_str()),
+        None => (None, None, ""),
+    };
+    let place = match (line, column) {
+        (Some(line), Some(column)) => format!("{what} {line}, column {column}: "),
+        (Some(line), None) => format!("{what} {line}: "),
+        (None, _) => String::new(),
+    };
+    let remedy = if cut_off {
+        "If the file is one JSON document over several lines, give it a name that ends in .json; \
+         otherwise write one request a line."
+    } else {
+        "Mend the file and drop it again; `gemini-batchd lint FILE` names every bad line."
+    };
+    Refusal {
+        reason: "no_valid_line".to_owned(),
+        message: format!("no {what} is a valid request; {place}{said}"),
+        remedy: remedy.to_owned(),
+        line,
+        column,
+    }
+}
+
+fn unusable_blank() -> PlanError {
+    let message = "the file has only blank lines".to_owned();
+    PlanError::Unusable(refusal("empty", message, "Write one JSON request a line into it."))
+}
+
+fn body_without_list() -> PlanError {
+    let message = "the body has no list at batch.input_config.requests.requests".to_owned();
+    let remedy = "Put the requests themselves there; a file at the API can not be named here.";
+    PlanError::Unusable(refusal("no_requests", message, remedy))
+}
+
+fn check_body_model(named: &str, model: &str) -> Result<(), PlanError> {
+    if forms::model_name(named) == forms::model_name(model) {
+        return Ok(());
+    }
+    let named: String = named.chars().take(80).collect();
+    let message = format!(
+        "the body names the model {named:?}, its queue uses {:?}",
+        forms::model_name(model)
+    );
+    let remedy = "Take `model` out, or drop the file into a queue with that model.";
+    Err(PlanError::Unusable(refusal("other_model", message, remedy)))
+}
+
+/// Bytes read at once.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// So much of a first line is looked at to tell a document from lines.
+const SNIFF_BYTES: u64 = 1 << 20;

@@ -1,0 +1,253 @@
+//! What may be taken out of a folder that other people write to: names and files.
+//!
+//! A name becomes part of a path of ours only after [`check_name`] has seen it, and a file is
+//! opened only by [`open`], which follows no symbolic link and never waits for a FIFO. Whatever
+//! does not pass is still named to people: [`spoken`] escapes it for messages and [`harmless`]
+//! makes a name of it that can stand in a folder.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::engine::job::{Refusal, Source};
+
+/// Bytes a name may have. The rest of the 255 that file systems allow is needed for the names
+/// of the outputs: `~12`, `.manifest.json`, and the marks of a file that is being written.
+pub const NAME_BYTES_MAX: usize = 200;
+
+/// Folders below folders, counted from the inbox.
+pub const DEPTH_MAX: usize = 16;
+
+/// What the ending of a name says about the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// `.jsonl` or `.ndjson`: one request a line.
+    Lines,
+    /// `.json`: one request a line, or one document.
+    Document,
+    /// One of these with `.gz` or `.zst` after it.
+    Compressed,
+    /// Anything else.
+    Unknown,
+}
+
+/// Reads the ending of a name; upper and lower case are the same.
+pub fn ending(name: &str) -> Ending {
+    let name = name.to_ascii_lowercase();
+    match name.rsplit_once('.') {
+        Some((_, "jsonl" | "ndjson")) => Ending::Lines,
+        Some((_, "json")) => Ending::Document,
+        Some((stem, "gz" | "zst")) => match ending(stem) {
+            Ending::Lines | Ending::Document => Ending::Compressed,
+            Ending::Compressed | Ending::Unknown => Ending::Unknown,
+        },
+        Some(_) | None => Ending::Unknown,
+    }
+}
+
+/// The name, if it may become part of a path: one component, UTF-8, no control characters, not
+/// hidden, not overlong.
+///
+/// # Errors
+/// What is wrong with it, to be shown to a person.
+pub fn check_name(name: &OsStr) -> Result<&str, &'static str> {
+    let name = name.to_str().ok_or("is not valid UTF-8")?;
+    if name.is_empty() || name.contains('/') {
+        return Err("is not the name of one file");
+    }
+    if name.starts_with('.') {
+        return Err("begins with a dot");
+    }
+    if name.chars().any(deceives) {
+        return Err("contains control characters");
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err("is longer than 200 bytes");
+    }
+    Ok(name)
+}
+
+/// Checks every part of a source again, before a path is made of it.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidInput`] with the part that does not pass.
+pub fn check_source(source: &Source) -> io::Result<()> {
+    let parts = source.folder.split('/').filter(|_| !source.folder.is_empty());
+    for part in parts.chain([source.name.as_str()]) {
+        check_name(OsStr::new(part)).map_err(|what| {
+            let text = format!("`{}` {what}", spoken(OsStr::new(part)));
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })?;
+    }
+    Ok(())
+}
+
+/// What [`open`] found.
+#[derive(Debug)]
+pub enum Opened {
+    /// A regular file, open for reading.
+    File(File),
+    /// Something else, with its [`kind_of`] name.
+    Special(&'static str),
+    /// A regular file that this user may not read.
+    Unreadable,
+    /// Nothing.
+    Missing,
+}
+
+/// Opens a regular file for reading. Never follows a link at the end of the path, never waits.
+///
+/// # Errors
+/// What the system said, apart from the cases of [`Opened`].
+pub fn open(path: &Path) -> io::Result<Opened> {
+    open_at(rustix::fs::CWD, path)
+}
+
+/// As [`open`], for a path below an open folder.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at<P: rustix::path::Arg>(
+    folder: impl std::os::fd::AsFd,
+    path: P,
+) -> io::Result<Opened> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(folder, path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::LOOP) => return Ok(Opened::Special("symbolic link")),
+        // A socket, or a device without a driver.
+        Err(Errno::NXIO) => return Ok(Opened::Special("special file")),
+        Err(Errno::ACCESS | Errno::PERM) => return Ok(Opened::Unreadable),
+        Err(Errno::NOENT) => return Ok(Opened::Missing),
+        Err(errno) => return Err(errno.into()),
+    };
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+    if kind == FileType::RegularFile {
+        Ok(Opened::File(file))
+    } else {
+        Ok(Opened::Special(kind_of(kind)))
+    }
+}
+
+/// What a person calls this kind of file.
+pub fn kind_of(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "regular file",
+        FileType::Directory => "folder",
+        FileType::Symlink => "symbolic link",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        FileType::Unknown => "special file",
+    }
+}
+
+/// A name for messages: what could forge a log line is escaped, and it ends after 200 characters.
+pub fn spoken(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if deceives(c) { text.extend(c.escape_unicode()) } else { text.push(c) }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    match text.char_indices().nth(200) {
+        None => text,
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+    }
+}
+
+/// A name made of another one, fit to stand in a folder of ours: what does not pass
+/// [`check_name`] becomes `_`, and it ends after 100 bytes.
+pub fn harmless(name: &OsStr) -> String {
+    if let Ok(name) = check_name(name) {
+        return name.to_owned();
+    }
+    let text = name.to_string_lossy();
+    let plain = |c: char| if deceives(c) || "/\u{fffd}".contains(c) { '_' } else { c };
+    let mut name: String = text.chars().map(plain).collect();
+    while name.len() > 100 {
+        name.pop();
+    }
+    if name.is_empty() || name.starts_with('.') {
+        name.insert(0, '_');
+    }
+    name
+}
+
+/// Puts a refusal together that concerns no line.
+pub fn refusal(reason: &str, message: String, remedy: &str) -> Refusal {
+    Refusal {
+        reason: reason.to_owned(),
+        message,
+        remedy: remedy.to_owned(),
+        line: None,
+        column: None,
+    }
+}
+
+/// Whether a character can make a name look like something else, or break a log line.
+fn deceives(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_are_told_apart_in_any_case() {
+        for (name, expected) in [
+            ("a.jsonl", Ending::Lines),
+            ("a.b.NDJSON", Ending::Lines),
+            ("a.JSON", Ending::Document),
+            ("a.jsonl.gz", Ending::Compressed),
+            ("a.json.zst", Ending::Compressed),
+            ("a.gz", Ending::Unknown),
+            ("a.jsonl.gz.gz", Ending::Unknown),
+            ("jsonl", Ending::Unknown),
+            ("a.csv", Ending::Unknown),
+        ] {
+            assert_eq!(ending(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_could_leave_the_folder_or_forge_a_log_do_not_pass() {
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        for name in ["", ".", "..", "a/b", ".hidden", "a\nb", "a\u{1b}[2J", "a\u{202e}b", &long] {
+            assert!(check_name(OsStr::new(name)).is_err(), "{name:?}");
+            let harmless = harmless(OsStr::new(name));
+            assert!(check_name(OsStr::new(&harmless)).is_ok(), "{name:?} became {harmless:?}");
+            assert!(!spoken(OsStr::new(name)).chars().any(deceives), "{name:?}");
+        }
+        let bytes = OsStr::from_bytes(b"caf\xe9.jsonl");
+        assert!(check_name(bytes).is_err());
+        assert_eq!(harmless(bytes), "caf_.jsonl");
+        assert_eq!(spoken(bytes), "caf\\xe9.jsonl");
+        assert_eq!(check_name(OsStr::new("三个问题.jsonl")), Ok("三个问题.jsonl"));
+    }
+
+    #[test]
+    fn opening_a_fifo_or_a_link_neither_waits_nor_follows() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let fifo = folder.path().join("fifo.jsonl");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .expect("a fifo");
+        assert!(matches!(open(&fifo).expect("asked"), Opened::Special("FIFO")));
+        let link = folder.path().join("link.jsonl");
+        std::os::unix::fs::symlink("/etc/passwd", &link).expect("a link");
+        assert!(matches!(open(&link).expect("asked"), Opened::Special("symbolic link")));
+        let gone = folder.path().join("gone");
+        assert!(matches!(open(&gone).expect("asked"), Opened::Missing));
+        assert!(matches!(open(folder.path()).expect("asked"), Opened::Special("folder")));
+    }
+}

@@ -1,0 +1,388 @@
+//! The saved form: versioned JSON, one object for each job head, chunk and note.
+//!
+//! `{"v":1,"head":{…}}`, `{"v":1,"job":"…","chunk":{…}}`, `{"v":1,"note":{…}}`; the mirror in a
+//! job's working folder is `{"v":1,"head":{…},"chunks":[…]}`. The `…V1` types below are that form:
+//! released, so never changed. When the domain types move on, version 2 gets types of its own and
+//! [`Form`] for version 1 is written out by hand. Unknown fields, versions and names are errors:
+//! what is not understood must not be written back without it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::job::{
+    Accept, Batch, BatchRecord, Delivery, Doubt, Input, Plan, Queue, Refusal, RemoteEnd,
+    RemoteError, RemoteState, Rest, Share, Source, Tally, Tokens, Transport,
+};
+use crate::engine::{
+    Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, Job, JobId, JobState, Millis,
+    Row, Rows,
+};
+
+/// A record may take up to 64 KiB; most take less than 1 KiB, and 4 KiB is the aim.
+pub const BYTES_MAX: usize = 64 * 1024;
+
+/// The version that is written.
+pub const VERSION: u32 = 1;
+
+/// One record, read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// A job without its chunks.
+    Head(Box<Head>),
+    /// A chunk of a job.
+    Chunk(JobId, Box<Chunk>),
+    /// A value under a name.
+    Note {
+        /// The name.
+        name: String,
+        /// The value.
+        value: String,
+    },
+}
+
+/// The record of a job's head.
+pub fn write_head(head: &Head) -> Vec<u8> {
+    json(&EnvelopeV1 { head: Some(head.store()), ..EnvelopeV1::new() })
+}
+
+/// The record of a chunk.
+pub fn write_chunk(job: JobId, chunk: &Chunk) -> Vec<u8> {
+    let chunk = Some(chunk.store());
+    json(&EnvelopeV1 { job: Some(job.store()), chunk, ..EnvelopeV1::new() })
+}
+
+/// The record of a note.
+pub fn write_note(name: &str, value: &str) -> Vec<u8> {
+    let note = NoteV1 { name: name.to_owned(), value: value.to_owned() };
+    json(&EnvelopeV1 { note: Some(note), ..EnvelopeV1::new() })
+}
+
+/// Reads a record of any released version.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn read(bytes: &[u8]) -> Result<Record, String> {
+    match open(bytes)? {
+        EnvelopeV1 {
+            head: Some(head), job: None, chunk: None, chunks: None, note: None, ..
+        } => Ok(Record::Head(Box::new(Form::restore(head)?))),
+        EnvelopeV1 {
+            job: Some(job),
+            chunk: Some(chunk),
+            head: None,
+            chunks: None,
+            note: None,
+            ..
+        } => Ok(Record::Chunk(Form::restore(job)?, Box::new(Form::restore(chunk)?))),
+        EnvelopeV1 {
+            note: Some(note), head: None, job: None, chunk: None, chunks: None, ..
+        } => Ok(Record::Note { name: note.name, value: note.value }),
+        EnvelopeV1 { .. } => {
+            Err("it is neither a head, nor a chunk with its job, nor a note".into())
+        }
+    }
+}
+
+/// The mirror of a whole job, for `record.json` in its working folder.
+pub fn mirror(job: &Job) -> Vec<u8> {
+    let chunks = Some(job.chunks.values().map(Form::store).collect());
+    let mut bytes = json(&EnvelopeV1 { head: Some(job.head.store()), chunks, ..EnvelopeV1::new() });
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads a mirror of any released version.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn from_mirror(bytes: &[u8]) -> Result<Job, String> {
+    let EnvelopeV1 {
+        head: Some(head),
+        chunks: Some(stored),
+        job: None,
+        chunk: None,
+        note: None,
+        ..
+    } = open(bytes)?
+    else {
+        return Err("it is no job with its chunks".into());
+    };
+    let mut chunks = BTreeMap::new();
+    for chunk in stored {
+        let chunk: Chunk = Form::restore(chunk)?;
+        if let Some(twice) = chunks.insert(chunk.no, chunk) {
+            return Err(format!("chunk {} is there twice", twice.no.0));
+        }
+    }
+    Ok(Job { head: Form::restore(head)?, chunks })
+}
+
+/// Tells the version first, so that a newer record is not taken for a broken one.
+fn open(bytes: &[u8]) -> Result<EnvelopeV1, String> {
+    #[derive(Deserialize)]
+    struct Peek {
+        v: u32,
+    }
+    let Peek { v } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match v {
+        1 => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        other => Err(format!("it has version {other}, this gemini-batchd reads version 1")),
+    }
+}
+
+fn json(envelope: &EnvelopeV1) -> Vec<u8> {
+    serde_json::to_vec(envelope).expect("the saved form has text keys and plain values only")
+}
+
+/// Between a domain type and its saved form.
+trait Form: Sized {
+    type Stored;
+    fn store(&self) -> Self::Stored;
+    fn restore(stored: Self::Stored) -> Result<Self, String>;
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvelopeV1 {
+    v: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head: Option<HeadV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunk: Option<ChunkV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunks: Option<Vec<ChunkV1>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<NoteV1>,
+}
+
+impl EnvelopeV1 {
+    fn new() -> EnvelopeV1 {
+        EnvelopeV1 { v: VERSION, job: None, head: None, chunk: None, chunks: None, note: None }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoteV1 {
+    name: String,
+    value: String,
+}
+
+/// Saved forms whose fields still bear the names of the domain's.
+macro_rules! fields {
+    ($($domain:ident as $stored:ident { $($field:ident: $kind:ty,)* })*) => {$(
+        #[derive(Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct $stored { $($field: $kind,)* }
+
+        impl Form for $domain {
+            type Stored = $stored;
+            fn store(&self) -> $stored {
+                $stored { $($field: self.$field.store(),)* }
+            }
+            fn restore(stored: $stored) -> Result<$domain, String> {
+                Ok($domain { $($field: Form::restore(stored.$field)?,)* })
+            }
+        }
+    )*};
+}
+
+/// Saved forms of choices: each variant bare, around one value, or with fields.
+macro_rules! choices {
+    ($($domain:ident as $stored:ident {
+        $($bare:ident,)* ; $($around:ident($kind:ty),)* ; $($with:ident { $($field:ident: $fkind:ty,)* },)*
+    })*) => {$(
+        #[derive(Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case", deny_unknown_fields)]
+        enum $stored { $($bare,)* $($around($kind),)* $($with { $($field: $fkind,)* },)* }
+
+        impl Form for $domain {
+            type Stored = $stored;
+            fn store(&self) -> $stored {
+                match self {
+                    $($domain::$bare => $stored::$bare,)*
+                    $($domain::$around(value) => $stored::$around(value.store()),)*
+                    $($domain::$with { $($field,)* } => $stored::$with { $($field: $field.store(),)* },)*
+                }
+            }
+            fn restore(stored: $stored) -> Result<$domain, String> {
+                Ok(match stored {
+                    $($stored::$bare => $domain::$bare,)*
+                    $($stored::$around(value) => $domain::$around(Form::restore(value)?),)*
+                    $($stored::$with { $($field,)* } => $domain::$with { $($field: Form::restore($field)?,)* },)*
+                })
+            }
+        }
+    )*};
+}
+
+/// Numbers and names that are saved bare.
+macro_rules! bare {
+    ($($domain:ident($kind:ty),)*) => {$(
+        impl Form for $domain {
+            type Stored = $kind;
+            fn store(&self) -> $kind {
+                self.0.clone()
+            }
+            fn restore(stored: $kind) -> Result<$domain, String> {
+                Ok($domain(stored))
+            }
+        }
+    )*};
+}
+
+/// Values that are their own saved form.
+macro_rules! same {
+    ($($kind:ty,)*) => {$(
+        impl Form for $kind {
+            type Stored = $kind;
+            fn store(&self) -> $kind {
+                self.clone()
+            }
+            fn restore(stored: $kind) -> Result<$kind, String> {
+                Ok(stored)
+            }
+        }
+    )*};
+}
+
+fields! {
+    Head as HeadV1 { id: String, source: SourceV1, queue: QueueV1, claimed: u64, state: JobStateV1, }
+    Source as SourceV1 { folder: String, name: String, bytes: u64, }
+    Queue as QueueV1 {
+        name: String, model: String, transport: TransportV1, lines_per_batch: u64, priority: i64,
+        attempts: u16, accept: AcceptV1,
+    }
+    Accept as AcceptV1 { truncated: bool, blocked: bool, empty: bool, }
+    Plan as PlanV1 {
+        rows: u64, invalid: u64, bytes: u64, sha256: String, planned: u64,
+        first_create: Option<u64>, last_result: Option<u64>, cancelled: bool,
+        warnings: Vec<String>,
+    }
+    Delivery as DeliveryV1 { plan: PlanV1, tally: TallyV1, stem: String, delivered: u64, }
+    Tally as TallyV1 {
+        answered: u64, failed: u64, truncated: u64, failures: BTreeMap<String, u64>,
+        tokens: TokensV1,
+    }
+    Tokens as TokensV1 { prompt: u64, output: u64, thinking: u64, cached: u64, total: u64, }
+    Refusal as RefusalV1 {
+        reason: String, message: String, remedy: String, line: Option<u64>, column: Option<u64>,
+    }
+    Chunk as ChunkV1 {
+        no: u32, root: u32, rows: RowsV1, rest: RestV1, attempt: u16, tries: u16,
+        state: ChunkStateV1, batches: Vec<BatchRecordV1>, last_error: Option<RemoteErrorV1>,
+    }
+    Rows as RowsV1 { first: u64, last: u64, }
+    Rest as RestV1 { left: ShareV1, right: ShareV1, }
+    Share as ShareV1 { rows: u64, bytes: u64, }
+    Batch as BatchV1 {
+        name: String, input: InputV1, created: u64, adopted: bool, remote: RemoteStateV1,
+        key_print: String,
+    }
+    RemoteEnd as RemoteEndV1 { state: RemoteStateV1, ended: u64, error: Option<RemoteErrorV1>, }
+    RemoteError as RemoteErrorV1 { code: i32, message: String, }
+    BatchRecord as BatchRecordV1 {
+        name: String, attempt: u16, input: InputV1, state: RemoteStateV1, lines: u64,
+        bytes: u64, answered: u64, created: u64, ended: u64, adopted: bool, error: Option<RemoteErrorV1>,
+    }
+}
+
+choices! {
+    Transport as TransportV1 { Auto, Inline, File, ; ; }
+    JobState as JobStateV1 {
+        Claiming, Planning, ;
+        Active(PlanV1), Merging(PlanV1),
+        Delivering(DeliveryV1), Cleaning(DeliveryV1), Done(DeliveryV1),
+        Refusing(RefusalV1), Failed(RefusalV1), Holding(RefusalV1), Held(RefusalV1), ;
+    }
+    ChunkState as ChunkStateV1 {
+        Settled, ;
+        Polling(BatchV1), ;
+        Waiting { not_before: u64, },
+        Uploading { file: String, },
+        Creating { input: InputV1, since: u64, },
+        Uncertain { input: InputV1, since: u64, next_probe: u64, until: u64, doubt: DoubtV1, },
+        Stuck { input: InputV1, since: u64, },
+        Collecting { batch: BatchV1, end: RemoteEndV1, },
+        Split { left: u32, right: u32, },
+    }
+    Doubt as DoubtV1 { Lost, RateLimited, ; ; }
+    Input as InputV1 { Inline, ; File(String), ; }
+    RemoteState as RemoteStateV1 {
+        Pending, Running, Succeeded, Failed, Cancelled, Expired, ; Unknown(String), ;
+    }
+}
+
+bare! { Millis(u64), ChunkNo(u32), Attempt(u16), Row(u64), BatchName(String), FileName(String), }
+
+same! { u64, i64, u16, i32, bool, String, BTreeMap<String, u64>, }
+
+impl Form for JobId {
+    type Stored = String;
+
+    fn store(&self) -> String {
+        self.as_str().to_owned()
+    }
+
+    fn restore(stored: String) -> Result<JobId, String> {
+        stored.parse().map_err(|_| format!("`{}` is no job id", stored.escape_debug()))
+    }
+}
+
+impl<T: Form> Form for Option<T> {
+    type Stored = Option<T::Stored>;
+
+    fn store(&self) -> Self::Stored {
+        self.as_ref().map(Form::store)
+    }
+
+    fn restore(stored: Self::Stored) -> Result<Self, String> {
+        stored.map(Form::restore).transpose()
+    }
+}
+
+impl<T: Form> Form for Vec<T> {
+    type Stored = Vec<T::Stored>;
+
+    fn store(&self) -> Self::Stored {
+        self.iter().map(Form::store).collect()
+    }
+
+    fn restore(stored: Self::Stored) -> Result<Self, String> {
+        stored.into_iter().map(Form::restore).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_version_is_named_and_not_called_broken() {
+        let reason = read(br#"{"v":2,"headings":[]}"#).expect_err("unknown version");
+        assert!(reason.contains("version 2"), "{reason}");
+    }
+
+    #[test]
+    fn a_field_we_do_not_know_is_an_error() {
+        let note = r#"{"v":1,"note":{"name":"a","value":"b"}}"#;
+        read(note.as_bytes()).expect("a note");
+        let reason = read(note.replace(r#""b""#, r#""b","c":1"#).as_bytes()).expect_err("unknown");
+        assert!(reason.contains("unknown field `c`"), "{reason}");
+    }
+
+    #[test]
+    fn a_record_of_two_kinds_is_no_record() {
+        let both = r#"{"v":1,"job":"01JDZZZZZZZZZZZZZZZZZZZZZZ","note":{"name":"a","value":"b"}}"#;
+        assert!(read(both.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn an_id_that_is_no_path_component_is_refused() {
+        let stored = String::from("../../../../etc/passwd.....");
+        assert!(JobId::restore(stored).is_err());
+    }
+}

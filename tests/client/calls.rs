@@ -1,0 +1,222 @@
+//! Lists, polls, cancels, and what must hold for every call.
+
+use std::time::Duration;
+
+use gemini_batchd::engine::event::{Failure, Polled};
+use gemini_batchd::engine::ids::{BatchName, FileName, Millis, Stamp};
+use gemini_batchd::engine::job::RemoteState;
+use gemini_batchd::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
+
+use crate::server::{MARKER, Reply, Server};
+
+fn entry(id: &str, stamp: &str, created: &str, state: &str) -> String {
+    format!(
+        r#"{{"name":"batches/{id}","metadata":{{"@type":"x","displayName":"{stamp}","createTime":"{created}","state":"BATCH_STATE_{state}"}}}}"#
+    )
+}
+
+fn names(names: &[&str]) -> Vec<BatchName> {
+    names.iter().map(|name| BatchName(format!("batches/{name}"))).collect()
+}
+
+#[tokio::test]
+async fn a_search_reads_all_pages_and_gives_the_oldest_first() {
+    let server = Server::start(|request| {
+        let one = entry("one", "gemini-batchd/J/c1/a1", "2026-01-02T00:00:00Z", "RUNNING");
+        let two = entry("two", "gemini-batchd/J/c1/a1", "2026-01-01T00:00:00Z", "PENDING");
+        let other = entry("other", "gemini-batchd/J/c1/a10", "2026-01-01T00:00:00Z", "PENDING");
+        Reply::json(match request.target.as_str() {
+            "/v1beta/batches?pageSize=100" => r#"{"nextPageToken":"a b"}"#.to_owned(),
+            "/v1beta/batches?pageSize=100&pageToken=a+b" => {
+                format!(r#"{{"operations":[{one},{other},{{"name":7}}],"nextPageToken":"c"}}"#)
+            }
+            "/v1beta/batches?pageSize=100&pageToken=c" => format!(r#"{{"operations":[{two}]}}"#),
+            _ => return Reply::status(500, "not asked for"),
+        })
+    })
+    .await;
+    let stamp = Stamp("gemini-batchd/J/c1/a1".to_owned());
+    let found = server.client().find(&stamp).await.expect("found");
+    let ids: Vec<_> = found.into_iter().map(|batch| batch.name).collect();
+    assert_eq!(ids, names(&["two", "one"]));
+    assert!(server.seen().iter().all(|r| r.header("x-goog-api-key") == Some(MARKER)));
+    assert!(server.seen().iter().all(|r| !r.target.contains(MARKER)));
+}
+
+#[tokio::test]
+async fn a_search_that_could_not_read_its_own_entry_does_not_say_absent() {
+    let server = Server::start(|_| {
+        Reply::json(r#"{"operations":[{"name":7,"metadata":{"displayName":"me\/c1"}}]}"#)
+    })
+    .await;
+    let found = server.client().find(&Stamp("me/c1".to_owned())).await;
+    assert!(matches!(found, Err(Failure::Transient(_))), "{found:?}");
+}
+
+#[tokio::test]
+async fn pages_that_go_round_in_circles_are_an_error() {
+    let server = Server::start(|_| Reply::json(r#"{"nextPageToken":"again"}"#)).await;
+    let failure = server.client().list_batches().await.expect_err("no end");
+    assert!(matches!(&failure, Failure::Transient(m) if m.contains("circles")), "{failure:?}");
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_poll_stops_when_all_are_seen_and_asks_by_name_only_for_what_no_list_shows() {
+    let server = Server::start(|request| {
+        let one = entry("one", "s", "2026-01-02T00:00:00Z", "RUNNING");
+        let body = format!(r#"{{"operations":[{one}],"nextPageToken":"more"}}"#);
+        match request.target.as_str() {
+            "/v1beta/batches?pageSize=100" => Reply::json(body),
+            "/v1beta/batches?pageSize=100&pageToken=more" => Reply::json("{}"),
+            "/v1beta/batches/gone" => Reply::error(404, "NOT_FOUND", "no"),
+            "/v1beta/batches/hidden" => {
+                Reply::json(entry("hidden", "s", "2026-01-02T00:00:00Z", "NEW_STATE"))
+            }
+            _ => Reply::status(500, ""),
+        }
+    })
+    .await;
+    let client = server.client();
+    let polled = client.poll(&names(&["one"])).await.expect("polled");
+    assert!(matches!(&polled[0].1, Polled::Seen(batch) if batch.state == RemoteState::Running));
+    assert_eq!(server.seen().len(), 1);
+
+    let polled = client.poll(&names(&["one", "gone", "hidden"])).await.expect("polled");
+    let of = |id: &str| {
+        let name = BatchName(format!("batches/{id}"));
+        polled.iter().find(|(other, _)| *other == name).map(|(_, polled)| polled.clone())
+    };
+    assert_eq!(polled.len(), 3);
+    assert_eq!(of("gone"), Some(Polled::Gone));
+    let Some(Polled::Seen(hidden)) = of("hidden") else { panic!("{polled:?}") };
+    assert_eq!(hidden.state, RemoteState::Unknown("NEW_STATE".to_owned()));
+}
+
+#[tokio::test]
+async fn a_cancel_of_what_is_over_and_a_delete_of_what_is_gone_are_fine() {
+    let server = Server::start(|request| match request.path() {
+        "/v1beta/batches/over:cancel" => Reply::error(400, "FAILED_PRECONDITION", "over"),
+        "/v1beta/batches/gone" => Reply::error(404, "NOT_FOUND", "no"),
+        "/v1beta/files/gone" => Reply::error(403, "PERMISSION_DENIED", "may not exist"),
+        _ => Reply::status(500, ""),
+    })
+    .await;
+    let client = server.client();
+    client.cancel(&BatchName("batches/over".to_owned())).await.expect("fine");
+    client.delete_batch(&BatchName("batches/gone".to_owned())).await.expect("fine");
+    client.delete_file(&FileName("files/gone".to_owned())).await.expect("fine");
+    let seen = server.seen();
+    let methods: Vec<_> = seen.iter().map(|request| request.method.as_str()).collect();
+    assert_eq!(methods, ["POST", "DELETE", "DELETE"]);
+    let bad = client.delete_file(&FileName("files/a/../../batches/b".to_owned())).await;
+    assert!(matches!(bad, Err(Failure::Rejected(_))));
+    assert_eq!(server.seen().len(), 3, "nothing was sent for a name that is none");
+}
+
+#[tokio::test]
+async fn files_are_listed_over_all_pages() {
+    let server = Server::start(|request| {
+        Reply::json(if request.target.contains("pageToken") {
+            r#"{"files":[{"name":"files/b"},{"name":"../x"}]}"#
+        } else {
+            r#"{"files":[{"name":"files/a","displayName":"mine","sizeBytes":"12",
+                "createTime":"1970-01-01T00:00:01Z"}],"nextPageToken":"n"}"#
+        })
+    })
+    .await;
+    let files = server.client().list_files().await.expect("listed");
+    assert_eq!(files.len(), 2);
+    assert_eq!(files[0].bytes, 12);
+    assert_eq!(files[0].display_name, "mine");
+    assert_eq!(files[0].created, Some(Millis(1000)));
+}
+
+#[tokio::test]
+async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
+    type Expected = fn(&Failure) -> bool;
+    let cases: Vec<(u16, &str, Expected)> = vec![
+        (400, r#"{"error":{"message":"bad","status":"INVALID_ARGUMENT"}}"#, |f| {
+            matches!(f, Failure::Rejected(_))
+        }),
+        (400, r#"{"error":{"message":"API key not valid. AIza-marker-key"}}"#, |f| {
+            matches!(f, Failure::Denied(_))
+        }),
+        (401, "", |f| matches!(f, Failure::Denied(_))),
+        (403, "AIza-marker-key is not allowed", |f| matches!(f, Failure::Denied(_))),
+        (404, "", |f| matches!(f, Failure::Gone(_))),
+        (408, "", |f| matches!(f, Failure::Transient(_))),
+        (429, "{}", |f| matches!(f, Failure::RateLimited { retry_after_ms: Some(7000), .. })),
+        (500, r#"[{"error":{"message":"x","status":"INTERNAL"}}]"#, |f| {
+            matches!(f, Failure::Transient(_))
+        }),
+        (502, "<html>AIza-marker-key</html>", |f| matches!(f, Failure::Transient(_))),
+        (200, "<html>surprise</html>", |f| matches!(f, Failure::Transient(_))),
+        (200, r#"{"operations":"#, |f| matches!(f, Failure::Transient(_))),
+    ];
+    for (status, body, expected) in cases {
+        let server =
+            Server::start(move |_| Reply::with(status, &[("retry-after", "7")], body.as_bytes()))
+                .await;
+        let failure = server.client().list_batches().await.expect_err("no list");
+        assert!(expected(&failure), "{status} {body}: {failure:?}");
+        let text = format!("{failure:?} {}", failure.message());
+        assert!(!text.contains(MARKER) && !text.contains("127.0.0.1"), "{text}");
+        assert_eq!(server.seen().len(), 1, "asked once, no more");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_and_a_missing_server_are_transient() {
+    let server = Server::start(|_| Reply::Hang).await;
+    let mut settings = server.settings();
+    settings.reply_timeout = Duration::from_millis(50);
+    let client = Client::new(settings).expect("a client");
+    assert!(matches!(client.check_key().await, Err(Failure::Transient(_))));
+    let cut = Server::start(|_| Reply::Drop).await.client();
+    assert!(matches!(cut.check_key().await, Err(Failure::Transient(_))));
+
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", free.local_addr().expect("bound")).parse().expect("a URL");
+    drop(free);
+    let key = ApiKey::new(MARKER).expect("a key");
+    let client = Client::new(ClientSettings::new(url, key)).expect("a client");
+    let failure = client.check_key().await.expect_err("nobody there");
+    assert!(matches!(&failure, Failure::Transient(m) if m.contains("reach")), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_the_key_stays_here() {
+    let other = Server::start(|_| Reply::json("{}")).await;
+    let target = format!("{}/v1beta/batches", other.base);
+    let server = Server::start(move |_| Reply::with(307, &[("location", &target)], b"")).await;
+    let failure = server.client().check_key().await.expect_err("redirected");
+    assert!(matches!(&failure, Failure::Rejected(m) if m.contains("redirect")), "{failure:?}");
+    assert!(other.seen().is_empty());
+}
+
+#[tokio::test]
+async fn the_servers_clock_is_compared_with_ours() {
+    let date = ("date", "Thu, 01 Jan 1970 00:10:00 GMT");
+    let server = Server::start(move |_| Reply::with(200, &[date], b"{}")).await;
+    let client = server.client();
+    assert_eq!(client.server_time_skew(Millis(0)), None);
+    client.check_key().await.expect("good");
+    let skew = client.server_time_skew(Millis(500_000)).expect("known");
+    assert!((100_000..160_000).contains(&skew), "{skew}");
+}
+
+#[test]
+fn settings_that_would_show_the_key_are_refused() {
+    let make = |url: &str| {
+        let key = ApiKey::new(MARKER).expect("a key");
+        Client::new(ClientSettings::new(url.parse().expect("a URL"), key))
+    };
+    for url in ["http://example.com", "ftp://127.0.0.1", "https://a:b@example.com", "https://x?y"] {
+        let error = make(url).expect_err("refused");
+        assert!(matches!(error, ClientError::BaseUrl { .. }), "{url}");
+        assert!(!error.to_string().contains(":b@"));
+    }
+    let client = make("https://generativelanguage.googleapis.com").expect("good");
+    assert!(!format!("{client:?}").contains(MARKER));
+}

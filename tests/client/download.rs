@@ -1,0 +1,275 @@
+//! Results as they come: inline, by file, torn, doubled, broken off.
+
+use std::path::PathBuf;
+
+use gemini_batchd::engine::event::Failure;
+use gemini_batchd::engine::ids::BatchName;
+use gemini_batchd::provider::gemini::{Client, Fetched};
+
+use crate::server::{Reply, Request, Server};
+
+const LINES: &str = "{\"key\":\"1\",\"response\":{}}\n{\"key\":\"2\",\"response\":{}}\n";
+const FILE: &str = "/download/v1beta/files/batch-abc:download?alt=media";
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("c1-a1.download")
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.path()).expect("there")
+    }
+
+    async fn fetch(&self, client: &Client) -> Result<Fetched, Failure> {
+        let fetched = client.fetch(&BatchName("batches/abc".to_owned()), &self.path()).await;
+        let names = std::fs::read_dir(self.folder.path()).expect("listed").count();
+        assert!(names <= 1, "nothing is left beside the results");
+        fetched
+    }
+}
+
+fn operation(state: &str, output: &str) -> String {
+    format!(
+        r#"{{"name":"batches/abc","metadata":{{"state":"BATCH_STATE_{state}","displayName":"s",
+            "batchStats":{{"requestCount":"2"}}{output}}},"done":true}}"#
+    )
+}
+
+fn by_file() -> String {
+    operation("SUCCEEDED", r#","output":{"responsesFile":"files/batch-abc"}"#)
+}
+
+fn is_file(request: &Request) -> bool {
+    request.target == FILE
+}
+
+#[tokio::test]
+async fn inline_results_are_taken_once_line_by_line_as_they_came() {
+    let item = "{\n  \"response\": {\"n\": 1.50, \"t\": \"a\\nb \u{e9}\"},\r\n  \"metadata\": {\"key\": \"1\"}}";
+    let second = r#"{"error":{"code":13},"metadata":{"key":"2"}}"#;
+    let list = format!(r#"{{"inlinedResponses":{{"inlinedResponses":[{item},{second}]}}}}"#);
+    let metadata = format!(
+        r#""metadata":{{"output":{list},"state":"BATCH_STATE_SUCCEEDED","batchStats":{{"requestCount":"2"}}}}"#
+    );
+    let response = format!(r#""response":{list},"done":true,"name":"batches/abc""#);
+    for body in [format!("{{{metadata},{response}}}"), format!("{{{response},{metadata}}}")] {
+        let server = Server::start(move |_| Reply::json(body.clone())).await;
+        let place = Place::new();
+        let fetched = place.fetch(&server.client()).await.expect("fetched");
+        let expected = format!("{}\n{second}\n", item.replace(['\n', '\r'], " "));
+        assert_eq!(place.text(), expected);
+        assert_eq!(fetched.bytes, expected.len() as u64);
+        assert_eq!(fetched.request_count, Some(2));
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_broken_character_spoils_one_inline_result_only() {
+    let mut body = operation(
+        "SUCCEEDED",
+        r#","output":{"inlinedResponses":{"inlinedResponses":[{"t":"<@>"},{"t":"ü"}]}}"#,
+    )
+    .into_bytes();
+    let at = body.iter().position(|byte| *byte == b'@').expect("there");
+    body[at] = 0xff;
+    let server = Server::start(move |_| Reply::with(200, &[], &body)).await;
+    let place = Place::new();
+    place.fetch(&server.client()).await.expect("fetched");
+    assert_eq!(place.text(), "{\"t\":\"<\u{FFFD}>\"}\n{\"t\":\"ü\"}\n");
+}
+
+#[tokio::test]
+async fn an_operation_that_breaks_off_leaves_nothing_behind() {
+    let body = operation("SUCCEEDED", r#","output":{"inlinedResponses":{"inlinedResponses":[]}}"#);
+    for cut in [body.len() / 2, body.len() - 1] {
+        let short = body[..cut].to_owned();
+        let length = body.len();
+        let server =
+            Server::start(move |_| Reply::promising(200, &[], short.as_bytes(), length)).await;
+        let failure = Place::new().fetch(&server.client()).await.expect_err("torn");
+        assert!(matches!(failure, Failure::Transient(_)), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_result_file_is_downloaded_and_its_last_line_may_lack_the_break() {
+    for lines in [LINES, LINES.trim_end(), ""] {
+        let server = Server::start(move |request| {
+            Reply::json(if is_file(request) { lines.to_owned() } else { by_file() })
+        })
+        .await;
+        let place = Place::new();
+        let fetched = place.fetch(&server.client()).await.expect("fetched");
+        assert_eq!(place.text(), lines);
+        assert_eq!(fetched.bytes, lines.len() as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_broke_goes_on_where_the_server_allows_it() {
+    for ranges in [true, false] {
+        let server = Server::start(move |request| {
+            if !is_file(request) {
+                return Reply::json(by_file());
+            }
+            let range = request.header("range").and_then(|r| r.strip_prefix("bytes="));
+            match range.and_then(|r| r.trim_end_matches('-').parse::<usize>().ok()) {
+                None => Reply::promising(200, &[], &LINES.as_bytes()[..30], LINES.len()),
+                Some(from) if ranges => {
+                    let content = format!("bytes {from}-{}/{}", LINES.len() - 1, LINES.len());
+                    Reply::with(206, &[("content-range", &content)], &LINES.as_bytes()[from..])
+                }
+                Some(_) => Reply::json(LINES),
+            }
+        })
+        .await;
+        let place = Place::new();
+        let failure = place.fetch(&server.client()).await.expect_err("cut");
+        assert!(matches!(failure, Failure::Transient(_)), "{failure:?}");
+        assert_eq!(place.text(), LINES[..30]);
+        place.fetch(&server.client()).await.expect("fetched");
+        assert_eq!(place.text(), LINES);
+        let asked: Vec<_> = server.seen().into_iter().filter(is_file).collect();
+        assert_eq!(asked[1].header("range"), Some("bytes=30-"));
+        assert_eq!(asked.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_range_that_does_not_fit_starts_over() {
+    let server = Server::start(|request| match (is_file(request), request.header("range")) {
+        (false, _) => Reply::json(by_file()),
+        (true, Some(_)) => Reply::with(206, &[("content-range", "bytes 0-9/99")], b"0123456789"),
+        (true, None) => Reply::json(LINES),
+    })
+    .await;
+    let place = Place::new();
+    std::fs::write(place.path(), &LINES[..30]).expect("written");
+    let failure = place.fetch(&server.client()).await.expect_err("does not fit");
+    assert!(matches!(failure, Failure::Transient(_)), "{failure:?}");
+    place.fetch(&server.client()).await.expect("fetched");
+    assert_eq!(place.text(), LINES);
+}
+
+#[tokio::test]
+async fn nothing_more_to_download_is_complete_only_with_a_whole_last_line() {
+    let server = Server::start(|request| match (is_file(request), request.header("range")) {
+        (false, _) => Reply::json(by_file()),
+        (true, Some(_)) => Reply::status(416, ""),
+        (true, None) => Reply::json(LINES),
+    })
+    .await;
+    let place = Place::new();
+    std::fs::write(place.path(), LINES).expect("written");
+    place.fetch(&server.client()).await.expect("fetched");
+    assert_eq!(place.text(), LINES);
+
+    std::fs::write(place.path(), &LINES[..30]).expect("written");
+    assert!(place.fetch(&server.client()).await.is_err());
+    place.fetch(&server.client()).await.expect("fetched");
+    assert_eq!(place.text(), LINES);
+}
+
+#[tokio::test]
+async fn a_torn_last_line_is_no_success_even_if_the_length_is_right() {
+    let server = Server::start(|request| {
+        Reply::json(if is_file(request) { LINES[..30].to_owned() } else { by_file() })
+    })
+    .await;
+    let failure = Place::new().fetch(&server.client()).await.expect_err("torn");
+    assert!(matches!(&failure, Failure::Transient(m) if m.contains("inside a line")));
+}
+
+#[tokio::test]
+async fn zeroes_left_by_a_power_cut_are_not_built_on() {
+    let server = Server::start(|request| {
+        Reply::json(if is_file(request) { LINES.to_owned() } else { by_file() })
+    })
+    .await;
+    let place = Place::new();
+    std::fs::write(place.path(), b"{\"key\"\0\0\0\0").expect("written");
+    place.fetch(&server.client()).await.expect("fetched");
+    assert_eq!(place.text(), LINES);
+    assert!(server.seen().iter().all(|request| request.header("range").is_none()));
+}
+
+#[tokio::test]
+async fn a_success_without_results_is_not_ready_and_other_ends_have_none() {
+    let cases = [("SUCCEEDED", false), ("CANCELLED", true), ("EXPIRED", true), ("FAILED", true)];
+    for (state, ended) in cases {
+        let server = Server::start(move |_| Reply::json(operation(state, ""))).await;
+        let place = Place::new();
+        match place.fetch(&server.client()).await {
+            Ok(fetched) => {
+                assert!(ended, "{state}");
+                assert_eq!(fetched.bytes, 0);
+                assert_eq!(place.text(), "");
+            }
+            Err(failure) => {
+                assert!(!ended && matches!(failure, Failure::NotReady(_)), "{failure:?}");
+            }
+        }
+    }
+    let running = r#"{"name":"batches/abc","metadata":{"state":"BATCH_STATE_RUNNING"}}"#;
+    let server = Server::start(move |_| Reply::json(running)).await;
+    let failure = Place::new().fetch(&server.client()).await.expect_err("runs");
+    assert!(matches!(failure, Failure::NotReady(_)), "{failure:?}");
+}
+
+#[tokio::test]
+async fn results_that_are_gone_or_oddly_named_are_told_apart() {
+    for status in [403, 404] {
+        let server = Server::start(move |request| {
+            if is_file(request) {
+                Reply::error(status, "X", "gone")
+            } else {
+                Reply::json(by_file())
+            }
+        })
+        .await;
+        let failure = Place::new().fetch(&server.client()).await.expect_err("gone");
+        assert!(matches!(failure, Failure::Gone(_)), "{failure:?}");
+    }
+    let odd = operation("SUCCEEDED", r#","output":{"responsesFile":"files/../../batches"}"#);
+    let server = Server::start(move |_| Reply::json(odd.clone())).await;
+    assert!(Place::new().fetch(&server.client()).await.is_err());
+    assert_eq!(server.seen().len(), 1, "an odd name is not asked for");
+}
+
+#[tokio::test]
+async fn what_is_too_long_or_compressed_is_refused() {
+    let long = format!("{{\"t\":\"{}\"}}", "x".repeat(300));
+    let list = format!(r#","output":{{"inlinedResponses":{{"inlinedResponses":[{long}]}}}}"#);
+    let inline = operation("SUCCEEDED", &list);
+    let body = long.clone();
+    let servers = [
+        Server::start(move |_| Reply::json(inline.clone())).await,
+        Server::start(move |request| {
+            Reply::json(if is_file(request) { body.clone() } else { by_file() })
+        })
+        .await,
+    ];
+    for server in servers {
+        let mut settings = server.settings();
+        settings.item_bytes_max = 200;
+        let client = Client::new(settings).expect("a client");
+        let failure = Place::new().fetch(&client).await.expect_err("too long");
+        assert!(matches!(failure, Failure::Rejected(_)), "{failure:?}");
+    }
+    let server = Server::start(|request| match is_file(request) {
+        true => Reply::with(200, &[("content-encoding", "gzip")], b"\x1f\x8b"),
+        false => Reply::json(by_file()),
+    })
+    .await;
+    let failure = Place::new().fetch(&server.client()).await.expect_err("compressed");
+    assert!(matches!(failure, Failure::Rejected(_)), "{failure:?}");
+}

@@ -1,0 +1,8 @@
+//! The Gemini client against scripted servers on loopback that answer, lie, stall and break off.
+#![expect(clippy::disallowed_methods, reason = "a test server runs its connections as tasks")]
+
+mod calls;
+mod create;
+mod download;
+mod server;
+mod upload;

@@ -1,0 +1,94 @@
+//! Exports hold everything, imports overwrite nothing.
+
+use gemini_batchd::engine::{Change, ChunkNo};
+use gemini_batchd::store::export::{Imported, export, import};
+use gemini_batchd::store::{JobStore, MemoryStore, StoreError};
+
+use crate::contract::Model;
+use crate::dice::{Dice, id};
+use crate::open_whole;
+
+fn filled() -> (MemoryStore, Model) {
+    let mut store = MemoryStore::new();
+    let mut model = Model::default();
+    store.save(&model.draw(&mut Dice(3), 200)).expect("saved");
+    store.set_note("last slot", "2026-11-21T03:30:00Z").expect("saved");
+    model.notes.insert("last slot".into(), "2026-11-21T03:30:00Z".into());
+    (store, model)
+}
+
+fn exported(store: &dyn JobStore) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let lines = export(store, &mut bytes).expect("exported");
+    assert_eq!(lines, bytes.iter().filter(|byte| **byte == b'\n').count() as u64);
+    bytes
+}
+
+#[test]
+fn an_export_comes_back_into_another_kind_of_store() {
+    let (memory, model) = filled();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut store = open_whole(folder.path());
+    let done = import(&exported(&memory)[..], &mut store).expect("imported");
+    let jobs = model.jobs.len() as u64;
+    assert_eq!(done, Imported { jobs, present: 0, notes: 1 });
+    model.check(&store, "imported");
+    assert_eq!(exported(&store), exported(&memory));
+}
+
+#[test]
+fn the_same_export_twice_changes_nothing() {
+    let (mut memory, model) = filled();
+    let bytes = exported(&memory);
+    let done = import(&bytes[..], &mut memory).expect("imported");
+    assert_eq!(done, Imported { jobs: 0, present: model.jobs.len() as u64, notes: 0 });
+    model.check(&memory, "imported twice");
+}
+
+#[test]
+fn a_job_that_differs_is_refused_with_its_line_and_nothing_is_taken() {
+    let mut from = MemoryStore::new();
+    let mut dice = Dice(4);
+    let heads = [dice.head(id(1)), dice.head(id(2))];
+    from.save(&heads.map(Change::Head)).expect("saved");
+    let mut into = MemoryStore::new();
+    into.save(&[Change::Head(dice.head(id(2)))]).expect("saved");
+    let before = exported(&into);
+    match import(&exported(&from)[..], &mut into) {
+        Err(StoreError::Import { line: 2, reason }) => assert!(reason.contains("never overwrites")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(exported(&into), before);
+}
+
+#[test]
+fn a_wrong_line_is_named() {
+    let (memory, _) = filled();
+    let good = String::from_utf8(exported(&memory)).expect("JSON is text");
+    let head = good.lines().next().expect("a line");
+    let chunk = {
+        let mut store = MemoryStore::new();
+        let head = Change::Head(Dice(1).head(id(77)));
+        store.save(&[head, Change::Chunk(id(77), Dice(1).chunk(ChunkNo(1)))]).expect("saved");
+        String::from_utf8(exported(&store)).expect("text").lines().nth(1).expect("it").to_owned()
+    };
+    let long = format!("{}{head}", " ".repeat(64 * 1024));
+    let cases = [
+        (format!("{head}\n\n{{\"v\":1"), 3, "EOF"),
+        (format!("{head}\n{head}\n"), 2, "on line 1 already"),
+        (format!("{head}\n{chunk}"), 2, "no head"),
+        (long, 1, "longer than"),
+        (format!("{head}\n{}", r#"{"v":9}"#), 2, "version 9"),
+    ];
+    for (text, expected, word) in cases {
+        let mut into = MemoryStore::new();
+        match import(text.as_bytes(), &mut into) {
+            Err(StoreError::Import { line, reason }) => {
+                assert_eq!(line, expected, "{reason}");
+                assert!(reason.contains(word), "{reason}");
+            }
+            other => panic!("{word}: {other:?}"),
+        }
+        assert_eq!(into.load().expect("read"), []);
+    }
+}
