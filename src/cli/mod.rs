@@ -5,9 +5,13 @@
 
 pub mod config;
 pub mod dropping;
+pub mod emulate;
 pub mod exit;
+pub mod lint;
+pub mod plan;
 pub mod preview;
 pub mod progress;
+pub mod records;
 pub mod status;
 pub mod steer;
 pub mod submit;
@@ -78,12 +82,22 @@ pub enum Verb {
     Submit(submit::Submit),
     /// Show what the daemon is doing
     Status(status::Status),
+    /// Check every line of a file; send nothing
+    Lint(lint::Lint),
+    /// Show the batches a file would become; send nothing
+    Plan(plan::Plan),
     /// Stop a job: collect what is answered, fail the rest
     Cancel(steer::Cancel),
     /// Let a job go on that waits for you
     Release(steer::Release),
     /// Check, show, or give an example of the configuration
     Config(config::ConfigVerb),
+    /// Write all records of jobs as JSON Lines; the daemon must not run
+    Export(records::Export),
+    /// Take records back that `export` wrote; the daemon must not run
+    Import(records::Import),
+    /// Run a local Gemini Batch API, for rehearsals and tests
+    Emulate(emulate::Emulate),
 }
 
 /// Runs the command line of this process and gives the exit code.
@@ -118,6 +132,11 @@ impl Cli {
             Verb::Cancel(cancel) => cancel.run(&self.globals, out),
             Verb::Release(release) => release.run(&self.globals, out),
             Verb::Config(verb) => verb.run(&self.globals, out),
+            Verb::Lint(lint) => lint.run(&self.globals, out),
+            Verb::Plan(plan) => plan.run(&self.globals, out),
+            Verb::Export(export) => export.run(&self.globals, out),
+            Verb::Import(import) => import.run(&self.globals, out),
+            Verb::Emulate(emulate) => emulate.run(&self.globals, out),
         }
     }
 }

@@ -2,9 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests write plain files")]
 
+mod checking;
 mod configuration;
+mod emulating;
 mod examples;
 mod nightly;
+mod records;
 mod status;
 mod submitting;
 
