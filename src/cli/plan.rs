@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::config::{Config, bytes_text};
 use crate::engine::event::PlannedChunk;
-use crate::engine::job::{Queue, Transport};
+use crate::engine::job::{Queue, Rest};
+use crate::engine::policy::Policy;
 use crate::telemetry::escaped;
 
 use super::lint::Reading;
@@ -80,14 +81,9 @@ impl Chunk {
     fn of(planned: &PlannedChunk, queue: &Queue, config: &Config) -> Chunk {
         let lines = planned.left.rows + planned.right.rows;
         let bytes = planned.left.bytes + planned.right.bytes;
-        // An item inside the request takes a little more than a line of a file.
-        let inline_bytes = bytes + lines * INLINE_MORE_BYTES + ENVELOPE_BYTES;
-        let transport = match queue.transport {
-            Transport::Inline => "inline",
-            Transport::File => "file",
-            Transport::Auto if inline_bytes < config.limits.inline_bytes => "inline",
-            Transport::Auto => "file",
-        };
+        let policy = Policy { inline_bytes: config.limits.inline_bytes, ..Policy::default() };
+        let rest = Rest { left: planned.left, right: planned.right };
+        let transport = if policy.goes_inline(queue, rest) { "inline" } else { "file" };
         let (first, last) = (planned.rows.first.0, planned.rows.last.0);
         Chunk { first, last, lines, bytes, transport }
     }
@@ -109,7 +105,3 @@ impl Chunk {
 
 /// A rule of thumb, for English text in JSON.
 const BYTES_A_TOKEN: u64 = 4;
-/// What an inline item's frame takes beyond a file line's.
-const INLINE_MORE_BYTES: u64 = 13;
-/// Room for what stands around the rows of an inline create request.
-const ENVELOPE_BYTES: u64 = 1024;
