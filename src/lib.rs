@@ -1,10 +1,11 @@
 //! gemini-batchd: drop JSONL files into a folder, get every request in them answered through
 //! Google's Gemini Batch API.
 
-pub mod clock;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod engine;
 pub mod provider;
 pub mod spool;

@@ -8,6 +8,7 @@ pub mod dropping;
 pub mod exit;
 pub mod preview;
 pub mod progress;
+pub mod run;
 pub mod status;
 pub mod steer;
 pub mod submit;
@@ -74,6 +75,10 @@ pub enum LogFormat {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Run the daemon: watch the inbox, answer every file, until it is stopped
+    Run(run::Run),
+    /// Answer what is in the inbox and under way, then end with the code of the worst job
+    Once(run::Once),
     /// Put files into the inbox, whole or not at all
     Submit(submit::Submit),
     /// Show what the daemon is doing
@@ -111,8 +116,14 @@ pub fn main() -> std::process::ExitCode {
 
 impl Cli {
     fn run(&self, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-        self.globals.start_logging("warn")?;
+        let level = match &self.verb {
+            Verb::Run(_) => "info",
+            _ => "warn",
+        };
+        self.globals.start_logging(level)?;
         match &self.verb {
+            Verb::Run(run) => run.run(&self.globals),
+            Verb::Once(once) => once.run(&self.globals, out),
             Verb::Submit(submit) => submit.run(&self.globals, out),
             Verb::Status(status) => status.run(&self.globals, out),
             Verb::Cancel(cancel) => cancel.run(&self.globals, out),
