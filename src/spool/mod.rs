@@ -13,6 +13,7 @@ pub mod inbox;
 pub mod index;
 pub mod lines;
 pub mod plan;
+pub mod problem;
 pub mod sketch;
 pub mod source;
 pub mod watch;
