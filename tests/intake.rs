@@ -12,7 +12,8 @@ use gemini_batchd::engine::verdict::Verdict;
 use gemini_batchd::spool::body::Body;
 use gemini_batchd::spool::frame::Frame;
 use gemini_batchd::spool::index::{self, IndexReader, LineEntry, LineFate, OutcomeEntry};
-use gemini_batchd::spool::plan::{CutRules, PlanError, Planned, Problem, explain, plan};
+use gemini_batchd::spool::plan::{CutRules, PlanError, Planned, plan};
+use gemini_batchd::spool::problem::{Problem, explain};
 use gemini_batchd::spool::{Folders, JobFolder};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -104,8 +105,9 @@ fn read_all(body: &Body, offset: u64) -> Vec<u8> {
 
 #[test]
 fn files_without_a_single_request_are_refused_with_place_and_remedy() {
-    let pretty = "{\n  \"contents\": [{}]\n}\n";
-    let table: &[(&str, &[u8], &str, Option<(u64, u64)>, &str)] = &[
+    const PRETTY: &str = "{\n  \"contents\": [{}]\n}\n";
+    type Row = (&'static str, &'static [u8], &'static str, Option<(u64, u64)>, &'static str);
+    let table: &[Row] = &[
         ("a.jsonl", b"", "empty", None, "empty"),
         ("a.json", b"", "empty", None, "empty"),
         ("a.jsonl", b"\n \r\n\t\n", "empty", None, "blank"),
@@ -118,7 +120,7 @@ fn files_without_a_single_request_are_refused_with_place_and_remedy() {
         ("a.jsonl", b"{\"key\": \"\xe4\"}", "no_valid_line", Some((1, 10)), "UTF-8"),
         ("a.jsonl", b"{}\0\0\0\0", "no_valid_line", Some((1, 3)), "NUL"),
         ("a.jsonl", b"{\"request\": 7}", "no_valid_line", Some((1, 13)), "not an object"),
-        ("a.jsonl", pretty.as_bytes(), "no_valid_line", Some((1, 1)), "ends too early"),
+        ("a.jsonl", PRETTY.as_bytes(), "no_valid_line", Some((1, 1)), "ends too early"),
         ("a.json", b"[{\"contents\": [{}]}] x", "invalid_json", Some((1, 22)), "trailing"),
         ("a.json", b"[{\"contents\": [{}]},\n", "invalid_json", Some((2, 1)), "after 1 requests"),
         ("a.json", b"{\n\"batch\": {\"x\": 1}\n}", "no_requests", None, "no list at"),
@@ -144,7 +146,7 @@ fn files_without_a_single_request_are_refused_with_place_and_remedy() {
         assert!(!claimed.folder.lines().exists(), "{shown}: no index of a refused file");
         assert_eq!(fs::read_dir(&claimed.folder.path).expect("listed").count(), 1, "{shown}");
     }
-    let refusal = Claimed::new("a.jsonl", pretty).plan().expect_err("lines");
+    let refusal = Claimed::new("a.jsonl", PRETTY).plan().expect_err("lines");
     assert!(refusal.remedy.contains(".json"), "{refusal:?}");
 }
 
@@ -288,6 +290,16 @@ fn json_lines_in_a_json_file_survive_a_first_line_that_is_cut_off() {
     let planned = Claimed::new("a.json", content).plan().expect("planned");
     assert_eq!((planned.rows, planned.invalid), (3, 1));
     assert_eq!(planned.first_problem.expect("a problem").line, 1);
+}
+
+#[test]
+fn a_list_that_is_cut_off_is_refused_even_if_its_last_line_looks_like_a_request() {
+    let body = "{\"batch\": {\"input_config\": {\"requests\": {\n\"requests\": [";
+    for begin in ["[", body] {
+        let content = format!("{begin}\n{REQUEST},\n{REQUEST}\n");
+        let refusal = Claimed::new("a.json", content).plan().expect_err(begin);
+        assert!(refusal.message.contains("was it cut off"), "{refusal:?}");
+    }
 }
 
 #[test]

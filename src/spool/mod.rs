@@ -24,6 +24,7 @@ pub mod plan;
 pub mod result_line;
 pub mod row_failure;
 pub mod session;
+pub mod problem;
 pub mod sketch;
 pub mod source;
 pub mod watch;
