@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::spool::Folders;
@@ -97,10 +98,11 @@ pub async fn wait_for_all(
     config: &Config,
     awaited: &[Awaited],
 ) -> Result<Option<Vec<Ending>>, Failure> {
+    // From here on Ctrl-C is ours.
+    let mut interrupts = signal(SignalKind::interrupt())?;
     let bars = Bars::new();
     let mut endings: Vec<Option<Ending>> = vec![None; awaited.len()];
     let mut told = false;
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         for (one, ending) in awaited.iter().zip(&mut endings) {
             if ending.is_none() {
@@ -123,9 +125,9 @@ pub async fn wait_for_all(
             None => {}
         }
         tokio::select! {
-            result = &mut interrupted => {
+            _ = interrupts.recv() => {
                 bars.clear();
-                return result.map(|()| None).map_err(Failure::from);
+                return Ok(None);
             }
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
@@ -214,9 +216,9 @@ fn look(folders: &Folders, one: &Awaited) -> Option<Ending> {
             });
         }
     }
-    let words = |path: &Path| {
-        let reason = read_json::<Reason>(path).unwrap_or_default();
-        format!("{}; {}", reason.message, reason.remedy)
+    let words = |path: &Path| match read_json::<Reason>(path) {
+        Some(reason) => format!("{}; {}", reason.message, reason.remedy),
+        None => "the reason can not be read".to_owned(),
     };
     if let Some(file) = fresh(&folders.failed, REASON).into_iter().next() {
         return Some(Ending::Refused { reason: words(&file), file });

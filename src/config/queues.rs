@@ -69,9 +69,9 @@ fn model(layers: &mut Layers, section: &str) -> String {
     bare
 }
 
-fn priority(layers: &mut Layers, section: &str) -> i64 {
-    match layers.get(section, "priority").value {
-        Value::Integer(number) => number,
-        Value::Text(_) | Value::Duration(_) | Value::Size(_) | Value::Flag(_) | Value::List(_) => 0,
-    }
+fn priority(layers: &Layers, section: &str) -> i64 {
+    let Value::Integer(number) = layers.get(section, "priority").value else {
+        unreachable!("{section}.priority is a number by the table")
+    };
+    number
 }

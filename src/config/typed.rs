@@ -138,13 +138,8 @@ fn intake(layers: &mut Layers) -> Intake {
         "process" => Duplicates::Process,
         _ => Duplicates::Hold,
     };
-    let ignore = match &layers.get("intake", "ignore").value {
-        Value::List(patterns) => patterns.clone(),
-        Value::Text(_)
-        | Value::Duration(_)
-        | Value::Size(_)
-        | Value::Integer(_)
-        | Value::Flag(_) => Vec::new(),
+    let Value::List(ignore) = layers.get("intake", "ignore").value.clone() else {
+        unreachable!("intake.ignore is a list by the table")
     };
     Intake {
         watch,
@@ -286,10 +281,10 @@ fn housekeeping(layers: &mut Layers) -> Housekeeping {
 impl Layers {
     /// A text or a word of a choice.
     pub fn text(&self, section: &str, key: &'static str) -> String {
-        match &self.get(section, key).value {
-            Value::Text(text) => text.clone(),
-            other => unreachable!("{section}.{key} is a text by the table, not {other:?}"),
-        }
+        let Value::Text(text) = &self.get(section, key).value else {
+            unreachable!("{section}.{key} is a text by the table")
+        };
+        text.clone()
     }
 
     /// True or false.
@@ -337,16 +332,10 @@ impl Layers {
     }
 
     fn duration(&self, section: &str, key: &'static str) -> Duration {
-        match self.get(section, key).value {
-            Value::Duration(duration) => duration,
-            Value::Text(_)
-            | Value::Size(_)
-            | Value::Integer(_)
-            | Value::Flag(_)
-            | Value::List(_) => {
-                unreachable!("{section}.{key} is a duration by the table")
-            }
-        }
+        let Value::Duration(duration) = self.get(section, key).value else {
+            unreachable!("{section}.{key} is a duration by the table")
+        };
+        duration
     }
 
     fn duration_above_zero(&mut self, section: &str, key: &'static str) -> Duration {

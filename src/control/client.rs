@@ -64,11 +64,11 @@ impl Client {
     pub fn connect(socket: &Path) -> Result<Client, ClientError> {
         let owned = || socket.to_owned();
         if let Err(source) = std::os::unix::net::UnixStream::connect(socket) {
-            return Err(match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    ClientError::NotRunning { socket: owned() }
-                }
-                _ => ClientError::NoAccess { socket: owned(), source },
+            let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+            return Err(if nobody.contains(&source.kind()) {
+                ClientError::NotRunning { socket: owned() }
+            } else {
+                ClientError::NoAccess { socket: owned(), source }
             });
         }
         // The library wants one even for a socket without encryption; a second time is no error.

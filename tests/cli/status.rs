@@ -1,0 +1,153 @@
+use std::sync::Arc;
+
+use gemini_batchd::control::{self, Control, Reply};
+use gemini_batchd::engine::event::Command;
+use gemini_batchd::view::{Health, JobView, Lines, Snapshot, Times, VERSION};
+use predicates::prelude::*;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Place;
+
+const ID: &str = "01JD0000000000000000000001";
+
+fn snapshot() -> Snapshot {
+    let health = Health {
+        daemon: "0.1.0".to_owned(),
+        pid: 42,
+        inbox: "/spool/inbox".to_owned(),
+        watching: "events".to_owned(),
+        started: "2026-11-21T02:00:00Z".to_owned(),
+        now: "2026-11-21T02:00:10Z".to_owned(),
+        paused: Some("the API refused the key".to_owned()),
+        trouble: None,
+    };
+    let job = JobView {
+        id: ID.to_owned(),
+        file: "reviews/a\u{1b}[31m.jsonl".to_owned(),
+        queue: "reviews".to_owned(),
+        model: "gemini-2.5-flash".to_owned(),
+        state: "active".to_owned(),
+        phase: "waiting at Google".to_owned(),
+        reason: None,
+        lines: Lines { total: 10, answered: 4, failed: 1, open: 5 },
+        chunks: Default::default(),
+        batches: Vec::new(),
+        batches_total: 0,
+        output: None,
+        times: Times::default(),
+    };
+    let counts = [("active".to_owned(), 1)].into();
+    Snapshot { version: VERSION, health, counts, jobs: vec![job] }
+}
+
+/// A control socket in the spool of the place, served by a thread of its own; it cancels and
+/// never releases.
+struct Served {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Served {
+    fn at(place: &Place) -> Served {
+        let socket = place.path("spool/state/gemini-batchd.sock");
+        let (ready, started) = std::sync::mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+            runtime.block_on(async {
+                let (command, mut commands) = mpsc::channel::<(Command, Reply)>(1);
+                let control = Control { snapshot: Arc::new(snapshot), command };
+                let listening = control::listen(&socket).expect("opened");
+                ready.send(()).expect("somebody waits");
+                let answers = async {
+                    while let Some((command, reply)) = commands.recv().await {
+                        let answer = match command {
+                            Command::Cancel(_) => Ok(()),
+                            Command::Release(_) => Err("the job waits for nobody".to_owned()),
+                        };
+                        reply.send(answer).expect("somebody waits");
+                    }
+                };
+                let served = listening.serve(control, async { drop(stopped.await) });
+                let (served, ()) = tokio::join!(served, answers);
+                served.expect("served");
+            });
+        });
+        started.recv().expect("started");
+        Served { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the server ended well");
+        }
+    }
+}
+
+#[test]
+fn without_a_daemon_it_says_how_to_start_one() {
+    let place = Place::new();
+    for verb in [vec!["status"], vec!["status", ID], vec!["cancel", ID], vec!["release", ID]] {
+        place
+            .run(&verb)
+            .assert()
+            .code(1)
+            .stdout("")
+            .stderr(predicate::str::starts_with("error: no daemon is running"))
+            .stderr(predicate::str::contains("gemini-batchd run"));
+    }
+}
+
+#[test]
+fn jobs_are_listed_with_what_they_do_and_nothing_odd_reaches_the_terminal() {
+    let place = Place::new();
+    let _daemon = Served::at(&place);
+    place
+        .run(&["status"])
+        .assert()
+        .code(0)
+        .stdout(predicate::str::contains("PAUSED: the API refused the key"))
+        .stdout(predicate::str::contains("waiting at Google: 4 of 10 answered, 1 failed, 5 open"))
+        .stdout(predicate::str::contains("a\\u{1b}[31m.jsonl"))
+        .stdout(predicate::str::contains('\u{1b}').not());
+    place
+        .run(&["status", "01jd"])
+        .assert()
+        .code(0)
+        .stdout(predicate::str::contains(format!("job      {ID}")));
+}
+
+#[test]
+fn json_is_the_snapshot_itself() {
+    let place = Place::new();
+    let _daemon = Served::at(&place);
+    let output = place.run(&["status", "--json"]).output().expect("run");
+    let seen: Snapshot = serde_json::from_slice(&output.stdout).expect("a snapshot");
+    assert_eq!(seen, snapshot());
+}
+
+#[test]
+fn a_job_nobody_knows_is_told_so() {
+    let place = Place::new();
+    let _daemon = Served::at(&place);
+    place
+        .run(&["status", "01ZZ"])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("no job's id begins with \"01ZZ\""));
+}
+
+#[test]
+fn commands_go_through_and_refusals_come_back() {
+    let place = Place::new();
+    let _daemon = Served::at(&place);
+    place
+        .run(&["cancel", "01JD"])
+        .assert()
+        .code(0)
+        .stdout(predicate::str::contains(format!("{ID} (reviews/")));
+    place.run(&["release", "01JD"]).assert().code(1).stderr("error: the job waits for nobody\n");
+}
