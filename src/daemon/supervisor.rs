@@ -14,9 +14,9 @@ use crate::engine::job::{Chunk, ChunkState, Job, JobState};
 use crate::engine::policy::{Duplicates, Policy, Uncertain};
 use crate::provider::gemini::key::KeyError;
 use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
+use crate::spool::SpoolError;
 use crate::spool::inbox::{IntakeRules, Scanner};
 use crate::spool::watch::{self, Hint, WatchMode, Watching};
-use crate::spool::SpoolError;
 use crate::store::lock::StateLock;
 use crate::store::{SledStore, StoreError};
 
