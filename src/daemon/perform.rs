@@ -17,7 +17,7 @@ use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError};
-use crate::spool::{Folders, SpoolError, archive, manifest, merge, session};
+use crate::spool::{Folders, SpoolError, archive, manifest, merge, problem, session};
 
 use super::payload::payload;
 
@@ -252,7 +252,7 @@ impl Performer {
         let rules = cut_rules(&job.head.queue, self.file_bytes, self.inline_bytes);
         self.on_disk(move |folders| {
             let input = folders.job(job.head.id).input(&job.head.source.name);
-            let explain = |entry: &_| match plan::explain(&input, entry, &rules) {
+            let explain = |entry: &_| match problem::explain(&input, entry, &rules) {
                 Ok(problem) => problem.message,
                 Err(error) => error.to_string(),
             };
