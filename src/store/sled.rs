@@ -93,7 +93,10 @@ impl SledStore {
         open::check_space(&self.folder, self.free_bytes_min)?;
         let result = self.write(writes);
         if let Err(error) = &result {
-            self.broken = Some(error.to_string());
+            self.broken = Some(match error {
+                StoreError::Broken { action, reason } => format!("{action} failed, {reason}"),
+                other => other.to_string(),
+            });
         }
         result
     }
