@@ -93,10 +93,12 @@ impl SledStore {
         open::check_space(&self.folder, self.free_bytes_min)?;
         let result = self.write(writes);
         if let Err(error) = &result {
-            self.broken = Some(match error {
-                StoreError::Broken { action, reason } => format!("{action} failed, {reason}"),
-                other => other.to_string(),
-            });
+            let reason = if let StoreError::Broken { action, reason } = error {
+                format!("{action} failed, {reason}")
+            } else {
+                error.to_string()
+            };
+            self.broken = Some(reason);
         }
         result
     }
