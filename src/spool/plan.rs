@@ -178,10 +178,10 @@ impl Job<'_> {
     /// What the first line says of a `.json` file.
     fn shape(&self, start: u64) -> Result<Shape, PlanError> {
         let mut reader = BufReader::new(Positioned { file: self.file, at: start });
+        let limit = SNIFF_BYTES.min(self.rules.line_bytes_max);
         let mut line = Vec::new();
         loop {
             line.clear();
-            let limit = SNIFF_BYTES.min(self.rules.line_bytes_max);
             let read =
                 io::BufRead::read_until(&mut Read::take(&mut reader, limit), b'\n', &mut line)
                     .at("read", self.input)?;
@@ -192,7 +192,14 @@ impl Job<'_> {
                 break;
             }
         }
-        if line.trim_ascii_start().starts_with(b"[") || forms::is_batch_body(&line) {
+        if line.trim_ascii_start().starts_with(b"[") {
+            return Ok(Shape::Document);
+        }
+        if line.len() as u64 == limit && !line.ends_with(b"\n") {
+            // Too long to judge by its beginning.
+            return Ok(Shape::Unclear);
+        }
+        if forms::is_batch_body(&line) {
             return Ok(Shape::Document);
         }
         let cut_off = forms::examine(&line, &self.rules.model).is_err_and(|fault| fault.cut_off);
