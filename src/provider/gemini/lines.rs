@@ -157,3 +157,61 @@ pub const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Bytes at the end of an unfinished download that are looked at before it is built on.
 const TAIL_BYTES: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hands out so many bytes at a time.
+    struct Drip<'a>(&'a [u8], usize);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.1.min(self.0.len()).min(buffer.len());
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0 = &self.0[count..];
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn text_comes_through_whole_wherever_it_is_cut_and_broken_bytes_are_replaced() {
+        let good = "aü漢🦀b".as_bytes();
+        let broken = b"a\xffb\xf0\x9f\xa6c\xe6\xbc";
+        for step in 1..8 {
+            let read = |bytes| io::read_to_string(WholeText::new(Drip(bytes, step)));
+            assert_eq!(read(good).expect("text"), "aü漢🦀b", "{step}");
+            let text = read(broken).expect("text");
+            assert_eq!(text, "a\u{FFFD}b\u{FFFD}c\u{FFFD}", "{step}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_counted_over_pieces() {
+        let mut limit = LineLimit::new(10);
+        assert!(limit.keeps(b"0123456789"));
+        assert!(limit.keeps(b"\n01234\n56789"));
+        assert!(limit.keeps(b"01234\n"));
+        assert!(limit.keeps(b"0123456789"));
+        assert!(!limit.keeps(b"0"));
+    }
+
+    #[test]
+    fn only_a_whole_last_line_ends_a_file() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("lines");
+        let long = format!("{{\"a\":1}}\n{{\"b\":\"{}\"}}", "x".repeat(2 * BUFFER_BYTES));
+        let ends = |text: &str, max| {
+            std::io::Write::write_all(&mut File::create(&path).expect("made"), text.as_bytes())
+                .expect("written");
+            ends_whole(&path, max).expect("read")
+        };
+        assert!(ends("", 100));
+        assert!(ends("{}\n", 100));
+        assert!(ends("{}\n{}", 100));
+        assert!(!ends("{}\n{", 100));
+        assert!(!ends("{\"key\":\"1\",\"resp", 100));
+        assert!(ends(&long, 1 << 30));
+        assert!(!ends(&long[..long.len() - 1], 1 << 30));
+    }
+}
