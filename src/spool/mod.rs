@@ -8,11 +8,13 @@ pub mod durable;
 pub mod frame;
 pub mod free_name;
 pub mod index;
+pub mod loose;
 pub mod manifest;
 pub mod merge;
 pub mod mirror;
 pub mod outbox;
 pub mod outcomes;
+pub mod response;
 pub mod result_line;
 pub mod row_failure;
 
