@@ -147,7 +147,7 @@ async fn a_cancel_before_the_start_ends_cancelled_and_while_running_ends_succeed
     assert_eq!((ended.get("response"), ended["metadata"].get("output")), (None, None));
 
     world.post(&format!("{}:cancel", path_of(&late)), &json!({})).await.ok();
-    world.advance(4);
+    world.advance(1);
     assert_eq!(world.batch(&late).await["metadata"]["state"], "BATCH_STATE_RUNNING");
     world.advance(1);
     let ended = world.batch(&late).await;

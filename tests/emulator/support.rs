@@ -66,7 +66,7 @@ pub async fn world_with(faults: &str, options: Options) -> World {
         start: Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_790_000_000_123_456_789)),
         pending_for: Duration::from_secs(10),
         running_for: Duration::from_secs(10),
-        cancel_for: Duration::from_secs(5),
+        cancel_for: Duration::from_secs(2),
         faults,
         ..options
     })
