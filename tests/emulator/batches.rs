@@ -253,11 +253,12 @@ async fn the_journal_tells_who_did_what_without_a_key() {
     world.delete(&path_of(&created)).await.ok();
     let happened = world.happened();
     let batch = created["name"].as_str().expect("a name").to_owned();
-    let made = happened.iter().find_map(|what| match what {
-        Happened::Created { batch, display_name, rows, input, .. } => {
+    let made = happened.iter().find_map(|what| {
+        if let Happened::Created { batch, display_name, rows, input, .. } = what {
             Some((batch.clone(), display_name.clone(), *rows, *input))
+        } else {
+            None
         }
-        _ => None,
     });
     assert_eq!(made, Some((batch.clone(), "d-1".to_owned(), 2, InputKind::File)));
     assert!(happened.contains(&Happened::CancelAsked { batch: batch.clone() }));

@@ -97,9 +97,8 @@ async fn a_broken_piece_leaves_what_arrived_and_is_resumed() {
     let pieces: Vec<u64> = world
         .happened()
         .iter()
-        .filter_map(|what| match what {
-            Happened::UploadPiece { offset, .. } => Some(*offset),
-            _ => None,
+        .filter_map(|what| {
+            if let Happened::UploadPiece { offset, .. } = what { Some(*offset) } else { None }
         })
         .collect();
     assert_eq!(pieces, [0, 8, 11]);
