@@ -8,10 +8,11 @@ use clap::Args;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::daemon::perform::cut_rules;
 use crate::engine::Row;
-use crate::engine::job::{Queue, Transport};
 use crate::spool::index::{IndexReader, LineEntry, LineFate};
-use crate::spool::plan::{self, CutRules, PlanError, Planned, Problem};
+use crate::spool::plan::{self, CutRules, PlanError, Planned};
+use crate::spool::problem::{self, Problem};
 use crate::spool::{At, SpoolError};
 use crate::telemetry::escaped;
 
@@ -91,7 +92,9 @@ impl Reading {
             return Err(Failure::new(ExitCode::Failed, anyhow::Error::msg(message)));
         }
         let indexes = tempfile::tempdir()?;
-        let rules = cut_rules(&config.queue_for(queue), config);
+        let limits = &config.limits;
+        let queue = config.queue_for(queue);
+        let rules = cut_rules(&queue, limits.file_bytes, limits.inline_bytes);
         let lines = indexes.path().join(LINES);
         let outcomes = indexes.path().join("outcomes.idx");
         let planned = plan::plan_file(file, &lines, &outcomes, &rules, &|_| {})
@@ -115,26 +118,10 @@ impl Reading {
             }
             let entry = index_reader.get(Row(row)).at("read", &index)?;
             if entry.fate != LineFate::Valid {
-                problems.push(plan::explain(file, &entry, &self.rules)?);
+                problems.push(problem::explain(file, &entry, &self.rules)?);
             }
         }
         Ok(problems)
-    }
-}
-
-/// How a queue's files are cut.
-fn cut_rules(queue: &Queue, config: &Config) -> CutRules {
-    let limits = &config.limits;
-    let max = match queue.transport {
-        Transport::Auto | Transport::File => limits.file_bytes,
-        Transport::Inline => limits.inline_bytes.saturating_sub(ENVELOPE_BYTES),
-    };
-    CutRules {
-        batch_bytes_max: max,
-        rows_max: queue.lines_per_batch,
-        row_bytes_max: max,
-        line_bytes_max: LINE_BYTES_MAX,
-        model: queue.model.clone(),
     }
 }
 
@@ -169,7 +156,3 @@ fn as_json(file: &Path, planned: &Planned, problems: &[Problem]) -> serde_json::
 }
 
 const LINES: &str = "lines.idx";
-/// The longest line that is sent.
-const LINE_BYTES_MAX: u64 = 64_000_000;
-/// Room for what stands around the rows of an inline create request.
-const ENVELOPE_BYTES: u64 = 1024;

@@ -4,6 +4,7 @@
 //! (`| head`) ends the verb quietly. How a verb ended is its exit code; see [`ExitCode`].
 
 pub mod config;
+pub mod demo;
 pub mod dropping;
 pub mod emulate;
 pub mod exit;
@@ -12,6 +13,7 @@ pub mod plan;
 pub mod preview;
 pub mod progress;
 pub mod records;
+pub mod run;
 pub mod status;
 pub mod steer;
 pub mod submit;
@@ -78,6 +80,10 @@ pub enum LogFormat {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Run the daemon: watch the inbox, answer every file, until it is stopped
+    Run(run::Run),
+    /// Answer what is in the inbox and under way, then end with the code of the worst job
+    Once(run::Once),
     /// Put files into the inbox, whole or not at all
     Submit(submit::Submit),
     /// Show what the daemon is doing
@@ -96,6 +102,8 @@ pub enum Verb {
     Export(records::Export),
     /// Take records back that `export` wrote; the daemon must not run
     Import(records::Import),
+    /// See it all work on this machine, without a key or a network
+    Demo(demo::Demo),
     /// Run a local Gemini Batch API, for rehearsals and tests
     Emulate(emulate::Emulate),
 }
@@ -125,8 +133,14 @@ pub fn main() -> std::process::ExitCode {
 
 impl Cli {
     fn run(&self, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-        self.globals.start_logging("warn")?;
+        let level = match &self.verb {
+            Verb::Run(_) => "info",
+            _ => "warn",
+        };
+        self.globals.start_logging(level)?;
         match &self.verb {
+            Verb::Run(run) => run.run(&self.globals),
+            Verb::Once(once) => once.run(&self.globals, out),
             Verb::Submit(submit) => submit.run(&self.globals, out),
             Verb::Status(status) => status.run(&self.globals, out),
             Verb::Cancel(cancel) => cancel.run(&self.globals, out),
@@ -136,6 +150,7 @@ impl Cli {
             Verb::Plan(plan) => plan.run(&self.globals, out),
             Verb::Export(export) => export.run(&self.globals, out),
             Verb::Import(import) => import.run(&self.globals, out),
+            Verb::Demo(demo) => demo.run(&self.globals, out),
             Verb::Emulate(emulate) => emulate.run(&self.globals, out),
         }
     }

@@ -75,7 +75,7 @@ async fn drive(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Fai
     signals::listen(handle.clone())?;
     let identity = Identity {
         inbox: config.folders.inbox.display().to_string(),
-        watching: setup.watching_word().to_owned(),
+        watching: setup.daemon.watching_word().to_owned(),
         started: clock.now(),
     };
     let control = operators::serve(&config.control.socket, identity, handle.clone(), clock)?;
@@ -89,7 +89,7 @@ async fn drive(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Fai
     if let Err(error) = cron.shutdown().await {
         tracing::debug!(%error, "the scheduler did not stop");
     }
-    drop((setup.watching, setup.lock));
+    drop(setup.lock);
     Ok((ended?, handle))
 }
 

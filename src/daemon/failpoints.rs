@@ -24,7 +24,9 @@ pub fn done(effect: &'static str) {
 }
 
 fn die_at(when: &str, what: &str) {
-    fail::fail_point!(&format!("{when}:{what}"), |_| std::process::abort());
+    let point = format!("{when}:{what}");
+    fail::fail_point!(&point, |_| std::process::abort());
+    drop(point);
 }
 
 /// A word for what an effect does.

@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
 use crate::spool::inbox::{Scan, Scanner};
-use crate::spool::{Folders, SpoolError, claim};
+use crate::spool::watch::Watching;
+use crate::spool::{Folders, SpoolError, aside};
 
 use super::{Handle, Message, spawn};
 
@@ -25,6 +26,9 @@ pub struct Intake {
     again: bool,
     rescan: Duration,
     next_look: Option<Millis>,
+    /// Anew, should the inbox be replaced by another folder.
+    watch: Box<dyn Fn() -> Option<Watching> + Send>,
+    watching: Option<Watching>,
     /// Whether the last scan left nothing behind that may become a job.
     quiet: bool,
 }
@@ -37,8 +41,15 @@ pub struct Scanned {
 
 impl Intake {
     /// Nothing looked at yet.
-    pub fn new(folders: Folders, scanner: Scanner, rescan: Duration) -> Intake {
+    pub fn new(
+        folders: Folders,
+        scanner: Scanner,
+        rescan: Duration,
+        watch: Box<dyn Fn() -> Option<Watching> + Send>,
+    ) -> Intake {
         Intake {
+            watching: watch(),
+            watch,
             folders,
             scanner: Some(scanner),
             fresh: HashSet::new(),
@@ -46,6 +57,14 @@ impl Intake {
             rescan,
             next_look: None,
             quiet: false,
+        }
+    }
+
+    /// `events` or `polling`.
+    pub fn watching_word(&self) -> &'static str {
+        match &self.watching {
+            Some(watching) if watching.polling.is_none() => "events",
+            Some(_) | None => "polling",
         }
     }
 
@@ -79,6 +98,9 @@ impl Intake {
             return;
         };
         self.next_look = None;
+        if self.watching.as_ref().is_none_or(Watching::is_stale) {
+            self.watching = (self.watch)();
+        }
         let (folders, fresh) = (self.folders.clone(), std::mem::take(&mut self.fresh));
         let handle = handle.clone();
         spawn(async move {
@@ -109,9 +131,11 @@ impl Intake {
                 self.quiet = scan.ready.is_empty() && scan.next_look.is_none();
                 next = scan.next_look.map_or(next, |at| next.min(at));
                 for refused in scan.refused {
-                    let (path, reason) = (refused.path.display().to_string(), &refused.refusal.reason);
+                    let (path, reason) =
+                        (refused.path.display().to_string(), &refused.refusal.reason);
                     tracing::warn!(path, reason, "refused; see the reason file in failed/");
-                    let moved = claim::refuse_in_place(&self.folders, &refused.path, &refused.refusal);
+                    let moved =
+                        aside::refuse_in_place(&self.folders, &refused.path, &refused.refusal);
                     if let Err(error) = moved {
                         tracing::error!(%error, "a refused file could not be moved to failed/");
                     }
@@ -136,7 +160,7 @@ impl Intake {
 
 /// A new job id: the time in front, so that ids sort by it, and 80 random bits.
 fn fresh_id(now: Millis) -> JobId {
-    let random = ulid::Ulid::new().random();
+    let random = ulid::Ulid::generate().random();
     let id = ulid::Ulid::from_parts(now.0, random).to_string();
     id.parse().expect("a ULID has 26 digits and capital letters")
 }

@@ -15,7 +15,6 @@ pub mod schedule;
 pub mod signals;
 mod supervisor;
 
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -140,6 +139,11 @@ impl Daemon {
         self.handle.clone()
     }
 
+    /// How the inbox is watched: `events` or `polling`.
+    pub fn watching_word(&self) -> &'static str {
+        self.intake.watching_word()
+    }
+
     /// Runs until it is stopped, or nothing is left to do.
     ///
     /// # Errors
@@ -152,10 +156,8 @@ impl Daemon {
         self.watchdog.ready();
         loop {
             self.watchdog.feed();
-            if until == Until::Idle {
-                if let Some(ended) = self.idle() {
-                    return Ok(ended);
-                }
+            if let Some(ended) = self.idle().filter(|_| until == Until::Idle) {
+                return Ok(ended);
             }
             let Some(message) = self.next_message().await else { return Ok(Ended::Stopped) };
             match message {
@@ -227,7 +229,9 @@ impl Daemon {
             Message::Look => self.intake.look(&self.handle, now),
             Message::RenamedIn(path) => self.intake.renamed_in(path, &self.handle, now),
             Message::Scanned(scanned) => {
-                for event in self.intake.scanned(*scanned, &self.config, &self.handle, self.clock.as_ref()) {
+                for event in
+                    self.intake.scanned(*scanned, &self.config, &self.handle, self.clock.as_ref())
+                {
                     let more = lock(&self.engine).handle(event, now);
                     add(turn, more);
                 }
@@ -337,9 +341,8 @@ impl Daemon {
         let quiet = |state: &JobState| {
             matches!(state, JobState::Done(_) | JobState::Failed(_) | JobState::Held(_))
         };
-        let all_over = engine.jobs().all(|job| {
-            quiet(&job.head.state) || supervisor::waits_for_a_person(job)
-        });
+        let all_over =
+            engine.jobs().all(|job| quiet(&job.head.state) || supervisor::waits_for_a_person(job));
         (all_over && !engine.is_busy() && self.intake.is_quiet())
             .then(|| Ended::Idle(self.touched.clone()))
     }
@@ -405,9 +408,9 @@ fn span_of(effect: &Effect) -> tracing::Span {
         | Effect::Refuse { head, .. }
         | Effect::Hold { head, .. }
         | Effect::Notify { head, .. } => job(head.id),
-        Effect::Merge { job: whole } | Effect::Deliver { job: whole } | Effect::Clean { job: whole } => {
-            job(whole.head.id)
-        }
+        Effect::Merge { job: whole }
+        | Effect::Deliver { job: whole }
+        | Effect::Clean { job: whole } => job(whole.head.id),
         Effect::Upload { which, .. }
         | Effect::Create { which, .. }
         | Effect::Find { which }
@@ -443,7 +446,6 @@ fn tell_changes(changes: &[Change]) {
         }
     }
 }
-
 
 /// Messages taken in before one save.
 const MESSAGES_A_SAVE: usize = 256;

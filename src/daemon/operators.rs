@@ -69,7 +69,8 @@ pub fn serve(
             // A sender that is gone means the same as one that was used.
             let _ = stopped.await;
         };
-        if let Err(error) = listening.serve(Control { snapshot, command: commands }, stopped).await {
+        if let Err(error) = listening.serve(Control { snapshot, command: commands }, stopped).await
+        {
             tracing::error!(%error, "the control socket failed");
         }
     });

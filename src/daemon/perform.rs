@@ -4,19 +4,20 @@
 
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
 use crate::engine::ids::{BatchName, FileName, Row};
 use crate::engine::job::{Head, Input, Job, JobState, Plan, Queue, Refusal, RemoteEnd, Transport};
-use crate::clock::Clock;
 use crate::provider::gemini::{Client, CreateFailure, CreateInput, RefusedKind};
 use crate::spool::answers::{self, CollectError};
+use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
-use crate::spool::claim::{self, Aside, Claimed};
+use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError};
-use crate::spool::{Folders, SpoolError, archive, manifest, merge, session};
+use crate::spool::{Folders, SpoolError, archive, manifest, merge, problem, session};
 
 use super::payload::payload;
 
@@ -44,7 +45,8 @@ impl Performer {
     pub async fn perform(self: &Arc<Self>, effect: Effect) -> Result<Outcome, Failure> {
         match effect {
             Effect::Claim { job, source } => {
-                let claimed = self.on_disk(move |folders| claim::claim(folders, job, &source)).await?;
+                let claimed =
+                    self.on_disk(move |folders| claim::claim(folders, job, &source)).await?;
                 Ok(match claimed {
                     Claimed::Now | Claimed::Already => Outcome::Claimed,
                     Claimed::Vanished => Outcome::Vanished,
@@ -76,7 +78,7 @@ impl Performer {
             Effect::Hold { head, refusal } => self.move_aside(Aside::Held, *head, refusal).await,
             Effect::Notify { head, refusal } => {
                 self.on_disk(move |folders| {
-                    claim::notice(folders, head.id, &head.source, &refusal)
+                    aside::notice(folders, head.id, &head.source, &refusal)
                 })
                 .await?;
                 Ok(Outcome::Told)
@@ -87,7 +89,8 @@ impl Performer {
     async fn plan(&self, head: Head) -> Result<Outcome, Failure> {
         let rules = cut_rules(&head.queue, self.file_bytes, self.inline_bytes);
         let folder = self.folders.job(head.id);
-        let planned = blocking(move || plan::plan(&folder, &head.source.name, &rules, &|_| {})).await;
+        let planned =
+            blocking(move || plan::plan(&folder, &head.source.name, &rules, &|_| {})).await;
         match planned {
             Ok(planned) => Ok(Outcome::Planned {
                 plan: Plan {
@@ -190,10 +193,10 @@ impl Performer {
     ) -> Result<Objection, Failure> {
         self.on_disk(move |folders| {
             let folder = folders.job(which.job);
-            let named: Vec<(Row, String)> = lines
-                .into_iter()
-                .filter_map(|(position, message)| Some((body.row_at(position)?, message)))
-                .collect();
+            let mut named: Vec<(Row, String)> = Vec::new();
+            for (position, message) in lines {
+                named.extend(body.row_at(position)?.map(|row| (row, message)));
+            }
             if named.is_empty() {
                 let rest = answers::rest(&folder, which.rows)?;
                 return Ok(Objection::Whole { rest });
@@ -246,9 +249,10 @@ impl Performer {
     }
 
     async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
+        let rules = cut_rules(&job.head.queue, self.file_bytes, self.inline_bytes);
         self.on_disk(move |folders| {
             let input = folders.job(job.head.id).input(&job.head.source.name);
-            let explain = |entry: &_| match plan::explain(&input, entry) {
+            let explain = |entry: &_| match problem::explain(&input, entry, &rules) {
                 Ok(problem) => problem.message,
                 Err(error) => error.to_string(),
             };
@@ -301,12 +305,12 @@ impl Performer {
 
     async fn move_aside(
         &self,
-        aside: Aside,
+        to: Aside,
         head: Head,
         refusal: Refusal,
     ) -> Result<Outcome, Failure> {
         self.on_disk(move |folders| {
-            claim::move_aside(folders, aside, head.id, &head.source, &refusal)?;
+            aside::move_aside(folders, to, head.id, &head.source, &refusal)?;
             archive::remove_working(folders, head.id)?;
             Ok(Outcome::Moved)
         })
@@ -324,17 +328,26 @@ impl Performer {
 
 /// How a queue wants its files cut.
 pub fn cut_rules(queue: &Queue, file_bytes: u64, inline_bytes: u64) -> CutRules {
-    let (batch_bytes_max, frame) = match queue.transport {
-        Transport::Auto | Transport::File => (file_bytes, Frame::FileLine),
-        Transport::Inline => (inline_bytes.saturating_sub(ENVELOPE_BYTES), Frame::InlineItem),
-    };
-    CutRules {
-        batch_bytes_max,
-        frame,
+    let mut rules = CutRules {
+        batch_bytes_max: file_bytes,
         rows_max: queue.lines_per_batch,
+        row_bytes_max: u64::MAX,
         line_bytes_max: LINE_BYTES_MAX,
         model: queue.model.clone(),
+    };
+    if queue.transport == Transport::Inline {
+        // Chunks are measured as lines of a file; inline, each row costs a few bytes more, and an
+        // eighth is kept for those.
+        let reserve = inline_bytes / 8;
+        let rows_fitting = (reserve / INLINE_EXTRA_BYTES).max(1);
+        rules.batch_bytes_max = inline_bytes.saturating_sub(reserve + ENVELOPE_BYTES);
+        rules.row_bytes_max = rules.batch_bytes_max;
+        rules.rows_max = match queue.lines_per_batch {
+            0 => rows_fitting,
+            lines => lines.min(rows_fitting),
+        };
     }
+    rules
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -347,5 +360,7 @@ fn local(error: &SpoolError) -> Failure {
 
 /// The longest line that is sent, bytes.
 pub const LINE_BYTES_MAX: u64 = 64_000_000;
+/// What a row costs more inline than in a file (spool/frame.rs).
+const INLINE_EXTRA_BYTES: u64 = 13;
 /// Room for what stands around the rows of an inline create request.
 const ENVELOPE_BYTES: u64 = 1024;

@@ -48,11 +48,7 @@ pub enum ScheduleError {
 ///
 /// # Errors
 /// If the line is no schedule, or the store fails.
-pub fn take_slot(
-    line: &str,
-    store: &mut dyn JobStore,
-    now: Millis,
-) -> Result<bool, ScheduleError> {
+pub fn take_slot(line: &str, store: &mut dyn JobStore, now: Millis) -> Result<bool, ScheduleError> {
     let last = store.note(LAST_SLOT)?.and_then(|text| text.parse().ok()).map(Millis);
     let Some(last) = last else {
         // A new spool: the slots before it are not ours.
@@ -70,7 +66,11 @@ pub fn take_slot(
 ///
 /// # Errors
 /// If the line is no schedule.
-pub fn next_slot(line: &str, after: Millis, zone: &TimeZone) -> Result<Option<Millis>, ScheduleError> {
+pub fn next_slot(
+    line: &str,
+    after: Millis,
+    zone: &TimeZone,
+) -> Result<Option<Millis>, ScheduleError> {
     let wrong = |why: String| ScheduleError::Line { line: line.to_owned(), why };
     let parser = CronParser::builder().seconds(Seconds::Required).build();
     let cron = parser.parse(line).map_err(|error| wrong(error.to_string()))?;

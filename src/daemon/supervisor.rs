@@ -9,14 +9,14 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, KeyProblem};
+use crate::engine::Engine;
 use crate::engine::job::{Chunk, ChunkState, Job, JobState};
 use crate::engine::policy::{Duplicates, Policy, Uncertain};
-use crate::engine::Engine;
 use crate::provider::gemini::key::KeyError;
 use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
+use crate::spool::SpoolError;
 use crate::spool::inbox::{IntakeRules, Scanner};
 use crate::spool::watch::{self, Hint, WatchMode, Watching};
-use crate::spool::{Folders, SpoolError};
 use crate::store::lock::StateLock;
 use crate::store::{SledStore, StoreError};
 
@@ -29,8 +29,6 @@ use super::{Daemon, Handle, Message};
 pub struct Setup {
     /// The daemon.
     pub daemon: Daemon,
-    /// Keeps the inbox watched.
-    pub watching: Watching,
     /// Keeps other daemons off this spool.
     pub lock: StateLock,
 }
@@ -74,7 +72,8 @@ impl Setup {
             tracing::error!(kept, why, "the job store could not be read and was set aside");
         }
         let jobs = crate::store::JobStore::load(&opened.store)?;
-        let (engine, first_turn) = Engine::resume(jobs, policy_of(&config, key.print()), clock.now());
+        let (engine, first_turn) =
+            Engine::resume(jobs, policy_of(&config, key.print()), clock.now());
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
         let handle = Handle { engine: Arc::clone(&engine), messages: sender };
@@ -83,8 +82,8 @@ impl Setup {
             ignore: config.intake.ignore.clone(),
         };
         let rescan = config.intake.rescan;
-        let intake = Intake::new(folders.clone(), Scanner::new(rules), rescan);
-        let watching = begin_watching(&config, &folders, handle.clone());
+        let watch = watcher(&config, handle.clone());
+        let intake = Intake::new(folders.clone(), Scanner::new(rules), rescan, watch);
         let performer = Arc::new(Performer {
             folders,
             client: client_of(&config, key)?,
@@ -106,25 +105,43 @@ impl Setup {
             first_turn: Some(first_turn),
             touched: std::collections::BTreeSet::new(),
         };
-        Ok(Setup { daemon, watching, lock })
+        Ok(Setup { daemon, lock })
     }
 }
 
-fn begin_watching(config: &Config, folders: &Folders, handle: Handle) -> Watching {
+/// Begins to watch the inbox whenever it is called; what does not work is told, and then the
+/// regular scans are all there is.
+fn watcher(config: &Config, handle: Handle) -> Box<dyn Fn() -> Option<Watching> + Send> {
     let mode = match config.intake.watch {
         config::Watch::Auto => WatchMode::Auto,
         config::Watch::Events => WatchMode::Events,
         config::Watch::Poll => WatchMode::Poll,
     };
-    let watching = watch::watch(&folders.inbox, mode, move |hint| match hint {
-        Hint::Look => handle.hint(Message::Look),
-        Hint::RenamedIn(path) => handle.hint(Message::RenamedIn(path)),
-    });
-    if let Some(why) = &watching.polling {
-        let every = config::duration_text(config.intake.rescan);
-        tracing::warn!(why, every, "no events from the inbox; it is only looked at regularly");
-    }
-    watching
+    let (inbox, every) =
+        (config.folders.inbox.clone(), config::duration_text(config.intake.rescan));
+    Box::new(move || {
+        let handle = handle.clone();
+        let hint = move |hint| match hint {
+            Hint::Look => handle.hint(Message::Look),
+            Hint::RenamedIn(path) => handle.hint(Message::RenamedIn(path)),
+        };
+        match watch::watch(&inbox, mode, hint) {
+            Ok(watching) => {
+                if let Some(why) = &watching.polling {
+                    tracing::warn!(
+                        why,
+                        every,
+                        "no events from the inbox; it is looked at regularly"
+                    );
+                }
+                Some(watching)
+            }
+            Err(error) => {
+                tracing::error!(%error, every, "the inbox is only looked at regularly");
+                None
+            }
+        }
+    })
 }
 
 fn client_of(config: &Config, key: ApiKey) -> Result<Client, ClientError> {
@@ -191,7 +208,6 @@ pub fn state_word(state: &JobState) -> &'static str {
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
-
 
 /// Messages that may wait for the loop.
 const MESSAGES_WAITING: usize = 4096;

@@ -2,6 +2,8 @@
 //!
 //! Events go in, a [`Turn`] comes out: records to save, then effects to begin.
 
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub mod batch;
 mod collecting;
 mod creating;

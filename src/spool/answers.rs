@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use super::frame::Frame;
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
+use super::loose::cut;
 use super::outcomes::{Outcomes, open_lines, open_outcomes};
-use super::result_line::{MESSAGE_MAX, ResultLine, cut};
+use super::result_line::{MESSAGE_MAX, ResultLine};
 use super::{At, JobFolder, SpoolError, durable};
 use crate::engine::Which;
 use crate::engine::event::Harvest;
@@ -71,6 +72,7 @@ pub fn collect(
     // What was renamed had been accepted as it was.
     let again = fs::symlink_metadata(&kept).is_ok();
     let mut intake = Intake::open(folder, which)?;
+    intake.keeps_strays = !again;
     let taken = match again {
         true => intake.read(&kept, true),
         false => intake.read(&fresh, accept_missing),
@@ -152,6 +154,7 @@ struct Intake<'a> {
     lines: IndexReader<LineEntry>,
     outcomes: Outcomes,
     strays: Option<BufWriter<File>>,
+    keeps_strays: bool,
 }
 
 impl<'a> Intake<'a> {
@@ -159,14 +162,18 @@ impl<'a> Intake<'a> {
     fn open(folder: &'a JobFolder, which: &'a Which) -> Result<Intake<'a>, SpoolError> {
         let lines = open_lines(folder)?;
         let outcomes = Outcomes::open(folder, which.rows)?;
-        let mut intake = Intake { folder, which, lines, outcomes, strays: None };
+        let mut intake =
+            Intake { folder, which, lines, outcomes, strays: None, keeps_strays: false };
         intake.take_back()?;
         Ok(intake)
     }
 
     /// Opens the rows that this attempt noted anything of, and closes those that can not be sent.
     fn take_back(&mut self) -> Result<(), SpoolError> {
-        self.strays = None;
+        if self.strays.take().is_some() {
+            // The next run writes its own.
+            drop(fs::remove_file(self.strays_path()));
+        }
         for row in self.rows() {
             let mut entry = self.outcomes.get(row)?;
             let before = entry;
@@ -258,6 +265,9 @@ impl<'a> Intake<'a> {
     /// Keeps a line aside, in a file of this attempt until the attempt is accepted, so that a
     /// download that is fetched again leaves nothing behind.
     fn stray(&mut self, line: &[u8]) -> Result<(), SpoolError> {
+        if !self.keeps_strays {
+            return Ok(());
+        }
         let path = self.strays_path();
         let mut strays = match self.strays.take() {
             Some(strays) => strays,

@@ -178,17 +178,20 @@ impl<'a> Place<'a> {
         for number in 1_u64.. {
             let name = numbered(name, number);
             let path = self.path.join(note_name(&name));
+            let file_taken = fs::symlink_metadata(self.path.join(&name)).is_ok();
             match self.read(&path)? {
-                Some(old) if old == *note => return Ok(name),
-                // The job's own note of an earlier occasion.
+                // The job's own note, perhaps of an earlier occasion.
                 Some(old) if old.job.is_some() && old.job == note.job => {
-                    durable::replace(&path, &note.text())?;
+                    if old != *note {
+                        durable::replace(&path, &note.text())?;
+                    }
                     return Ok(name);
                 }
+                // A note still without its file: that of this entry, before a crash.
+                Some(old) if old == *note && !file_taken => return Ok(name),
                 Some(_) => continue,
                 None => {}
             }
-            let file_taken = fs::symlink_metadata(self.path.join(&name)).is_ok();
             if file_taken || fs::symlink_metadata(&path).is_ok() {
                 continue;
             }
@@ -359,6 +362,18 @@ mod tests {
         let note = fs::read_to_string(folders.failed.join("a_b.jsonl.reason.json")).expect("there");
         assert!(note.contains(r"a\\u{a}b.jsonl"), "{note}");
         assert_eq!(listed(&folders.inbox), ["sub"]);
+    }
+
+    #[test]
+    fn the_same_entry_dropped_again_gets_a_number_and_a_note_of_its_own() {
+        let (_folder, folders) = spool();
+        let link = folders.inbox.join("link.jsonl");
+        for name in ["link.jsonl", "link~2.jsonl"] {
+            std::os::unix::fs::symlink("/etc/passwd", &link).expect("a link");
+            let moved = refuse_in_place(&folders, &link, &refusal("no")).expect("refused");
+            assert_eq!(moved, RefusedEntry::Moved(name.to_owned()));
+        }
+        assert_eq!(listed(&folders.failed).len(), 4);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::frame::Frame;
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
-use super::source::{self, Opened};
+use super::source;
 use super::{At, JobFolder, SpoolError};
 use crate::engine::ids::{Row, Rows};
 
@@ -73,13 +73,7 @@ impl Body {
     /// # Errors
     /// If the input or the indexes can not be opened.
     pub fn reader(&self, offset: u64) -> Result<BodyReader, SpoolError> {
-        let file = match source::open(&self.input).at("open", &self.input)? {
-            Opened::File(file) => Ok(file),
-            Opened::Special(kind) => Err(io::Error::other(format!("it is a {kind}"))),
-            Opened::Unreadable => Err(io::ErrorKind::PermissionDenied.into()),
-            Opened::Missing => Err(io::ErrorKind::NotFound.into()),
-        }
-        .at("read", &self.input)?;
+        let file = source::reopen(&self.input).at("open", &self.input)?;
         let mut reader = BodyReader {
             open: OpenRows::new(&self.folder, self.rows)?,
             frame: self.frame,

@@ -59,6 +59,18 @@ pub fn make_folder(path: &Path) -> Result<(), SpoolError> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
+/// Finds out whether files can be made in a folder.
+///
+/// # Errors
+/// If not, with the reason.
+pub fn try_writing(folder: &Path) -> Result<(), SpoolError> {
+    tempfile::Builder::new()
+        .prefix(".gemini-batchd-")
+        .tempfile_in(folder)
+        .map(drop)
+        .at("write into", folder)
+}
+
 /// Gives `source` the name `target`, without ever overwriting. The content must be synced
 /// already. Across file systems the content is copied, synced, compared, and the source removed.
 ///

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::loose::cut;
 use super::{At, SpoolError};
 
 /// Splits an input's name before its ending: `a.jsonl.gz` into `a` and `.jsonl.gz`.
@@ -34,7 +35,7 @@ pub fn first_free(
 ) -> Result<String, SpoolError> {
     for number in 1..=TRIES {
         let mark = if number == 1 { String::new() } else { format!("~{number}") };
-        let name = format!("{}{mark}", super::result_line::cut(stem, room - mark.len()));
+        let name = format!("{}{mark}", cut(stem, room - mark.len()));
         if is_free(&name)? {
             return Ok(name);
         }

@@ -37,6 +37,8 @@ pub struct Scan {
     pub refused: Vec<Refused>,
     /// When a file that still settles may be ready.
     pub next_look: Option<Millis>,
+    /// What could not be looked at, to be logged; the first few. The next scan tries again.
+    pub troubles: Vec<SpoolError>,
 }
 
 /// An entry of the inbox that will never be an input.
@@ -74,7 +76,8 @@ impl Scanner {
     /// are whole, and so is everything in a folder that was.
     ///
     /// # Errors
-    /// If the inbox itself can not be read. An entry that goes away meanwhile is no error.
+    /// If the inbox itself can not be read. An entry that goes away meanwhile is no error, and
+    /// one that can not be looked at does not hold the others back.
     pub fn scan(
         &mut self,
         folders: &Folders,
@@ -135,7 +138,10 @@ impl Walk<'_> {
             let stat = match rustix::fs::statat(handle, raw, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(read(errno)).at("look at", &path.join(name)),
+                Err(errno) => {
+                    self.trouble("look at", path.join(name), errno.into());
+                    continue;
+                }
             };
             let path = path.join(name);
             let whole = whole || self.fresh.contains(&path);
@@ -143,10 +149,10 @@ impl Walk<'_> {
             match (source::check_name(name), kind) {
                 (Err(what), _) => self.refuse(path, bad_name(name, what)),
                 (Ok(name), FileType::Directory) => {
-                    self.sub_folder(handle, raw, path, (folder, name), depth, whole)?;
+                    self.sub_folder(handle, raw, path, (folder, name), depth, whole);
                 }
                 (Ok(name), FileType::RegularFile) => {
-                    self.file(handle, path, (folder, name), &stat, whole)?;
+                    self.file(handle, path, (folder, name), &stat, whole);
                 }
                 (
                     Ok(_),
@@ -170,31 +176,33 @@ impl Walk<'_> {
         (folder, name): (&str, &str),
         depth: usize,
         whole: bool,
-    ) -> Result<(), SpoolError> {
+    ) {
         if source::ending(name) != Ending::Unknown {
             let message = format!("`{name}` is a folder, although it is named like an input");
             let remedy = "Drop the files in it one by one, or rename the folder.";
             self.refuse(path, refusal("folder", message, remedy));
-            return Ok(());
+            return;
         }
         if depth >= DEPTH_MAX {
             let message = format!("`{name}` lies more than {DEPTH_MAX} folders deep");
             self.refuse(path, refusal("too_deep", message, "Drop it higher up."));
-            return Ok(());
+            return;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle = match rustix::fs::openat(parent.as_fd(), raw, flags, Mode::empty()) {
             Ok(handle) => handle,
             // It went away, or is another thing by now: the next scan will see.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return,
             Err(Errno::ACCESS | Errno::PERM) => {
                 self.refuse(path, unreadable(name));
-                return Ok(());
+                return;
             }
-            Err(errno) => return Err(std::io::Error::from(errno)).at("open folder", &path),
+            Err(errno) => return self.trouble("open folder", path, errno.into()),
         };
         let folder = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-        self.folder(&handle, &path, &folder, depth + 1, whole)
+        if let Err(error) = self.folder(&handle, &path, &folder, depth + 1, whole) {
+            self.note(error);
+        }
     }
 
     fn file(
@@ -204,9 +212,9 @@ impl Walk<'_> {
         (folder, name): (&str, &str),
         stat: &Stat,
         whole: bool,
-    ) -> Result<(), SpoolError> {
+    ) {
         if !whole && !self.is_still(&path, stat) {
-            return Ok(());
+            return;
         }
         match source::ending(name) {
             Ending::Lines | Ending::Document => {}
@@ -214,13 +222,13 @@ impl Walk<'_> {
                 let message = format!("`{name}`: compressed input is not supported yet");
                 let refusal = refusal("compressed", message, "Decompress it and drop it again.");
                 self.refuse(path, refusal);
-                return Ok(());
+                return;
             }
             Ending::Unknown => {
                 let message = format!("`{name}` ends neither in .jsonl nor in .ndjson or .json");
                 let remedy = "Drop files with one JSON request a line, named so.";
                 self.refuse(path, refusal("unknown_ending", message, remedy));
-                return Ok(());
+                return;
             }
         }
         if stat.st_nlink > 1 && stat.st_uid != rustix::process::geteuid().as_raw() {
@@ -230,16 +238,17 @@ impl Walk<'_> {
             );
             let remedy = "Drop a copy of it.";
             self.refuse(path, refusal("hard_link", message, remedy));
-            return Ok(());
+            return;
         }
-        match source::open_at(parent, name).at("open", &path)? {
-            Opened::File(_) => {}
+        match source::open_at(parent, name) {
+            Ok(Opened::File(_)) => {}
             // It went away, or is another thing by now: the next scan will see.
-            Opened::Missing | Opened::Special(_) => return Ok(()),
-            Opened::Unreadable => {
+            Ok(Opened::Missing | Opened::Special(_)) => return,
+            Ok(Opened::Unreadable) => {
                 self.refuse(path, unreadable(name));
-                return Ok(());
+                return;
             }
+            Err(error) => return self.trouble("open", path, error),
         }
         let source = Source {
             folder: folder.to_owned(),
@@ -247,7 +256,6 @@ impl Walk<'_> {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
         };
         self.ready.push((changed_ns(stat), source));
-        Ok(())
     }
 
     /// Whether a file has been still for the settling time. If not, it is remembered.
@@ -290,6 +298,16 @@ impl Walk<'_> {
             || self.rules.ignore.iter().any(|pattern| matches(pattern.as_bytes(), name))
     }
 
+    fn trouble(&mut self, action: &'static str, path: PathBuf, source: std::io::Error) {
+        self.note(SpoolError { action, path, source });
+    }
+
+    fn note(&mut self, error: SpoolError) {
+        if self.scan.troubles.len() < TROUBLES_MAX {
+            self.scan.troubles.push(error);
+        }
+    }
+
     fn refuse(&mut self, path: PathBuf, refusal: Refusal) {
         self.scan.refused.push(Refused { path, refusal });
     }
@@ -299,6 +317,9 @@ impl Walk<'_> {
 /// storage boxes and file systems make, and sidecars, which are read along with their input.
 const NEVER_TOUCHED: &[&str] =
     &["*.part", "*.tmp", "*.crdownload", "@eaDir", "lost+found", "*.job.toml"];
+
+/// Troubles kept of one scan.
+const TROUBLES_MAX: usize = 16;
 
 fn bad_name(name: &OsStr, what: &str) -> Refusal {
     let message = format!("the name `{}` {what}", source::spoken(name));

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
 use super::outcomes::{open_lines, open_outcomes};
-use super::result_line::{Answer, ResultLine};
+use super::response::Answer;
+use super::result_line::ResultLine;
 use super::row_failure::RowFailure;
 use super::{At, Folders, JobFolder, SpoolError, durable};
 use crate::engine::ids::{Attempt, ChunkNo, Row};

@@ -15,12 +15,15 @@ pub mod free_name;
 pub mod inbox;
 pub mod index;
 pub mod lines;
+pub mod loose;
 pub mod manifest;
 pub mod merge;
 pub mod mirror;
 pub mod outbox;
 pub mod outcomes;
 pub mod plan;
+pub mod problem;
+pub mod response;
 pub mod result_line;
 pub mod row_failure;
 pub mod session;
@@ -63,6 +66,27 @@ impl Folders {
             archive: spool.join("archive"),
             state: spool.join("state"),
         }
+    }
+
+    /// Makes every folder that is not there yet, and finds out whether it can be written to.
+    ///
+    /// # Errors
+    /// If one of them can not be made or used.
+    pub fn prepare(&self) -> Result<(), SpoolError> {
+        let all = [
+            &self.state,
+            &self.working,
+            &self.held,
+            &self.outbox,
+            &self.failed,
+            &self.archive,
+            &self.inbox,
+        ];
+        for folder in all {
+            durable::make_folder(folder)?;
+            durable::try_writing(folder)?;
+        }
+        Ok(())
     }
 
     /// The working folder of a job.

@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 
 use super::document::{Broken, Document, Whole};
 use super::forms::{self, Fault};
-use super::index::{LineEntry, LineFate};
+use super::index::LineFate;
 use super::lines::{Lines, Piece, is_blank};
+use super::problem::{Problem, too_long};
 use super::sketch::Sketch;
 use super::source::{self, Ending, Opened, refusal};
 use super::{At, JobFolder, SpoolError};
@@ -53,19 +54,6 @@ pub struct Planned {
     pub warnings: Vec<String>,
     /// The first invalid row.
     pub first_problem: Option<Problem>,
-}
-
-/// What is wrong with one row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// As in [`LineEntry::line`].
-    pub line: u64,
-    /// Column in characters, from 1; `None` where the row is not one line.
-    pub column: Option<u64>,
-    /// As [`LineFate::reason`].
-    pub reason: &'static str,
-    /// What happened and what to do about it.
-    pub message: String,
 }
 
 /// Why there is no plan.
@@ -114,30 +102,6 @@ pub fn plan_file(
     Ok(planned)
 }
 
-/// Finds out again what is wrong with an invalid row, for an error that names the place.
-///
-/// # Errors
-/// If the input can not be read.
-pub fn explain(input: &Path, entry: &LineEntry, rules: &CutRules) -> Result<Problem, SpoolError> {
-    let problem = |message: String| Problem {
-        line: u64::from(entry.line),
-        column: None,
-        reason: entry.fate.reason(),
-        message,
-    };
-    if entry.fate == LineFate::TooLong || u64::from(entry.request_len) > rules.line_bytes_max {
-        return Ok(problem(too_long(u64::from(entry.request_len), rules)));
-    }
-    let mut bytes = vec![0; entry.request_len as usize];
-    let file = File::open(input).at("read", input)?;
-    file.read_exact_at(&mut bytes, entry.request_start).at("read", input)?;
-    Ok(match forms::examine(&bytes, &rules.model) {
-        Err(fault) if fault.fate == entry.fate => describe(u64::from(entry.line), &bytes, &fault),
-        // The settings have changed since the row was judged.
-        Err(_) | Ok(_) => problem(format!("the line was refused: {}", entry.fate.reason())),
-    })
-}
-
 struct Job<'a> {
     input: &'a Path,
     lines: &'a Path,
@@ -151,23 +115,36 @@ impl Job<'_> {
     fn plan(&self) -> Result<Planned, PlanError> {
         let start = self.check_head()?;
         let name = self.input.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let as_document = match source::ending(&name) {
-            Ending::Document => self.looks_like_a_document(start)?,
-            Ending::Lines | Ending::Compressed | Ending::Unknown => false,
+        let shape = match source::ending(&name) {
+            Ending::Document => self.shape(start)?,
+            Ending::Lines | Ending::Compressed | Ending::Unknown => Shape::Lines,
         };
-        if !as_document {
-            return self.as_lines(start);
+        let mut sketch = Sketch::begin(self.lines, self.outcomes, self.rules)?;
+        if shape == Shape::Lines {
+            return self.as_lines(start, sketch);
         }
-        match self.as_document(start) {
-            Err(PlanError::Unusable(refusal)) if refusal.reason != "other_model" => {
-                // It may still be JSON Lines whose first line is broken.
-                self.as_lines(start).map_err(|error| match error {
+        let (sha256, bytes, warnings) = match self.as_document(start, &mut sketch) {
+            Ok(read) => read,
+            // With a list begun it can be nothing else. Otherwise it may still be JSON Lines
+            // whose first line is broken.
+            Err(PlanError::Unusable(refusal)) if shape == Shape::Unclear && sketch.rows() == 0 => {
+                drop(sketch);
+                let sketch = Sketch::begin(self.lines, self.outcomes, self.rules)?;
+                return self.as_lines(start, sketch).map_err(|error| match error {
                     PlanError::Unusable(_) => PlanError::Unusable(refusal),
                     PlanError::Spool(error) => PlanError::Spool(error),
-                })
+                });
             }
-            done => done,
+            Err(error) => return Err(error),
+        };
+        if sketch.rows() == 0 {
+            let message = "the list of requests is empty".to_owned();
+            return Err(PlanError::Unusable(refusal("empty", message, "Put requests in it.")));
         }
+        if sketch.valid() == 0 {
+            return Err(PlanError::Unusable(no_valid_row(&sketch, "request", false)));
+        }
+        sketch.finish(sha256, bytes, warnings)
     }
 
     /// Looks at the first bytes; answers with the offset after a byte order mark.
@@ -198,31 +175,38 @@ impl Job<'_> {
         }
     }
 
-    /// Whether the first line says that this is one document rather than JSON Lines.
-    fn looks_like_a_document(&self, start: u64) -> Result<bool, PlanError> {
+    /// What the first line says of a `.json` file.
+    fn shape(&self, start: u64) -> Result<Shape, PlanError> {
         let mut reader = BufReader::new(Positioned { file: self.file, at: start });
+        let limit = SNIFF_BYTES.min(self.rules.line_bytes_max);
         let mut line = Vec::new();
         loop {
             line.clear();
-            let limit = SNIFF_BYTES.min(self.rules.line_bytes_max);
             let read =
                 io::BufRead::read_until(&mut Read::take(&mut reader, limit), b'\n', &mut line)
                     .at("read", self.input)?;
             if read == 0 {
-                return Ok(false);
+                return Ok(Shape::Lines);
             }
             if !is_blank(&line) {
                 break;
             }
         }
-        if line.trim_ascii_start().starts_with(b"[") || forms::is_batch_body(&line) {
-            return Ok(true);
+        if line.trim_ascii_start().starts_with(b"[") {
+            return Ok(Shape::Document);
         }
-        Ok(forms::examine(&line, &self.rules.model).is_err_and(|fault| fault.cut_off))
+        if line.len() as u64 == limit && !line.ends_with(b"\n") {
+            // Too long to judge by its beginning.
+            return Ok(Shape::Unclear);
+        }
+        if forms::is_batch_body(&line) {
+            return Ok(Shape::Document);
+        }
+        let cut_off = forms::examine(&line, &self.rules.model).is_err_and(|fault| fault.cut_off);
+        Ok(if cut_off { Shape::Unclear } else { Shape::Lines })
     }
 
-    fn as_lines(&self, start: u64) -> Result<Planned, PlanError> {
-        let mut sketch = Sketch::begin(self.lines, self.outcomes, self.rules)?;
+    fn as_lines(&self, start: u64, mut sketch: Sketch<'_>) -> Result<Planned, PlanError> {
         let mut lines = Lines::new(start, self.line_limit());
         let mut cut_off = false;
         let mut sink = |piece: Piece<'_>| {
@@ -241,10 +225,14 @@ impl Job<'_> {
         sketch.finish(sha256, bytes, Vec::new())
     }
 
-    fn as_document(&self, start: u64) -> Result<Planned, PlanError> {
-        let mut sketch = Sketch::begin(self.lines, self.outcomes, self.rules)?;
+    /// Puts down the rows of a document; answers with checksum, size and warnings.
+    fn as_document(
+        &self,
+        start: u64,
+        sketch: &mut Sketch<'_>,
+    ) -> Result<(String, u64, Vec<String>), PlanError> {
         let mut document = Document::new(start, self.line_limit());
-        let mut sink = |piece: Piece<'_>| self.judge(&mut sketch, piece).map(drop);
+        let mut sink = |piece: Piece<'_>| self.judge(sketch, piece).map(drop);
         let (sha256, bytes) = self.read(start, |block| document.feed(block, &mut sink))?;
         let mut warnings = Vec::new();
         match document.finish()? {
@@ -262,24 +250,17 @@ impl Job<'_> {
                 }
                 let len = bytes.len() as u64;
                 let piece = Piece { start, len, number: 1, bytes: Some(&bytes) };
-                self.judge(&mut sketch, piece)?;
+                self.judge(sketch, piece)?;
             }
         }
-        if sketch.rows() == 0 {
-            let message = "the list of requests is empty".to_owned();
-            return Err(PlanError::Unusable(refusal("empty", message, "Put requests in it.")));
-        }
-        if sketch.valid() == 0 {
-            return Err(PlanError::Unusable(no_valid_row(&sketch, "request", false)));
-        }
-        sketch.finish(sha256, bytes, warnings)
+        Ok((sha256, bytes, warnings))
     }
 
     /// Puts a row down, valid or not.
     fn judge(&self, sketch: &mut Sketch<'_>, piece: Piece<'_>) -> Result<Option<Fault>, PlanError> {
         let Some(bytes) = piece.bytes else {
             let message = too_long(piece.len, self.rules);
-            let problem = problem(piece.number, None, LineFate::TooLong, message);
+            let problem = Problem::new(piece.number, None, LineFate::TooLong, message);
             sketch.invalid(&piece, None, LineFate::TooLong, problem)?;
             return Ok(None);
         };
@@ -288,13 +269,13 @@ impl Job<'_> {
                 if !sketch.valid_row(&piece, &request, bytes)? {
                     let len = request.span.len() as u64;
                     let message = too_long(len, self.rules);
-                    let problem = problem(piece.number, None, LineFate::TooLong, message);
+                    let problem = Problem::new(piece.number, None, LineFate::TooLong, message);
                     sketch.invalid(&piece, request.key, LineFate::TooLong, problem)?;
                 }
                 Ok(None)
             }
             Err(fault) => {
-                let problem = describe(piece.number, bytes, &fault);
+                let problem = Problem::of(piece.number, bytes, &fault);
                 sketch.invalid(&piece, fault.key.clone(), fault.fate, problem)?;
                 Ok(Some(fault))
             }
@@ -334,6 +315,17 @@ impl Job<'_> {
         // The index counts the length of a row, and its distance to its key, in 31 bits.
         self.rules.line_bytes_max.min(1 << 30) as usize
     }
+}
+
+/// How the requests of a file stand in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// One a line.
+    Lines,
+    /// In one document.
+    Document,
+    /// The first line is cut off: a document over several lines, or a broken first line.
+    Unclear,
 }
 
 /// Reads a shared file from a place of its own.
@@ -384,41 +376,6 @@ fn open(input: &Path) -> Result<File, PlanError> {
 fn identity(file: &File, path: &Path) -> Result<(u64, i64, i64), SpoolError> {
     let found = file.metadata().at("look at", path)?;
     Ok((found.len(), found.mtime(), found.mtime_nsec()))
-}
-
-fn problem(line: u64, column: Option<u64>, fate: LineFate, message: String) -> Problem {
-    Problem { line, column, reason: fate.reason(), message }
-}
-
-/// Gives a fault its place: a column, or in a row over several lines the line within the row.
-fn describe(line: u64, bytes: &[u8], fault: &Fault) -> Problem {
-    let Some(at) = fault.at else {
-        return problem(line, None, fault.fate, fault.message.clone());
-    };
-    let before = &bytes[..at.min(bytes.len())];
-    let start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
-    // Characters, as an editor counts: every byte but the later ones of a character.
-    let column = before[start..].iter().filter(|byte| **byte & 0xc0 != 0x80).count() as u64 + 1;
-    if start == 0 {
-        return problem(line, Some(column), fault.fate, fault.message.clone());
-    }
-    let inner = memchr::memchr_iter(b'\n', before).count() + 1;
-    let message = format!("{} (line {inner}, column {column} of the request)", fault.message);
-    problem(line, None, fault.fate, message)
-}
-
-fn too_long(len: u64, rules: &CutRules) -> String {
-    if len > rules.line_bytes_max {
-        return format!(
-            "the line has {len} bytes, more than the {} that one may have; \
-             upload large parts as files and name them in the request",
-            rules.line_bytes_max
-        );
-    }
-    format!(
-        "the request has {len} bytes, too many for one batch of {} bytes",
-        rules.row_bytes_max.min(rules.batch_bytes_max)
-    )
 }
 
 fn no_valid_row(sketch: &Sketch<'_>, what: &str, cut_off: bool) -> Refusal {

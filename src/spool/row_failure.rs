@@ -4,7 +4,9 @@
 //! for people. The words are part of the contract with users and never change.
 
 use super::index::LineFate;
-use super::result_line::{Answer, ResultLine, RowError, cut};
+use super::loose::cut;
+use super::response::Answer;
+use super::result_line::{MESSAGE_MAX, ResultLine, RowError};
 use crate::engine::job::{Chunk, RemoteState};
 use crate::engine::verdict::Verdict;
 
@@ -70,7 +72,7 @@ impl RowFailure {
         if let Some(error) = chunk.and_then(|chunk| chunk.last_error.as_ref()) {
             let message = match error.message.as_str() {
                 "" => "the API refused or failed the whole batch without a message",
-                said => cut(said, super::result_line::MESSAGE_MAX),
+                said => cut(said, MESSAGE_MAX),
             };
             return RowFailure::new(error.code, "batch_failed", message.to_owned());
         }

@@ -134,6 +134,19 @@ pub fn open_at<P: rustix::path::Arg>(
     }
 }
 
+/// Opens an input that was looked at before; anything but a regular file is an error now.
+///
+/// # Errors
+/// What stands in the way.
+pub fn reopen(path: &Path) -> io::Result<File> {
+    match open(path)? {
+        Opened::File(file) => Ok(file),
+        Opened::Special(kind) => Err(io::Error::other(format!("it is a {kind} now"))),
+        Opened::Unreadable => Err(io::ErrorKind::PermissionDenied.into()),
+        Opened::Missing => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
 /// What a person calls this kind of file.
 pub fn kind_of(kind: FileType) -> &'static str {
     match kind {

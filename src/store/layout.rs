@@ -141,6 +141,7 @@ fn put(writes: &mut Writes, key: String, value: Vec<u8>) -> Result<(), StoreErro
     Ok(())
 }
 
-fn unreadable(key: &str, reason: &str) -> StoreError {
+/// A record that can not be read, under a key that may hold anything.
+pub(super) fn unreadable(key: &str, reason: &str) -> StoreError {
     StoreError::Unreadable { key: key.escape_debug().to_string(), reason: reason.to_owned() }
 }

@@ -12,9 +12,11 @@ pub mod export;
 pub mod layout;
 pub mod lock;
 pub mod memory;
+mod migrate;
 mod open;
 pub mod record;
 pub mod sled;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -112,6 +114,15 @@ pub enum StoreError {
         key: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The count of saves beside the store holds something else.
+    #[error(
+        "{} does not hold a count of saves; if nobody changed it by hand, check the disk, then move the file aside and start again",
+        path.display()
+    )]
+    NoCount {
+        /// The file.
+        path: PathBuf,
     },
     /// A record beyond the limit. Nothing was changed.
     #[error(

@@ -8,9 +8,8 @@
 //! its folder is renamed, and the new one says so until somebody has made good for it. Errors of
 //! the system (no permission, disk full, too many files) are no damage and move nothing.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +21,9 @@ use rustix::io::Errno;
 
 use super::layout::{self, Writes};
 use super::lock::StateLock;
+use super::migrate::migrate;
 use super::sled::{Meta, Opened, Quarantine, SledStore, Sum, broken};
+use super::witness::Witness;
 use super::{JobStore, NOTE_QUARANTINED, StoreError};
 
 /// The layout of keys and of the meta record. A newer one is refused untouched.
@@ -36,19 +37,17 @@ pub(super) fn open(state: &Path, free_bytes_min: u64) -> Result<Opened, StoreErr
     let folder = state.join(SledStore::FOLDER);
     let witness = Witness::open(state)?;
     let reason = match try_open(&folder, &witness) {
-        Ok(found) => return finish(state, found, witness, free_bytes_min, lock, &Writes::new()),
+        Ok(found) => {
+            let found = if found.schema < SCHEMA { migrate(state, found)? } else { found };
+            return finish(state, found, witness, free_bytes_min, lock, &Writes::new());
+        }
         Err(Trouble::Fatal(error)) => return Err(error),
         Err(Trouble::Damaged(reason)) => reason,
     };
     let aside = move_aside(state, &folder)?;
     let note = layout::stage_note(NOTE_QUARANTINED, &format!("{aside}\n{reason}"))?;
-    match try_sled(&folder) {
-        Ok(db) => {
-            finish(state, Found { db, meta: Meta::default() }, witness, free_bytes_min, lock, &note)
-        }
-        Err(Trouble::Fatal(error)) => Err(error),
-        Err(Trouble::Damaged(reason)) => Err(StoreError::Broken { action: "begin anew", reason }),
-    }
+    let db = try_sled(&folder).map_err(Trouble::of_a_new_store)?;
+    finish(state, Found::empty(db), witness, free_bytes_min, lock, &note)
 }
 
 /// Refuses to go on with too little room.
@@ -61,26 +60,37 @@ pub(super) fn check_space(path: &Path, needed_bytes: u64) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Counts the saves of a store from outside it.
-#[derive(Debug)]
-pub(super) struct Witness {
-    file: File,
-    /// The count when it was opened.
-    saves: u64,
-}
-
 /// What is in the way of a store.
-enum Trouble {
+pub(super) enum Trouble {
     /// The store is not what was saved.
     Damaged(String),
     /// It may well be, but we can not get at it.
     Fatal(StoreError),
 }
 
+impl Trouble {
+    /// For a store that was just made: nothing can be wrong with it but the system.
+    pub fn of_a_new_store(self) -> StoreError {
+        match self {
+            Trouble::Fatal(error) => error,
+            Trouble::Damaged(reason) => StoreError::Broken { action: "begin anew", reason },
+        }
+    }
+}
+
 /// A store whose records are all there.
-struct Found {
-    db: sled::Db,
-    meta: Meta,
+pub(super) struct Found {
+    pub db: sled::Db,
+    pub meta: Meta,
+    /// The layout it has.
+    pub schema: u64,
+}
+
+impl Found {
+    /// A store with nothing in it.
+    fn empty(db: sled::Db) -> Found {
+        Found { db, meta: Meta::default(), schema: SCHEMA }
+    }
 }
 
 /// Completes the store: its first save if it is new, then a sync of everything.
@@ -109,7 +119,7 @@ fn finish(
     sync_all(&store.folder)?;
     sync(state)?;
     store.witness.write(store.meta.saves).map_err(io_error("write", state))?;
-    store.witness.file.sync_all().map_err(io_error("sync", state))?;
+    store.witness.sync().map_err(io_error("sync", state))?;
     let quarantined = store.note(NOTE_QUARANTINED)?.map(|note| {
         let (folder, reason) = note.split_once('\n').unwrap_or((&note, ""));
         Quarantine { folder: state.join(folder), reason: reason.to_owned() }
@@ -130,7 +140,7 @@ fn try_open(folder: &Path, witness: &Witness) -> Result<Found, Trouble> {
         .unwrap_or_else(|message| Err(Trouble::Damaged(format!("sled panicked: {message}"))))
 }
 
-fn try_sled(folder: &Path) -> Result<sled::Db, Trouble> {
+pub(super) fn try_sled(folder: &Path) -> Result<sled::Db, Trouble> {
     let config = sled::Config::new()
         .path(folder)
         .segment_size(512 * 1024)
@@ -167,14 +177,14 @@ fn check(db: sled::Db, folder: &Path, witness: &Witness) -> Result<Found, Troubl
     }
     let Some(saved) = saved else {
         if witness.saves == 0 && sum == Sum::default() {
-            return Ok(Found { db, meta: Meta::default() });
+            return Ok(Found::empty(db));
         }
         return Err(Trouble::Damaged("its own record is gone".into()));
     };
-    let found = Meta::schema(&saved).map_err(Trouble::Damaged)?;
-    if found > SCHEMA {
-        let path = folder.to_owned();
-        return Err(Trouble::Fatal(StoreError::Newer { path, found, known: SCHEMA }));
+    let schema = Meta::schema(&saved).map_err(Trouble::Damaged)?;
+    if schema > SCHEMA {
+        let (path, found, known) = (folder.to_owned(), schema, SCHEMA);
+        return Err(Trouble::Fatal(StoreError::Newer { path, found, known }));
     }
     let meta = Meta::read(&saved).map_err(Trouble::Damaged)?;
     if meta.saves < witness.saves {
@@ -185,7 +195,7 @@ fn check(db: sled::Db, folder: &Path, witness: &Witness) -> Result<Found, Troubl
         let reason = format!("its records do not add up: {:?} saved, {sum:?} found", meta.sum);
         return Err(Trouble::Damaged(reason));
     }
-    Ok(Found { db, meta })
+    Ok(Found { db, meta, schema })
 }
 
 /// Tells damage from a system that does not let us.
@@ -227,24 +237,29 @@ fn set_aside_half_written(folder: &Path) -> io::Result<()> {
 
 /// Renames the store's folder into a new `quarantine-N`, and returns that name.
 fn move_aside(state: &Path, folder: &Path) -> Result<String, StoreError> {
-    for number in 1..=u32::MAX {
-        let name = format!("quarantine-{number}");
-        let aside = state.join(&name);
-        match fs::create_dir(&aside) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(error_in(&aside, error)),
-        }
-        let target = aside.join(SledStore::FOLDER);
-        match renameat_with(CWD, folder, CWD, &target, RenameFlags::NOREPLACE) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(io_error("move to", &target)(errno.into())),
-        }
-        sync(&aside)?;
-        sync(state)?;
-        return Ok(name);
+    let name = new_folder(state, "quarantine")?;
+    let target = state.join(&name).join(SledStore::FOLDER);
+    match renameat_with(CWD, folder, CWD, &target, RenameFlags::NOREPLACE) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(io_error("move to", &target)(errno.into())),
     }
-    unreachable!("four billion quarantines would have filled any disk")
+    sync(&state.join(&name))?;
+    sync(state)?;
+    Ok(name)
+}
+
+/// Makes a folder `kind-N` with the first number that is free, and returns its name.
+pub(super) fn new_folder(state: &Path, kind: &str) -> Result<String, StoreError> {
+    let mut number = 1_u64;
+    loop {
+        let name = format!("{kind}-{number}");
+        let path = state.join(&name);
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(name),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(io_error("create folder", &path)(error)),
+        }
+    }
 }
 
 /// Runs `work` and survives its panics; where a panic ends the process (release builds), leaves a
@@ -271,53 +286,18 @@ fn guarded<T>(folder: &Path, work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-impl Witness {
-    /// The file's name in the state folder.
-    const NAME: &'static str = "jobs.sled.saves";
-
-    /// Opens the witness of a state folder, or makes one that has seen nothing.
-    fn open(state: &Path) -> Result<Witness, StoreError> {
-        let path = state.join(Witness::NAME);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(io_error("open", &path))?;
-        let mut text = Vec::new();
-        (&file).take(LINE_MAX).read_to_end(&mut text).map_err(io_error("read", &path))?;
-        // After a power cut the file may be there without its content.
-        if text.iter().all(|byte| *byte == 0) {
-            return Ok(Witness { file, saves: 0 });
-        }
-        match Witness::parse(&text) {
-            Some((SCHEMA, saves)) => Ok(Witness { file, saves }),
-            Some((found, _)) => {
-                Err(StoreError::Newer { path: state.join(SledStore::FOLDER), found, known: SCHEMA })
-            }
-            None => Err(StoreError::Unreadable {
-                key: Witness::NAME.into(),
-                reason: format!("the file {} does not hold a count of saves", path.display()),
-            }),
-        }
+/// What the files of a folder take, bytes.
+pub(super) fn folder_bytes(folder: &Path) -> Result<u64, StoreError> {
+    let mut bytes = 0_u64;
+    for entry in fs::read_dir(folder).map_err(io_error("list", folder))? {
+        let found = entry.and_then(|entry| entry.metadata());
+        bytes = bytes.saturating_add(found.map_err(io_error("list", folder))?.len());
     }
-
-    /// The number of the save after `saves`; beyond all that was ever seen here.
-    pub fn after(&self, saves: u64) -> u64 {
-        saves.max(self.saves).saturating_add(1)
-    }
-
-    /// Notes that this many saves are durable. Always the same length, so never torn.
-    pub fn write(&self, saves: u64) -> io::Result<()> {
-        self.file.write_all_at(format!("schema {SCHEMA:03} saves {saves:020}\n").as_bytes(), 0)
-    }
-
-    fn parse(text: &[u8]) -> Option<(u64, u64)> {
-        let text = std::str::from_utf8(text).ok()?.strip_prefix("schema ")?;
-        let (schema, saves) = text.strip_suffix('\n')?.split_once(" saves ")?;
-        Some((schema.parse().ok()?, saves.parse().ok()?))
-    }
+    Ok(bytes)
 }
 
 /// Syncs every file and folder of the store, its names included.
-fn sync_all(folder: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_all(folder: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(folder).map_err(io_error("list", folder))? {
         let entry = entry.map_err(io_error("list", folder))?;
         let path = entry.path();
@@ -330,7 +310,7 @@ fn sync_all(folder: &Path) -> Result<(), StoreError> {
     sync(folder)
 }
 
-fn sync(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
     match File::open(path).and_then(|file| file.sync_all()) {
         Ok(()) => Ok(()),
         // sled tidies up its snapshots while we look.
@@ -339,7 +319,7 @@ fn sync(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path: PathBuf = path.to_owned();
     move |source| StoreError::Io { action, path, source }
 }
@@ -356,9 +336,6 @@ const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
 /// How long sled's own lock may outlive its owner.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// More than a witness ever holds, bytes.
-const LINE_MAX: u64 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -380,27 +357,5 @@ mod tests {
         assert!(matches!(fatal, Trouble::Fatal(StoreError::Broken { .. })));
         let torn = sort(sled::Error::Io(io::ErrorKind::UnexpectedEof.into()), "open");
         assert!(matches!(torn, Trouble::Damaged(_)));
-    }
-
-    #[test]
-    fn a_count_that_is_no_count_stops_the_start() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join(Witness::NAME);
-        for (content, saves) in [(&b""[..], Some(0)), (&[0; 36], Some(0)), (b"nonsense", None)] {
-            let file = File::create(&path).expect("created");
-            file.write_all_at(content, 0).expect("written");
-            assert_eq!(Witness::open(folder.path()).map(|w| w.saves).ok(), saves);
-        }
-        let refused = Witness::open(folder.path());
-        assert!(matches!(refused, Err(StoreError::Unreadable { .. })), "{refused:?}");
-    }
-
-    #[test]
-    fn what_a_witness_wrote_it_reads_again() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        for saves in [7, u64::MAX] {
-            Witness::open(folder.path()).expect("open").write(saves).expect("written");
-            assert_eq!(Witness::open(folder.path()).expect("open").saves, saves);
-        }
     }
 }

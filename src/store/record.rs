@@ -41,6 +41,17 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// The record in the newest version.
+    pub fn write(&self) -> Vec<u8> {
+        match self {
+            Record::Head(head) => write_head(head),
+            Record::Chunk(id, chunk) => write_chunk(*id, chunk),
+            Record::Note { name, value } => write_note(name, value),
+        }
+    }
+}
+
 /// The record of a job's head.
 pub fn write_head(head: &Head) -> Vec<u8> {
     json(&EnvelopeV1 { head: Some(head.store()), ..EnvelopeV1::new() })

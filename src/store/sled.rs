@@ -3,7 +3,7 @@
 //! sled's own flush survives `kill -9` but not a power cut, so each save ends with a sync of its
 //! data file through a handle of ours, and every file and folder is synced once when the store is
 //! opened. With the records goes a sum over all of them, and beside the folder a count of saves
-//! ([`super::open`]): a store that has lost anything it once acknowledged is seen to have done
+//! ([`super::witness`]): a store that has lost anything it once acknowledged is seen to have done
 //! so. Any error of sled is final for the process, because the thread that syncs the rest of its
 //! files ends at the first one. The segment size is fixed for ever by the first open: 512 KiB.
 
@@ -18,7 +18,8 @@ use sha2::{Digest, Sha256};
 
 use super::layout::{self, Writes};
 use super::lock::StateLock;
-use super::open::{self, Witness};
+use super::open;
+use super::witness::Witness;
 use super::{JobStore, StoreError};
 use crate::engine::{Change, Job};
 
@@ -92,7 +93,12 @@ impl SledStore {
         open::check_space(&self.folder, self.free_bytes_min)?;
         let result = self.write(writes);
         if let Err(error) = &result {
-            self.broken = Some(error.to_string());
+            let reason = if let StoreError::Broken { action, reason } = error {
+                format!("{action} failed, {reason}")
+            } else {
+                error.to_string()
+            };
+            self.broken = Some(reason);
         }
         result
     }
@@ -234,7 +240,8 @@ impl Meta {
     /// Where it is kept.
     pub const KEY: &'static [u8] = b"meta";
 
-    fn write(self) -> Vec<u8> {
+    /// Its record.
+    pub fn write(self) -> Vec<u8> {
         let digest = format!("{:016x}", self.sum.digest);
         let stored =
             MetaV1 { v: open::SCHEMA, saves: self.saves, records: self.sum.records, digest };

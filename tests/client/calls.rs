@@ -170,6 +170,7 @@ async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
 async fn a_silent_server_and_a_missing_server_are_transient() {
     let server = Server::start(|_| Reply::Hang).await;
     let mut settings = server.settings();
+    settings.connect_timeout = Duration::from_millis(300);
     settings.reply_timeout = Duration::from_millis(50);
     let client = Client::new(settings).expect("a client");
     assert!(matches!(client.check_key().await, Err(Failure::Transient(_))));

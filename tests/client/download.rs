@@ -273,3 +273,21 @@ async fn what_is_too_long_or_compressed_is_refused() {
     let failure = Place::new().fetch(&server.client()).await.expect_err("compressed");
     assert!(matches!(failure, Failure::Rejected(_)), "{failure:?}");
 }
+
+#[tokio::test]
+async fn inline_results_are_not_mixed_with_a_file_and_an_empty_list_is_no_result() {
+    let both = r#","output":{"inlinedResponses":{"inlinedResponses":[{"a":1}]},
+        "responsesFile":"files/batch-abc"}"#;
+    let both = operation("SUCCEEDED", both);
+    let server = Server::start(move |_| Reply::json(both.clone())).await;
+    let place = Place::new();
+    place.fetch(&server.client()).await.expect("fetched");
+    assert_eq!(place.text(), "{\"a\":1}\n");
+    assert_eq!(server.seen().len(), 1);
+
+    let empty = r#","output":{"inlinedResponses":{"inlinedResponses":[]}}"#;
+    let empty = operation("SUCCEEDED", empty);
+    let server = Server::start(move |_| Reply::json(empty.clone())).await;
+    let failure = Place::new().fetch(&server.client()).await.expect_err("nothing yet");
+    assert!(matches!(failure, Failure::NotReady(_)), "{failure:?}");
+}

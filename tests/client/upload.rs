@@ -336,3 +336,17 @@ async fn a_full_storage_is_a_rate_limit_and_a_final_error_is_for_good() {
     assert!(matches!(answer, Err(Failure::Rejected(_))), "{answer:?}");
     assert_eq!(told.last(), Some(&None));
 }
+
+#[tokio::test]
+async fn a_server_that_forgets_again_and_again_does_not_keep_us_for_ever() {
+    let server = Server::start(|request| match request.command() {
+        "start" => started(request, "8"),
+        "query" => active(0),
+        "upload" => active(0),
+        _ => Reply::status(503, ""),
+    })
+    .await;
+    let (answer, _) = upload(&client(&server), None).await;
+    assert!(matches!(answer, Err(Failure::Transient(_))), "{answer:?}");
+    assert_eq!(offsets(&server).iter().filter(|(offset, _)| offset == "32").count(), 4);
+}

@@ -161,6 +161,23 @@ fn a_newer_schema_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn an_older_schema_is_brought_up_in_a_copy_and_kept() {
+    let (folder, model) = filled(69);
+    edit(folder.path(), "meta", |text| text.replace("\"v\":1", "\"v\":0"));
+    let mut store = open_whole(folder.path());
+    model.check(&store, "brought up");
+    store.set_note("and", "on").expect("saved");
+    drop(store);
+    let mut model = model;
+    model.notes.insert("and".into(), "on".into());
+    model.check(&open_whole(folder.path()), "opened again");
+    let old = sled::open(folder.path().join("migration-1/jobs.sled")).expect("kept");
+    let meta = old.get("meta").expect("read").expect("there");
+    assert!(meta.starts_with(b"{\"v\":0"), "the old one is as it was");
+    assert!(!folder.path().join("migration-2").exists(), "once is enough");
+}
+
+#[test]
 fn a_newer_witness_is_refused_before_the_store_is_touched() {
     let (folder, _) = filled(66);
     let witness = folder.path().join("jobs.sled.saves");

@@ -98,11 +98,7 @@ fn write_fixtures() {
     }
     let mut file = create("records.jsonl");
     for record in all_records() {
-        let mut line = match record {
-            Record::Head(head) => record::write_head(&head),
-            Record::Chunk(id, chunk) => record::write_chunk(id, &chunk),
-            Record::Note { name, value } => record::write_note(&name, &value),
-        };
+        let mut line = record.write();
         line.push(b'\n');
         file.write_all(&line).expect("written");
     }

@@ -171,7 +171,7 @@ impl ErrorAnswer {
                     if lines.is_empty() { RefusedKind::Whole } else { RefusedKind::Lines(lines) };
                 Verdict::Refused(self.error(), kind)
             }
-            400..=499 => Verdict::Refused(self.error(), RefusedKind::Whole),
+            401..=498 => Verdict::Refused(self.error(), RefusedKind::Whole),
             _ => Verdict::Failure(Failure::Ambiguous(message)),
         }
     }

@@ -2,29 +2,25 @@
 //!
 //! Promises: nothing is ever sent twice by itself, except the pieces of an upload, which say
 //! where they belong; redirects are not followed; the key travels in one header, to the
-//! configured host alone; every list is read to its last page or the call fails. It never decides what
-//! to do about a failure, and it reads no clock but the monotonic one.
+//! configured host alone. It never decides what to do about a failure, and it reads no clock but
+//! the monotonic one. The calls themselves are in the files beside this one.
 
-use std::collections::{BTreeMap, HashSet};
 use std::io::BufReader;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, DATE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 use url::Url;
 
 use super::classify::{ErrorAnswer, ErrorHead};
 use super::key::ApiKey;
-use super::operation::Operation;
 use super::transfer::{self, Incoming, Pace, TransferError};
-use super::wire::{self, BatchPage, FilePage, PAGE_SIZE};
-use crate::engine::event::{Failure, Polled, RemoteBatch};
-use crate::engine::ids::{BatchName, FileName, Millis, Stamp};
+use super::wire;
+use crate::engine::event::Failure;
+use crate::engine::ids::Millis;
 
 /// How a client is to work.
 #[derive(Debug, Clone)]
@@ -113,19 +109,6 @@ pub(super) struct Inner {
     server_clock: Mutex<Option<(Millis, Instant)>>,
 }
 
-/// A file at the API, for people and for sweeping orphans.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteFile {
-    /// Its name.
-    pub name: FileName,
-    /// The name it was given for people; our stamp, if it is ours.
-    pub display_name: String,
-    /// When it was uploaded, by the API's clock.
-    pub created: Option<Millis>,
-    /// Its size in bytes.
-    pub bytes: u64,
-}
-
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("settings", &self.inner.settings).finish_non_exhaustive()
@@ -164,212 +147,6 @@ impl Client {
         Ok(Client { inner: Arc::new(Inner { settings, base, pooled, fresh, server_clock }) })
     }
 
-    /// All batches that bear the stamp, oldest first. Every page is read: a batch that is not in
-    /// the answer was in no list.
-    ///
-    /// # Errors
-    /// If any page can not be read whole.
-    pub async fn find(&self, stamp: &Stamp) -> Result<Vec<RemoteBatch>, Failure> {
-        let mut found = Vec::new();
-        let mut unreadable = None;
-        self.batch_pages(|entry| {
-            match Operation::from_text(entry.get()).map(|op| (op.display_name.clone(), op)) {
-                Ok((name, operation)) if name == stamp.0 => match operation.into_batch() {
-                    Ok(batch) => found.push(batch),
-                    Err(error) => unreadable = Some(error.to_string()),
-                },
-                Ok(_) => {}
-                // It may be the one we look for: "not there" would be a lie.
-                Err(error) if mentions(entry, stamp) => unreadable = Some(error.to_string()),
-                Err(_) => {}
-            }
-            ControlFlow::Continue(())
-        })
-        .await?;
-        if let Some(reason) = unreadable {
-            let reason = wire::plain(&reason, 300);
-            return Err(Failure::Transient(format!(
-                "list batches: the entry with our stamp cannot be read: {reason}"
-            )));
-        }
-        found.sort_by_key(|batch: &RemoteBatch| {
-            (batch.created.unwrap_or(Millis(u64::MAX)), batch.name.clone())
-        });
-        Ok(found)
-    }
-
-    /// All batches of the key's project, as the API lists them. Entries that can not be read are
-    /// left out.
-    ///
-    /// # Errors
-    /// If any page can not be read whole.
-    pub async fn list_batches(&self) -> Result<Vec<RemoteBatch>, Failure> {
-        let mut all = Vec::new();
-        self.batch_pages(|entry| {
-            all.extend(readable(entry));
-            ControlFlow::Continue(())
-        })
-        .await?;
-        Ok(all)
-    }
-
-    /// The state of each of these batches, by lists, which carry no results (API contract, 6.2);
-    /// only what no list shows is asked for by name.
-    ///
-    /// # Errors
-    /// If one of them can not be told; then none is.
-    pub async fn poll(&self, names: &[BatchName]) -> Result<Vec<(BatchName, Polled)>, Failure> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut missing: HashSet<&BatchName> = names.iter().collect();
-        let mut seen = BTreeMap::new();
-        self.batch_pages(|entry| {
-            if let Some(batch) = readable(entry)
-                && missing.remove(&batch.name)
-            {
-                seen.insert(batch.name.clone(), Polled::Seen(batch));
-            }
-            if missing.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .await?;
-        for name in missing {
-            seen.insert(name.clone(), self.get_state(name).await?);
-        }
-        Ok(seen.into_iter().collect())
-    }
-
-    async fn get_state(&self, name: &BatchName) -> Result<Polled, Failure> {
-        let action = "get batch";
-        let response = match self.get_batch(name).await? {
-            Ok(response) => response,
-            Err(CallError::Answer(answer)) if matches!(answer.http, 404 | 410) => {
-                return Ok(Polled::Gone);
-            }
-            Err(error) => return Err(error.failure(action)),
-        };
-        let settings = &self.inner.settings;
-        let item_max = settings.item_bytes_max;
-        let operation = Incoming::new(response, self.pace(), settings.results_bytes_max)
-            .parse(move |pieces| Operation::read(pieces, item_max, None))
-            .await
-            .map_err(|error| failure(error, action))?
-            .map_err(|error| Failure::Transient(format!("{action}: {error}")))?;
-        let batch =
-            operation.into_batch().map_err(|error| Failure::Transient(error.to_string()))?;
-        if batch.name == *name {
-            return Ok(Polled::Seen(batch));
-        }
-        Err(Failure::Transient(format!("{action}: the answer is about another batch")))
-    }
-
-    /// Asks for one batch; the answer may carry all its results.
-    pub(super) async fn get_batch(
-        &self,
-        name: &BatchName,
-    ) -> Result<Result<Response, CallError>, Failure> {
-        let name = wire::batch_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
-        let request = self.request(Method::GET, &format!("/{}", name.0));
-        Ok(self.ask(request).await)
-    }
-
-    /// Asks the API to stop a batch. One that is over already, or not there, is no failure.
-    ///
-    /// # Errors
-    /// If the API could not be asked.
-    pub async fn cancel(&self, name: &BatchName) -> Result<(), Failure> {
-        let name = wire::batch_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
-        let request = self
-            .request(Method::POST, &format!("/{}:cancel", name.0))
-            .header(CONTENT_TYPE, "application/json")
-            .body("{}");
-        match self.ask(request).await {
-            Ok(_) => Ok(()),
-            Err(CallError::Answer(answer))
-                if answer.http == 404
-                    || (answer.http == 400 && answer.status == "FAILED_PRECONDITION") =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error.failure("cancel batch")),
-        }
-    }
-
-    /// Removes a batch and its results. One that is not there is no failure.
-    ///
-    /// # Errors
-    /// If the API could not be asked or refused.
-    pub async fn delete_batch(&self, name: &BatchName) -> Result<(), Failure> {
-        let name = wire::batch_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
-        let request = self.request(Method::DELETE, &format!("/{}", name.0));
-        match self.ask(request).await {
-            Ok(_) => Ok(()),
-            Err(CallError::Answer(answer)) if answer.http == 404 => Ok(()),
-            Err(error) => Err(error.failure("delete batch")),
-        }
-    }
-
-    /// Removes an uploaded file. One that is not there is no failure; the API answers 403 for
-    /// it (API contract, 7.7).
-    ///
-    /// # Errors
-    /// If the API could not be asked or refused.
-    pub async fn delete_file(&self, name: &FileName) -> Result<(), Failure> {
-        let name = wire::file_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
-        let request = self.request(Method::DELETE, &format!("/{}", name.0));
-        match self.ask(request).await {
-            Ok(_) => Ok(()),
-            Err(CallError::Answer(answer)) if matches!(answer.http, 403 | 404) => Ok(()),
-            Err(error) => Err(error.failure("delete file")),
-        }
-    }
-
-    /// One uploaded file; `None` if it is not there (any more) for this key.
-    pub(super) async fn get_file(&self, name: &FileName) -> Result<Option<wire::File>, Failure> {
-        let name = wire::file_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
-        let request = self.request(Method::GET, &format!("/{}", name.0));
-        match self.ask(request).await {
-            Ok(response) => self.json(response, "get file").await.map(Some),
-            Err(CallError::Answer(answer)) if matches!(answer.http, 403 | 404) => Ok(None),
-            Err(error) => Err(error.failure("get file")),
-        }
-    }
-
-    /// All uploaded files of the key's project.
-    ///
-    /// # Errors
-    /// If any page can not be read whole.
-    pub async fn list_files(&self) -> Result<Vec<RemoteFile>, Failure> {
-        let mut all = Vec::new();
-        let mut tokens = Tokens::default();
-        loop {
-            let page: FilePage = self.page("/files", &tokens, "list files").await?;
-            for file in page.files.unwrap_or_default() {
-                let bytes = file.bytes();
-                // What has no usable name can not be removed by us either.
-                let Ok(name) = wire::file_name(&file.name.unwrap_or_default()) else { continue };
-                all.push(RemoteFile {
-                    name,
-                    display_name: wire::plain(&file.display_name.unwrap_or_default(), 512),
-                    created: file.create_time.as_deref().and_then(wire::millis),
-                    bytes,
-                });
-            }
-            if !tokens.next(page.next_page_token, "list files")? {
-                return Ok(all);
-            }
-        }
-    }
-
-    /// Whether the key is good, by the cheapest call there is.
-    ///
-    /// # Errors
-    /// `Denied` if it is not; others if that can not be told.
-    pub async fn check_key(&self) -> Result<(), Failure> {
-        let request = self.request(Method::GET, "/batches").query(&[("pageSize", 1)]);
-        self.ask(request).await.map(drop).map_err(|error| error.failure("check the key"))
-    }
-
     /// How far the server's clock is ahead of `now`, milliseconds, by the last answer that told
     /// the time. Exact to about a second.
     pub fn server_time_skew(&self, now: Millis) -> Option<i64> {
@@ -378,39 +155,6 @@ impl Client {
         let passed = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
         let server = i64::try_from(server.plus(passed).0).ok()?;
         Some(server.saturating_sub(i64::try_from(now.0).ok()?))
-    }
-
-    /// Reads the list of batches page by page until `each` breaks off.
-    async fn batch_pages(
-        &self,
-        mut each: impl FnMut(&RawValue) -> ControlFlow<()>,
-    ) -> Result<(), Failure> {
-        let mut tokens = Tokens::default();
-        loop {
-            let page: BatchPage = self.page("/batches", &tokens, "list batches").await?;
-            for entry in page.operations.unwrap_or_default() {
-                if each(&entry).is_break() {
-                    return Ok(());
-                }
-            }
-            if !tokens.next(page.next_page_token, "list batches")? {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn page<T: DeserializeOwned + Send + 'static>(
-        &self,
-        path: &str,
-        tokens: &Tokens,
-        action: &str,
-    ) -> Result<T, Failure> {
-        let mut request = self.request(Method::GET, path).query(&[("pageSize", PAGE_SIZE)]);
-        if let Some(token) = &tokens.current {
-            request = request.query(&[("pageToken", token)]);
-        }
-        let response = self.ask(request).await.map_err(|error| error.failure(action))?;
-        self.json(response, action).await
     }
 
     /// Reads a small JSON answer.
@@ -552,37 +296,6 @@ pub(super) fn failure(error: TransferError, action: &str) -> Failure {
     }
 }
 
-/// Where a list goes on, guarded against going round in circles.
-#[derive(Default)]
-struct Tokens {
-    current: Option<String>,
-    seen: HashSet<String>,
-}
-
-impl Tokens {
-    /// Whether there is a next page.
-    fn next(&mut self, token: Option<String>, action: &str) -> Result<bool, Failure> {
-        let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(false) };
-        if self.seen.len() >= PAGES_MAX {
-            let message = format!("{action}: more than {PAGES_MAX} pages");
-            return Err(Failure::Transient(message));
-        }
-        if !self.seen.insert(token.clone()) {
-            return Err(Failure::Transient(format!("{action}: the pages go round in circles")));
-        }
-        self.current = Some(token);
-        Ok(true)
-    }
-}
-
-fn readable(entry: &RawValue) -> Option<RemoteBatch> {
-    Operation::from_text(entry.get()).ok()?.into_batch().ok()
-}
-
-fn mentions(entry: &RawValue, stamp: &Stamp) -> bool {
-    entry.get().contains(&stamp.0) || entry.get().contains(&stamp.0.replace('/', "\\/"))
-}
-
 fn checked_base(url: &Url) -> Result<String, ClientError> {
     let refuse = |reason| {
         let mut shown = url.clone();
@@ -624,9 +337,6 @@ fn install_crypto() {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }
-
-/// Pages of a list that are followed: 100,000 entries.
-const PAGES_MAX: usize = 1000;
 
 /// Bytes of one page of a list, and of every other small answer.
 const PAGE_BYTES_MAX: u64 = 32 * 1024 * 1024;

@@ -169,3 +169,47 @@ fn sort(error: TransferError) -> CreateFailure {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The names in `value` that the schema does not know.
+    fn unknown(schemas: &Value, schema: &Value, value: &Value) -> Vec<String> {
+        let schema = schema["$ref"].as_str().map_or(schema, |name| &schemas[name]);
+        match value {
+            Value::Object(members) => members
+                .iter()
+                .flat_map(|(name, value)| match schema["properties"].get(name) {
+                    None => vec![name.clone()],
+                    Some(inner) => unknown(schemas, inner, value),
+                })
+                .collect(),
+            Value::Array(items) => {
+                items.iter().flat_map(|item| unknown(schemas, &schema["items"], item)).collect()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_member_we_send_has_the_name_of_the_discovery_document() {
+        let document = include_str!("../../../tests/fixtures/discovery-batch.json");
+        let document: Value = serde_json::from_str(document).expect("a fixture");
+        let schemas = &document["schemas"];
+        let schema = &schemas["BatchGenerateContentRequest"];
+        let items = Payload::from_bytes(Bytes::from_static(b"{},{}"));
+        let file = FileName("files/a".to_owned());
+        for input in [CreateInput::Inline(items), CreateInput::File(file)] {
+            let (stream, len) = body(&Stamp("s\"\\".to_owned()), 5, input);
+            let parts: Vec<_> = stream.map(|part| part.expect("in memory")).collect().await;
+            let bytes = parts.concat();
+            assert_eq!(bytes.len() as u64, len);
+            let value: Value = serde_json::from_slice(&bytes).expect("JSON");
+            assert_eq!(value["batch"]["displayName"], "s\"\\");
+            assert_eq!(unknown(schemas, schema, &value), Vec::<String>::new());
+        }
+    }
+}

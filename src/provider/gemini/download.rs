@@ -6,7 +6,7 @@
 //! in a torn line. It never holds more than one result in memory, and never trusts a length.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, RANGE};
@@ -14,6 +14,7 @@ use reqwest::{Method, Response, StatusCode};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use super::client::{CallError, Client, failure};
+use super::lines::{self, BUFFER_BYTES, LineLimit, WholeText};
 use super::operation::{Operation, ReadError};
 use super::transfer::Incoming;
 use super::wire::plain;
@@ -45,7 +46,7 @@ impl Client {
         let operation = self.fetch_operation(batch, into, &aside).await;
         remove(&aside)?;
         let operation = operation?;
-        let (inline, request_count) = (operation.inline, operation.request_count);
+        let (items, request_count) = (operation.items, operation.request_count);
         let remote =
             operation.into_batch().map_err(|error| Failure::Transient(error.to_string()))?;
         if remote.name != *batch {
@@ -56,8 +57,8 @@ impl Client {
             return Err(Failure::NotReady(message));
         }
         match &remote.output_file {
-            // Inline results, if there were any, are in place already.
-            None if inline => {}
+            // Inline results are in place already.
+            _ if items > 0 => {}
             Some(file) => self.download(file, into).await?,
             None if remote.state == RemoteState::Succeeded => {
                 let message = format!("{} has succeeded but shows no results yet", batch.0);
@@ -65,7 +66,7 @@ impl Client {
             }
             None => drop(File::create(into).map_err(|error| local(into, &error))?),
         }
-        let bytes = seal(into).map_err(|error| local(into, &error))?;
+        let bytes = on_disk(into, lines::seal).await?;
         Ok(Fetched { remote, request_count, bytes })
     }
 
@@ -95,10 +96,10 @@ impl Client {
     /// Downloads a result file, from the byte on disk if there are some.
     async fn download(&self, name: &FileName, into: &Path) -> Result<(), Failure> {
         let action = "download results";
-        let kept = usable_len(into).map_err(|error| local(into, &error))?;
+        let kept = on_disk(into, lines::usable_len).await?;
         let (response, offset) = match self.ask_results(name, kept).await? {
             Answer::From(response, offset) => (response, offset),
-            Answer::Complete => return self.check_tail(into, kept),
+            Answer::Complete => return self.check_tail(into, kept).await,
             Answer::Mismatch => {
                 truncate(into, 0).map_err(|error| local(into, &error))?;
                 let message = format!("{action}: what is on disk does not fit; starting over");
@@ -118,14 +119,21 @@ impl Client {
         let expected = response.content_length();
         let max = self.inner.settings.results_bytes_max.saturating_sub(offset);
         let mut incoming = Incoming::new(response, self.pace(), max);
-        let mut line = LineLimit { len: 0, max: self.inner.settings.item_bytes_max };
-        copy(&mut incoming, &mut file, into, action, &mut |chunk| line.check(chunk)).await?;
+        let line_max = self.inner.settings.item_bytes_max;
+        let mut limit = LineLimit::new(line_max);
+        let mut check = |chunk: &[u8]| match limit.keeps(chunk) {
+            true => Ok(()),
+            false => {
+                Err(Failure::Rejected(format!("{action}: a line is longer than {line_max} bytes")))
+            }
+        };
+        copy(&mut incoming, &mut file, into, action, &mut check).await?;
         if expected.is_some_and(|expected| expected != incoming.received) {
             let message =
                 format!("{action}: {} bytes came instead of {expected:?}", incoming.received);
             return Err(Failure::Transient(message));
         }
-        self.check_tail(into, 0)
+        self.check_tail(into, 0).await
     }
 
     /// Asks for a result file from `kept` bytes on.
@@ -160,9 +168,9 @@ impl Client {
 
     /// Whether the last line is whole. `complete_at` is not 0 if the server said that nothing
     /// follows: then a torn line can not be mended by going on, only by starting over.
-    fn check_tail(&self, into: &Path, complete_at: u64) -> Result<(), Failure> {
+    async fn check_tail(&self, into: &Path, complete_at: u64) -> Result<(), Failure> {
         let max = self.inner.settings.item_bytes_max;
-        if ends_whole(into, max).map_err(|error| local(into, &error))? {
+        if on_disk(into, move |path| lines::ends_whole(path, max)).await? {
             return Ok(());
         }
         if complete_at > 0 {
@@ -236,142 +244,10 @@ fn split(aside: &Path, into: &Path, item_max: u64) -> Result<Operation, Failure>
             plain(&error.to_string(), 300)
         )),
     })?;
-    match out {
-        Some(mut out) => out.flush().map_err(|error| local(into, &error))?,
-        None if operation.inline && operation.responses_file.is_none() => {
-            File::create(into).map_err(|error| local(into, &error))?;
-        }
-        None => {}
+    if let Some(mut out) = out {
+        out.flush().map_err(|error| local(into, &error))?;
     }
     Ok(operation)
-}
-
-/// Makes valid UTF-8 of what is read: a broken character in one result must not hide the
-/// others.
-struct WholeText<R> {
-    inner: R,
-    ready: Vec<u8>,
-    taken: usize,
-    carry: Vec<u8>,
-    ended: bool,
-}
-
-impl<R: Read> WholeText<R> {
-    fn new(inner: R) -> WholeText<R> {
-        WholeText { inner, ready: Vec::new(), taken: 0, carry: Vec::new(), ended: false }
-    }
-
-    fn fill(&mut self) -> io::Result<()> {
-        self.ready.clear();
-        self.taken = 0;
-        let mut raw = std::mem::take(&mut self.carry);
-        let before = raw.len();
-        raw.resize(before + BUFFER_BYTES, 0);
-        let read = self.inner.read(raw.get_mut(before..).unwrap_or_default())?;
-        raw.truncate(before + read);
-        self.ended = read == 0;
-        let mut rest = raw.as_slice();
-        for chunk in raw.utf8_chunks() {
-            self.ready.extend_from_slice(chunk.valid().as_bytes());
-            rest = rest.get(chunk.valid().len() + chunk.invalid().len()..).unwrap_or_default();
-            // A character may go on in the next buffer; none is longer than four bytes.
-            let torn = rest.is_empty() && !self.ended && chunk.invalid().len() < 4;
-            if torn && std::str::from_utf8(chunk.invalid()).is_err_and(|e| e.error_len().is_none())
-            {
-                self.carry = chunk.invalid().to_vec();
-            } else if !chunk.invalid().is_empty() {
-                self.ready.extend_from_slice("\u{FFFD}".as_bytes());
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<R: Read> Read for WholeText<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.taken == self.ready.len() && !self.ended {
-            self.fill()?;
-        }
-        let rest = self.ready.get(self.taken..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        buffer
-            .get_mut(..count)
-            .unwrap_or_default()
-            .copy_from_slice(rest.get(..count).unwrap_or_default());
-        self.taken += count;
-        Ok(count)
-    }
-}
-
-/// Counts the bytes since the last line break.
-struct LineLimit {
-    len: u64,
-    max: u64,
-}
-
-impl LineLimit {
-    fn check(&mut self, chunk: &[u8]) -> Result<(), Failure> {
-        let mut breaks = memchr::memchr_iter(b'\n', chunk).peekable();
-        let first = breaks.peek().copied().unwrap_or(chunk.len());
-        let longest_first = self.len + first as u64;
-        // Lines that begin and end inside one piece are shorter than any limit.
-        self.len = match breaks.last() {
-            Some(last) => (chunk.len() - last - 1) as u64,
-            None => longest_first,
-        };
-        if longest_first > self.max {
-            let max = self.max;
-            return Err(Failure::Rejected(format!(
-                "download results: a line is longer than {max} bytes"
-            )));
-        }
-        Ok(())
-    }
-}
-
-/// How much of what an earlier try left can be built on. After a power cut a file may be longer
-/// than what was written, and filled up with zero bytes, which no result holds.
-fn usable_len(path: &Path) -> io::Result<u64> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    let len = file.metadata()?.len();
-    file.seek(SeekFrom::Start(len.saturating_sub(TAIL_BYTES)))?;
-    let mut tail = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-    Ok(if tail.contains(&0) { 0 } else { len })
-}
-
-/// Whether a file ends with a line break, or with a line that is whole without one.
-fn ends_whole(path: &Path, line_max: u64) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    let len = file.metadata()?.len();
-    let Some(line_start) = last_line_start(&mut file, len, line_max)? else { return Ok(false) };
-    file.seek(SeekFrom::Start(line_start))?;
-    let mut reader = BufReader::with_capacity(BUFFER_BYTES, file);
-    if reader.fill_buf()?.is_empty() {
-        return Ok(true);
-    }
-    Ok(serde_json::from_reader::<_, serde::de::IgnoredAny>(reader).is_ok())
-}
-
-/// Where the last line begins: after the last line break, or at the end if that is one.
-fn last_line_start(file: &mut File, len: u64, line_max: u64) -> io::Result<Option<u64>> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut end = len;
-    while end > 0 && len - end <= line_max {
-        let start = end.saturating_sub(BUFFER_BYTES as u64);
-        let part = buffer.get_mut(..(end - start) as usize).unwrap_or_default();
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(part)?;
-        if let Some(at) = memchr::memrchr(b'\n', part) {
-            return Ok(Some(start + at as u64 + 1));
-        }
-        end = start;
-    }
-    Ok((end == 0).then_some(0))
 }
 
 /// `bytes 7-99/100` begins at 7.
@@ -395,11 +271,16 @@ fn refuse_compressed(response: &Response, action: &str) -> Result<(), Failure> {
     }
 }
 
-/// Syncs the results and tells their size in bytes.
-fn seal(path: &Path) -> io::Result<u64> {
-    let file = File::open(path)?;
-    file.sync_all()?;
-    Ok(file.metadata()?.len())
+/// Does something that may take a while with a file, on a thread made for that.
+async fn on_disk<T: Send + 'static>(
+    path: &Path,
+    act: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let owned = path.to_owned();
+    match tokio::task::spawn_blocking(move || act(&owned)).await {
+        Ok(outcome) => outcome.map_err(|error| local(path, &error)),
+        Err(error) => Err(Failure::Local(format!("work on {}: {error}", path.display()))),
+    }
 }
 
 fn truncate(path: &Path, len: u64) -> io::Result<()> {
@@ -423,9 +304,3 @@ fn aside(into: &Path) -> PathBuf {
 fn local(path: &Path, error: &io::Error) -> Failure {
     Failure::Local(format!("cannot write {}: {error}", path.display()))
 }
-
-/// Bytes read or written at once.
-const BUFFER_BYTES: usize = 256 * 1024;
-
-/// Bytes at the end of an unfinished download that are looked at before it is built on.
-const TAIL_BYTES: u64 = 4096;

@@ -1,17 +1,20 @@
 //! Google's Gemini Batch API, and an emulator of it. Wire facts name the section of the API
 //! contract they come from.
 
+pub mod batches;
 pub mod classify;
 pub mod client;
 pub mod create;
 pub mod download;
 pub mod key;
+pub mod lines;
 pub mod operation;
 pub mod transfer;
 pub mod upload;
 pub mod wire;
 
-pub use client::{Client, ClientError, ClientSettings, RemoteFile};
+pub use batches::RemoteFile;
+pub use client::{Client, ClientError, ClientSettings};
 pub use create::{CreateFailure, CreateInput, Created, RefusedKind};
 pub use download::Fetched;
 pub use key::ApiKey;

@@ -40,8 +40,6 @@ pub struct Operation {
     pub request_count: Option<u64>,
     /// How many inline results were handed on.
     pub items: u64,
-    /// Whether there was a list of inline results, be it empty.
-    pub inline: bool,
 }
 
 /// Why an operation could not be read.
@@ -283,7 +281,6 @@ impl Operation {
 
 impl Reading<'_> {
     fn results<'de, S: SeqAccess<'de>>(&mut self, list: &mut S) -> Result<(), S::Error> {
-        self.operation.inline = true;
         let mut any = false;
         loop {
             self.budget.refill();

@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes};
 use futures_util::Stream;
 use futures_util::stream::BoxStream;
 use reqwest::{RequestBuilder, Response};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 /// Bytes that can be read again from any offset.
@@ -97,9 +97,17 @@ pub struct Meter {
     finished: AtomicBool,
     moved: Mutex<Option<Instant>>,
     fault: Mutex<Option<String>>,
+    /// Rung when another limit begins to count.
+    turn: Notify,
 }
 
 impl Meter {
+    fn finish(&self) {
+        self.touch();
+        self.finished.store(true, Ordering::Release);
+        self.turn.notify_one();
+    }
+
     fn touch(&self) {
         *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
@@ -132,7 +140,10 @@ impl Stream for Metered {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.meter.started.store(true, Ordering::Release);
+        if !self.meter.started.swap(true, Ordering::AcqRel) {
+            self.meter.touch();
+            self.meter.turn.notify_one();
+        }
         let next = match self.stream.as_mut().poll_next(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(next) => next,
@@ -143,7 +154,7 @@ impl Stream for Metered {
                 Some(left) => {
                     self.left = left;
                     if left == 0 {
-                        self.meter.finished.store(true, Ordering::Release);
+                        self.meter.finish();
                     }
                     Some(Ok(bytes))
                 }
@@ -170,7 +181,7 @@ pub async fn send_stream(
 ) -> Result<Response, TransferError> {
     let meter = Arc::new(Meter::default());
     if len == 0 {
-        meter.finished.store(true, Ordering::Release);
+        meter.finish();
     }
     let body = Metered { stream, left: len, meter: Arc::clone(&meter) };
     // With a length of its own the body is not sent in HTTP chunks.
@@ -226,7 +237,10 @@ async fn watch(meter: &Meter, began: Instant, deadline: Instant, pace: Pace) -> 
             let after = began.elapsed().as_secs_f32();
             return TransferError::TooSlow(format!("{what} for too long (after {after:.1} s)"));
         }
-        tokio::time::sleep_until(until).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = meter.turn.notified() => {}
+        }
     }
 }
 

@@ -198,8 +198,11 @@ impl Upload<'_> {
             let trouble = match self.send_piece(session, offset, len).await? {
                 Piece::Received => {
                     offset += len;
-                    best = best.max(offset);
-                    breaks = 0;
+                    // Bytes sent again are no progress, or it could go on for ever.
+                    if offset > best {
+                        best = offset;
+                        breaks = 0;
+                    }
                     continue;
                 }
                 Piece::Final(name) => return self.finish(name).await,

@@ -193,18 +193,13 @@ struct Part<'a> {
 }
 
 /// A list, or the single item that bodies may have in its place.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(untagged)]
 enum OneOrMany<T> {
     Many(Vec<T>),
     One(T),
+    #[default]
     None,
-}
-
-impl<T> Default for OneOrMany<T> {
-    fn default() -> OneOrMany<T> {
-        OneOrMany::None
-    }
 }
 
 impl<T> OneOrMany<T> {
@@ -236,10 +231,10 @@ impl Settings {
     fn text_for(&self, said: &str) -> String {
         let schema = self.schema.as_ref().or(self.json_schema.as_ref());
         match (schema, self.mime_type.as_deref()) {
-            (Some(schema), Some("text/x.enum")) => match fitting(schema, said, 0) {
-                Value::String(text) => text,
-                other => other.to_string(),
-            },
+            (Some(schema), Some("text/x.enum")) => {
+                let value = fitting(schema, said, 0);
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+            }
             (Some(schema), _) => fitting(schema, said, 0).to_string(),
             (None, Some("application/json")) => serde_json::json!({ "echo": said }).to_string(),
             (None, _) => format!("Echo of request: {said}"),

@@ -6,12 +6,13 @@
 //! the size of files. What it does not know it refuses loudly; embeddings and the OpenAI layer are
 //! such things. It listens on loopback unless told otherwise, and asks nobody for anything.
 //!
-//! Reading order: `call` and `routes` (HTTP), `server`, `batch` and `files` (the pure state),
-//! `create`, `rows` and `schema` (what is accepted), `results` and `answers` (what comes back),
+//! Reading order: `call` and `routes` (HTTP), `server`, `batches`, `batch`, `files` and
+//! `sessions` (the pure state), `create`, `rows`, `schema` and `kinds` (what is accepted), `results` and `answers` (what comes back),
 //! `disk`, `body`, `upload` and `line` (bytes on their way).
 
 mod answers;
 mod batch;
+mod batches;
 mod body;
 mod call;
 mod clock;
@@ -20,6 +21,7 @@ mod disk;
 pub mod faults;
 mod files;
 pub mod journal;
+mod kinds;
 mod line;
 mod reply;
 mod results;
@@ -27,6 +29,7 @@ mod routes;
 mod rows;
 pub mod schema;
 mod server;
+mod sessions;
 mod upload;
 
 pub use faults::{Budget, Faults};

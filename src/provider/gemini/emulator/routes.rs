@@ -18,10 +18,10 @@ use super::call::{Call, Query, Route};
 use super::clock::{Clock, Moment};
 use super::create::{Create, CreateInput};
 use super::faults::{CallKind, Faults};
-use super::files::UploadStart;
 use super::line::Cut;
 use super::reply::{Refusal, Reply};
 use super::server::{ProjectNo, Server};
+use super::sessions::UploadStart;
 use super::upload;
 
 /// What all requests share.
@@ -165,6 +165,11 @@ async fn api(
     }
     if let Some(reply) = mishap.instead {
         drop(upload::read_body(body, 0).await);
+        if call.kind() == CallKind::Create
+            && let Ok(who) = who(app, headers, query)
+        {
+            app.server().create_refused(who, "", &reply, app.clock.now());
+        }
         return reply;
     }
     let now = app.clock.now();
@@ -285,7 +290,7 @@ fn create_now(app: &App, who: ProjectNo, model: &str, body: Vec<u8>) -> Reply {
             Ok(survey) => (store, survey),
             Err(error) => return unreadable(&error),
         },
-        (CreateInput::File(_), None) => return super::server::not_found(),
+        (CreateInput::File(_), None) => return super::batches::not_found(),
     };
     app.server().create(who, model, &create, input, &survey, app.clock.now())
 }

@@ -112,12 +112,13 @@ pub fn survey(
         for (found, finder) in survey.contains.iter_mut().zip(&finders) {
             *found |= finder.as_ref().is_some_and(|finder| finder.find(&line).is_some());
         }
-        if check && survey.errors.len() < ERRORS_MAX {
-            if let Err(Misfit { column, what }) = Row::check(&line) {
-                let error =
-                    format!("Error on line {number}: invalid JSON, near column {column}: {what}");
-                survey.errors.push(error);
-            }
+        if check
+            && survey.errors.len() < ERRORS_MAX
+            && let Err(Misfit { column, what }) = Row::check(&line)
+        {
+            let error =
+                format!("Error on line {number}: invalid JSON, near column {column}: {what}");
+            survey.errors.push(error);
         }
     }
     Ok(survey)

@@ -8,11 +8,11 @@
 //! for a row of an input file the first one ends the check.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::LazyLock;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::kinds::{Fields, Kind, MESSAGES};
 
 /// Something in a request body that the API does not accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -310,93 +310,6 @@ impl<'de> Visitor<'de> for Check<'_, '_> {
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The type of a field.
-#[derive(Debug, Clone)]
-enum Kind {
-    Text,
-    Bool,
-    Int32,
-    Int64,
-    Number,
-    Bytes,
-    Time,
-    Duration,
-    Any,
-    Struct,
-    Enum(Vec<String>),
-    Message(String),
-    List(Box<Kind>),
-    Map(Box<Kind>),
-}
-
-impl Kind {
-    /// Reads one word of `schema.json`.
-    fn parse(word: &str) -> Kind {
-        if let Some(item) = word.strip_prefix('[') {
-            return Kind::List(Box::new(Kind::parse(item.trim_end_matches(']'))));
-        }
-        if let Some(value) = word.strip_prefix('{') {
-            return Kind::Map(Box::new(Kind::parse(value.trim_end_matches('}'))));
-        }
-        if let Some(name) = word.strip_prefix('#') {
-            return Kind::Message(name.to_owned());
-        }
-        if let Some(names) = word.strip_prefix('=') {
-            return Kind::Enum(names.split('|').map(str::to_owned).collect());
-        }
-        match word {
-            "string" => Kind::Text,
-            "bool" => Kind::Bool,
-            "int32" => Kind::Int32,
-            "int64" => Kind::Int64,
-            "number" => Kind::Number,
-            "bytes" => Kind::Bytes,
-            "time" => Kind::Time,
-            "duration" => Kind::Duration,
-            "struct" => Kind::Struct,
-            "any" => Kind::Any,
-            other => unreachable!("derive_schema.py writes no such type: {other}"),
-        }
-    }
-
-    /// The character that a value of this kind must begin with, where there is only one.
-    fn opens_with(&self) -> Option<char> {
-        match self {
-            Kind::List(_) => Some('['),
-            Kind::Message(_) | Kind::Map(_) | Kind::Struct => Some('{'),
-            Kind::Text => Some('"'),
-            Kind::Bool
-            | Kind::Int32
-            | Kind::Int64
-            | Kind::Number
-            | Kind::Bytes
-            | Kind::Time
-            | Kind::Duration
-            | Kind::Any
-            | Kind::Enum(_) => None,
-        }
-    }
-
-    fn type_name(&self) -> String {
-        match self {
-            Kind::Text | Kind::Enum(_) => "TYPE_STRING".to_owned(),
-            Kind::Bool => "TYPE_BOOL".to_owned(),
-            Kind::Int32 => "TYPE_INT32".to_owned(),
-            Kind::Int64 => "TYPE_INT64".to_owned(),
-            Kind::Number => "TYPE_DOUBLE".to_owned(),
-            Kind::Bytes => "TYPE_BYTES".to_owned(),
-            Kind::Time => "type.googleapis.com/google.protobuf.Timestamp".to_owned(),
-            Kind::Duration => "type.googleapis.com/google.protobuf.Duration".to_owned(),
-            Kind::Any => "type.googleapis.com/google.protobuf.Value".to_owned(),
-            Kind::Struct | Kind::Map(_) => "type.googleapis.com/google.protobuf.Struct".to_owned(),
-            Kind::Message(name) => {
-                format!("type.googleapis.com/google.ai.generativelanguage.v1main.{name}")
-            }
-            Kind::List(item) => item.type_name(),
-        }
-    }
-}
-
 /// Where in a body a value stands.
 enum Path<'a> {
     Top,
@@ -444,41 +357,6 @@ fn looks_like_base64(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     text.len() - body.len() <= 2
         && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_'))
-}
-
-type Fields = HashMap<String, Field>;
-
-#[derive(Debug, Clone)]
-struct Field {
-    snake: String,
-    kind: Kind,
-}
-
-static MESSAGES: LazyLock<HashMap<String, Fields>> = LazyLock::new(|| {
-    let words: HashMap<String, HashMap<String, String>> =
-        serde_json::from_str(include_str!("schema.json")).expect("schema.json is ours");
-    words.into_iter().map(|(message, fields)| (message, both_spellings(fields))).collect()
-});
-
-fn both_spellings(fields: HashMap<String, String>) -> Fields {
-    let mut both = Fields::new();
-    for (camel, word) in fields {
-        let field = Field { snake: snake_case(&camel), kind: Kind::parse(&word) };
-        both.insert(field.snake.clone(), field.clone());
-        both.insert(camel, field);
-    }
-    both
-}
-
-fn snake_case(camel: &str) -> String {
-    let mut snake = String::with_capacity(camel.len() + 4);
-    for c in camel.chars() {
-        if c.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(c.to_ascii_lowercase());
-    }
-    snake
 }
 
 /// Offences named in one answer.
@@ -542,33 +420,5 @@ mod tests {
             "responseSchema":{"type":"object","properties":{"a":{"type":"STRING","maxLength":"3"}}}},
             "cachedContent":null}"#;
         assert_eq!(first_offence("GenerateContentRequest", row), Ok(()));
-    }
-
-    #[test]
-    fn every_type_that_the_schema_refers_to_is_in_it() {
-        fn refers(kind: &Kind) -> Option<&str> {
-            match kind {
-                Kind::Message(name) => Some(name),
-                Kind::List(inner) | Kind::Map(inner) => refers(inner),
-                Kind::Text
-                | Kind::Bool
-                | Kind::Int32
-                | Kind::Int64
-                | Kind::Number
-                | Kind::Bytes
-                | Kind::Time
-                | Kind::Duration
-                | Kind::Any
-                | Kind::Struct
-                | Kind::Enum(_) => None,
-            }
-        }
-        for (message, fields) in MESSAGES.iter() {
-            for field in fields.values() {
-                if let Some(name) = refers(&field.kind) {
-                    assert!(MESSAGES.contains_key(name), "{message}.{} → {name}", field.snake);
-                }
-            }
-        }
     }
 }

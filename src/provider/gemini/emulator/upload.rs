@@ -8,9 +8,9 @@ use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
 
 use super::call::Query;
-use super::files::{Admission, Arrived, Command};
 use super::reply::Reply;
 use super::routes::App;
+use super::sessions::{Admission, Arrived, Command};
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,13 @@
+//! The real parts over loopback: the daemon with its store and its files, against the emulator.
+//!
+//! Modules by behaviour. Limits are in milliseconds; nothing sleeps for luck: a daemon that runs
+//! until it is idle says itself when there is nothing left to wait for.
+
+mod attempts;
+mod bad_input;
+mod chunks;
+mod paid_once;
+mod results;
+mod rig;
+mod road;
+mod transport;

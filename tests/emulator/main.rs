@@ -1,0 +1,6 @@
+//! The emulator over loopback: what it answers, and that each fault does what it says.
+
+mod batches;
+mod faults;
+mod support;
+mod uploads;

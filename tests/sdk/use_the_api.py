@@ -1,0 +1,131 @@
+"""Uses the Batch API through Google's own SDK, unmodified, and checks what comes back.
+
+Usage: use_the_api.py BASE_URL API_VERSION
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+import time
+
+from google import genai
+from google.genai import errors, types
+
+MODEL = "gemini-2.5-flash"
+DONE = {"JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"}
+
+
+def finish(client, name):
+    for _ in range(400):
+        job = client.batches.get(name=name)
+        if job.state.name in DONE:
+            return job
+        time.sleep(0.02)
+    raise AssertionError(f"{name} did not end")
+
+
+def row(key, text):
+    return {"key": key, "request": {"contents": [{"parts": [{"text": text}]}]}}
+
+
+def from_a_file(client, folder):
+    path = folder / "requests.jsonl"
+    rows = [row(f"k{n}", f"问题 {n}") for n in range(25)]
+    path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    config = types.UploadFileConfig(display_name="rows", mime_type="application/jsonl")
+    uploaded = client.files.upload(file=str(path), config=config)
+    assert uploaded.state.name == "ACTIVE", uploaded
+    assert uploaded.size_bytes == path.stat().st_size, uploaded
+    assert client.files.get(name=uploaded.name).display_name == "rows"
+    assert uploaded.name in [f.name for f in client.files.list(config={"page_size": 5})]
+
+    job = client.batches.create(model=MODEL, src=uploaded.name, config={"display_name": "of a file"})
+    assert job.state.name == "JOB_STATE_PENDING", job
+    job = finish(client, job.name)
+    assert job.state.name == "JOB_STATE_SUCCEEDED", job
+    content = client.files.download(file=job.dest.file_name).decode("utf-8")
+    answers = {a["key"]: a["response"] for a in map(json.loads, content.splitlines())}
+    assert set(answers) == {r["key"] for r in rows}, answers.keys()
+    said = answers["k7"]["candidates"][0]["content"]["parts"][0]["text"]
+    assert said == "Echo of request: 问题 7", said
+    for answer in answers.values():
+        types.GenerateContentResponse.model_validate(answer)
+
+    client.files.delete(name=uploaded.name)
+    try:
+        client.files.get(name=uploaded.name)
+    except errors.ClientError as error:
+        assert error.code == 403, error
+    else:
+        raise AssertionError("a deleted file is still there")
+    return job.name
+
+
+def inline(client):
+    schema = {"type": "OBJECT", "properties": {"mood": {"type": "STRING", "enum": ["good", "bad"]}}}
+    requests = [
+        {"contents": [{"role": "user", "parts": [{"text": "first"}]}]},
+        {
+            "contents": [{"role": "user", "parts": [{"text": "second"}]}],
+            "config": {
+                "temperature": 0.5,
+                "system_instruction": {"parts": [{"text": "Be brief."}]},
+                "response_mime_type": "application/json",
+                "response_schema": schema,
+            },
+        },
+    ]
+    job = client.batches.create(model=MODEL, src=requests, config={"display_name": "inline"})
+    job = finish(client, job.name)
+    assert job.state.name == "JOB_STATE_SUCCEEDED", job
+    first, second = job.dest.inlined_responses
+    assert first.response.text == "Echo of request: first", first
+    assert json.loads(second.response.text) == {"mood": "good"}, second
+    usage = first.response.usage_metadata
+    parts = usage.prompt_token_count + usage.candidates_token_count + usage.thoughts_token_count
+    assert usage.total_token_count == parts, usage
+    return job.name
+
+
+def cancelled_and_deleted(client, others):
+    job = client.batches.create(
+        model=MODEL, src=[{"contents": [{"parts": [{"text": "late"}]}]}], config={"display_name": "late"}
+    )
+    client.batches.cancel(name=job.name)
+    job = finish(client, job.name)
+    assert job.state.name in ("JOB_STATE_CANCELLED", "JOB_STATE_SUCCEEDED"), job
+    listed = {j.name: j for j in client.batches.list(config={"page_size": 2})}
+    assert set(listed) >= {job.name, *others}, listed.keys()
+    assert listed[job.name].display_name == "late"
+    for name in [job.name, *others]:
+        client.batches.delete(name=name)
+        try:
+            client.batches.get(name=name)
+        except errors.ClientError as error:
+            assert error.code == 404, error
+        else:
+            raise AssertionError(f"{name} is still there")
+
+
+def refused(client):
+    try:
+        client.batches.create(model="gemini-none", src=[{"contents": [{"parts": [{"text": "x"}]}]}])
+    except errors.ClientError as error:
+        assert error.code == 404 and error.status == "NOT_FOUND", error
+    else:
+        raise AssertionError("an unknown model was accepted")
+
+
+def main():
+    base_url, version = sys.argv[1:]
+    options = types.HttpOptions(base_url=base_url, api_version=version)
+    client = genai.Client(api_key="a-key-for-the-sdk", http_options=options)
+    with tempfile.TemporaryDirectory() as folder:
+        name = from_a_file(client, pathlib.Path(folder))
+    cancelled_and_deleted(client, [name, inline(client)])
+    refused(client)
+    print("the SDK is content with", version)
+
+
+main()
