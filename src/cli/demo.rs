@@ -119,7 +119,7 @@ fn configure(spool: &Path, url: &str) -> Result<Config, Failure> {
     let file = spool.join("gemini-batchd.toml");
     let text = format!(
         "# Made by `gemini-batchd demo`.\n\n[spool]\ndir = \".\"\n\n[api]\nbase_url = {url:?}\n\n\
-         [intake]\nsettle = \"0s\"\n\n[poll]\nmin = \"300ms\"\nmax = \"1s\"\n\n\
+         [intake]\nsettle = \"0s\"\nrescan = \"1s\"\n\n[poll]\nmin = \"300ms\"\nmax = \"1s\"\n\n\
          [queue.\"reviews\"]\nmodel = \"gemini-2.5-flash-lite\"\n"
     );
     durable::create(&file, text.as_bytes())?;

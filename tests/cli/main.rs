@@ -4,6 +4,7 @@
 
 mod checking;
 mod configuration;
+mod demo;
 mod emulating;
 mod examples;
 mod nightly;
