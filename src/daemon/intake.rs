@@ -130,6 +130,9 @@ impl Intake {
             Ok(scan) => {
                 self.quiet = scan.ready.is_empty() && scan.next_look.is_none();
                 next = scan.next_look.map_or(next, |at| next.min(at));
+                for trouble in &scan.troubles {
+                    tracing::warn!(%trouble, "a part of the inbox could not be looked at");
+                }
                 for refused in scan.refused {
                     let (path, reason) =
                         (refused.path.display().to_string(), &refused.refusal.reason);

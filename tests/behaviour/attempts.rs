@@ -31,7 +31,8 @@ async fn rows_with_an_internal_error_are_sent_again_up_to_the_limit() {
     rig.drain().await;
     assert_eq!(rig.manifest("a")["verdict"], "complete");
 
-    let faults = Faults { code_13: EveryNth { every: 1, times: Budget::Always }, ..Faults::default() };
+    let faults =
+        Faults { code_13: EveryNth { every: 1, times: Budget::Always }, ..Faults::default() };
     let rig = Rig::new(faults).await;
     rig.drop_file("b.jsonl", requests(3));
     rig.drain().await;

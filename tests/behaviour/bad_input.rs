@@ -39,7 +39,9 @@ async fn bad_lines_fail_alone_with_their_number_and_reason() {
     input.extend(b"\r\n\n{\"key\": \"cut\", \"request\": {\"contents\"\n");
     input.extend(b"\xff\xfe not utf-8\n");
     input.extend(b"{\"key\": \"nul\0\"}\n");
-    input.extend(b"{\"key\": {\"a\": 1}, \"request\": {\"contents\": [{\"parts\": [{\"text\": \"x\"}]}]}}\n");
+    input.extend(
+        b"{\"key\": {\"a\": 1}, \"request\": {\"contents\": [{\"parts\": [{\"text\": \"x\"}]}]}}\n",
+    );
     input.extend(b"{\"key\": \"none\"}\n[]\n17\n");
     input.extend(b"{\"key\": \"m\", \"request\": {\"model\": \"gemini-9\", \"contents\": [{\"parts\": [{\"text\": \"x\"}]}]}}\n");
     input.extend(request("last", "no newline at the end").trim_end().bytes());

@@ -15,8 +15,10 @@ fn mixed(bytes: usize) -> (String, usize) {
         let line = match lines % 5 {
             0 => serde_json::json!({"contents": contents}).to_string(),
             1 => request(&format!("k{lines}"), &text).trim_end().to_owned(),
-            2 => serde_json::json!({"request": {"contents": contents}, "metadata": {"key": "same"}})
-                .to_string(),
+            2 => {
+                serde_json::json!({"request": {"contents": contents}, "metadata": {"key": "same"}})
+                    .to_string()
+            }
             3 => serde_json::json!({"key": lines, "request": {"contents": contents}}).to_string(),
             _ if lines % 25 == 4 => format!("{{\"key\": \"broken {lines}\", \"request\""),
             _ => request("same", &text).trim_end().to_owned(),

@@ -68,9 +68,8 @@ impl Rig {
             "intake.settle = \"0s\"".to_owned(),
             "intake.watch = \"poll\"".to_owned(),
         ];
-        let text = base.iter().chain(&self.settings).fold(String::new(), |text, line| {
-            text + line + "\n"
-        });
+        let text =
+            base.iter().chain(&self.settings).fold(String::new(), |text, line| text + line + "\n");
         let file = self.path("gemini-batchd.toml");
         fs::write(&file, text).expect("written");
         let environment = Environment::made_up(self.folder.path(), [("GEMINI_API_KEY", KEY)]);
