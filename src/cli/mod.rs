@@ -4,10 +4,15 @@
 //! (`| head`) ends the verb quietly. How a verb ended is its exit code; see [`ExitCode`].
 
 pub mod config;
+pub mod demo;
 pub mod dropping;
+pub mod emulate;
 pub mod exit;
+pub mod lint;
+pub mod plan;
 pub mod preview;
 pub mod progress;
+pub mod records;
 pub mod run;
 pub mod status;
 pub mod steer;
@@ -83,12 +88,24 @@ pub enum Verb {
     Submit(submit::Submit),
     /// Show what the daemon is doing
     Status(status::Status),
+    /// Check every line of a file; send nothing
+    Lint(lint::Lint),
+    /// Show the batches a file would become; send nothing
+    Plan(plan::Plan),
     /// Stop a job: collect what is answered, fail the rest
     Cancel(steer::Cancel),
     /// Let a job go on that waits for you
     Release(steer::Release),
     /// Check, show, or give an example of the configuration
     Config(config::ConfigVerb),
+    /// Write all records of jobs as JSON Lines; the daemon must not run
+    Export(records::Export),
+    /// Take records back that `export` wrote; the daemon must not run
+    Import(records::Import),
+    /// See it all work on this machine, without a key or a network
+    Demo(demo::Demo),
+    /// Run a local Gemini Batch API, for rehearsals and tests
+    Emulate(emulate::Emulate),
 }
 
 /// Runs the command line of this process and gives the exit code.
@@ -129,6 +146,12 @@ impl Cli {
             Verb::Cancel(cancel) => cancel.run(&self.globals, out),
             Verb::Release(release) => release.run(&self.globals, out),
             Verb::Config(verb) => verb.run(&self.globals, out),
+            Verb::Lint(lint) => lint.run(&self.globals, out),
+            Verb::Plan(plan) => plan.run(&self.globals, out),
+            Verb::Export(export) => export.run(&self.globals, out),
+            Verb::Import(import) => import.run(&self.globals, out),
+            Verb::Demo(demo) => demo.run(&self.globals, out),
+            Verb::Emulate(emulate) => emulate.run(&self.globals, out),
         }
     }
 }

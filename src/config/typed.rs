@@ -328,7 +328,8 @@ impl Layers {
             Origin::File { path, .. } => here.join(path.parent().unwrap_or(Path::new(""))),
             Origin::Default | Origin::Environment(_) | Origin::Flag(_) => here.to_owned(),
         };
-        Some(base.join(home(&text, environment)))
+        // `./` in the middle would only confuse whoever reads the path.
+        Some(base.join(home(&text, environment)).components().collect())
     }
 
     fn duration(&self, section: &str, key: &'static str) -> Duration {

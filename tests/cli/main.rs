@@ -2,9 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests write plain files")]
 
+mod checking;
 mod configuration;
+mod emulating;
 mod examples;
 mod nightly;
+mod records;
 mod status;
 mod submitting;
 
@@ -13,23 +16,23 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 
 /// A folder to run in, with a spool of its own and nothing of the environment around.
-pub struct Place {
+struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
     /// An empty one.
-    pub fn new() -> Place {
+    fn new() -> Place {
         Place { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
     /// A path in it.
-    pub fn path(&self, part: &str) -> PathBuf {
+    fn path(&self, part: &str) -> PathBuf {
         self.folder.path().join(part)
     }
 
     /// Puts a file into it, whole at once.
-    pub fn write(&self, part: &str, text: &str) {
+    fn write(&self, part: &str, text: &str) {
         let path = self.path(part);
         std::fs::create_dir_all(path.parent().expect("below the folder")).expect("made");
         let aside = self.path("aside");
@@ -38,14 +41,14 @@ impl Place {
     }
 
     /// The binary, run in this place with the spool in `spool/`.
-    pub fn run(&self, arguments: &[&str]) -> Command {
+    fn run(&self, arguments: &[&str]) -> Command {
         let mut command = Command::from_std(self.std_command());
         command.args(arguments);
         command
     }
 
     /// The same, for a test that needs the process itself.
-    pub fn std_command(&self) -> std::process::Command {
+    fn std_command(&self) -> std::process::Command {
         let mut command = std::process::Command::new(binary());
         command
             .env_clear()

@@ -1,0 +1,158 @@
+//! `lint`: checks every line of a file and sends nothing.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::config::Config;
+use crate::daemon::perform::cut_rules;
+use crate::engine::Row;
+use crate::spool::index::{IndexReader, LineEntry, LineFate};
+use crate::spool::plan::{self, CutRules, PlanError, Planned};
+use crate::spool::problem::{self, Problem};
+use crate::spool::{At, SpoolError};
+use crate::telemetry::escaped;
+
+use super::{ExitCode, Failure, Globals, print_json};
+
+/// The verb.
+#[derive(Debug, Args)]
+pub struct Lint {
+    /// The file
+    pub file: PathBuf,
+    /// The queue whose settings count: a sub-folder of the inbox
+    #[arg(long, value_name = "Q", default_value = "default")]
+    pub queue: String,
+    /// Show so many invalid lines at most
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub show: usize,
+}
+
+/// A file that was read as the daemon would read it. Its indexes lie in a temporary folder.
+pub struct Reading {
+    /// What reading told.
+    pub planned: Planned,
+    rules: CutRules,
+    indexes: tempfile::TempDir,
+}
+
+impl Lint {
+    /// Runs the verb: 0 if every line is valid, 3 if some are not, 1 if the file can not be used.
+    ///
+    /// # Errors
+    /// If the file can not be read, or not be used at all.
+    pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+        let config = globals.load()?;
+        let reading = Reading::of(&self.file, &config, &self.queue)?;
+        let problems = reading.problems(&self.file, self.show)?;
+        let planned = &reading.planned;
+        if globals.json {
+            print_json(out, &as_json(&self.file, planned, &problems))?;
+        } else {
+            self.tell(planned, &problems, out)?;
+        }
+        Ok(if planned.invalid == 0 { ExitCode::Complete } else { ExitCode::Partial })
+    }
+
+    fn tell(
+        &self,
+        planned: &Planned,
+        problems: &[Problem],
+        out: &mut dyn Write,
+    ) -> std::io::Result<()> {
+        let file = escaped(&self.file.display().to_string());
+        for problem in problems {
+            let column = problem.column.map(|column| format!(":{column}")).unwrap_or_default();
+            let (line, message) = (problem.line, escaped(&problem.message));
+            writeln!(out, "{file}:{line}{column}: {message}")?;
+        }
+        let hidden = planned.invalid - problems.len() as u64;
+        if hidden > 0 {
+            writeln!(out, "… and {hidden} more; --show {} shows all", planned.invalid)?;
+        }
+        for warning in &planned.warnings {
+            writeln!(out, "warning: {}", escaped(warning))?;
+        }
+        let valid = planned.rows - planned.invalid;
+        writeln!(out, "{file}: {} requests, {valid} valid, {} not", planned.rows, planned.invalid)
+    }
+}
+
+impl Reading {
+    /// Reads a file whole, with the settings of a queue.
+    ///
+    /// # Errors
+    /// If it can not be read, or the daemon would refuse it.
+    pub fn of(file: &Path, config: &Config, queue: &str) -> Result<Reading, Failure> {
+        if !std::fs::metadata(file).at("read", file)?.is_file() {
+            let message = format!("{} is not a regular file", file.display());
+            return Err(Failure::new(ExitCode::Failed, anyhow::Error::msg(message)));
+        }
+        let indexes = tempfile::tempdir()?;
+        let limits = &config.limits;
+        let queue = config.queue_for(queue);
+        let rules = cut_rules(&queue, limits.file_bytes, limits.inline_bytes);
+        let lines = indexes.path().join(LINES);
+        let outcomes = indexes.path().join("outcomes.idx");
+        let planned = plan::plan_file(file, &lines, &outcomes, &rules, &|_| {})
+            .map_err(|error| refused(file, error))?;
+        Ok(Reading { planned, rules, indexes })
+    }
+
+    /// The first invalid rows, at most `count`.
+    ///
+    /// # Errors
+    /// If the file or the index can not be read.
+    fn problems(&self, file: &Path, count: usize) -> Result<Vec<Problem>, SpoolError> {
+        let index = self.indexes.path().join(LINES);
+        let opened = File::open(&index).and_then(IndexReader::<LineEntry>::new);
+        let mut index_reader = opened.at("read", &index)?;
+        let wanted = usize::try_from(self.planned.invalid).unwrap_or(usize::MAX).min(count);
+        let mut problems = Vec::new();
+        for row in 1..=index_reader.rows() {
+            if problems.len() >= wanted {
+                break;
+            }
+            let entry = index_reader.get(Row(row)).at("read", &index)?;
+            if entry.fate != LineFate::Valid {
+                problems.push(problem::explain(file, &entry, &self.rules)?);
+            }
+        }
+        Ok(problems)
+    }
+}
+
+fn refused(file: &Path, error: PlanError) -> Failure {
+    match error {
+        PlanError::Spool(error) => error.into(),
+        PlanError::Unusable(refusal) => {
+            let line = refusal.line.map(|line| format!(":{line}")).unwrap_or_default();
+            let column = refusal.column.map(|column| format!(":{column}")).unwrap_or_default();
+            let message =
+                format!("{}{line}{column}: {}", file.display(), escaped(&refusal.message));
+            Failure::new(ExitCode::Failed, anyhow::Error::msg(message)).with_remedy(refusal.remedy)
+        }
+    }
+}
+
+fn as_json(file: &Path, planned: &Planned, problems: &[Problem]) -> serde_json::Value {
+    let problem = |problem: &Problem| {
+        json!({"line": problem.line, "column": problem.column, "reason": problem.reason,
+            "message": problem.message})
+    };
+    json!({
+        "file": file.display().to_string(),
+        "requests": planned.rows,
+        "valid": planned.rows - planned.invalid,
+        "invalid": planned.invalid,
+        "bytes": planned.bytes,
+        "sha256": planned.sha256,
+        "warnings": planned.warnings,
+        "problems": problems.iter().map(problem).collect::<Vec<_>>(),
+    })
+}
+
+const LINES: &str = "lines.idx";

@@ -1,0 +1,107 @@
+//! `plan`: shows the batches a file would become, and sends nothing.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::config::{Config, bytes_text};
+use crate::daemon::policy_of;
+use crate::engine::event::PlannedChunk;
+use crate::engine::job::{Queue, Rest};
+use crate::telemetry::escaped;
+
+use super::lint::Reading;
+use super::{ExitCode, Failure, Globals, print_json};
+
+/// The verb.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The file
+    pub file: PathBuf,
+    /// The queue whose settings count: a sub-folder of the inbox
+    #[arg(long, value_name = "Q", default_value = "default")]
+    pub queue: String,
+}
+
+impl Plan {
+    /// Runs the verb.
+    ///
+    /// # Errors
+    /// If the file can not be read, or not be used at all.
+    pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+        let config = globals.load()?;
+        let queue = config.queue_for(&self.queue);
+        let planned = Reading::of(&self.file, &config, &self.queue)?.planned;
+        let chunks: Vec<Chunk> =
+            planned.chunks.iter().map(|chunk| Chunk::of(chunk, &queue, &config)).collect();
+        let bytes: u64 = chunks.iter().map(|chunk| chunk.bytes).sum();
+        if globals.json {
+            let all: Vec<_> = chunks.iter().map(Chunk::to_json).collect();
+            let plan = json!({
+                "file": self.file.display().to_string(), "queue": queue.name, "model": queue.model,
+                "requests": planned.rows, "invalid": planned.invalid, "bytes": bytes,
+                "prompt_tokens_about": bytes / BYTES_A_TOKEN, "batches": all,
+            });
+            print_json(out, &plan)?;
+            return Ok(ExitCode::Complete);
+        }
+        let file = escaped(&self.file.display().to_string());
+        writeln!(out, "{file}: queue {}, model {}", escaped(&queue.name), queue.model)?;
+        writeln!(
+            out,
+            "{} requests, {} of them not valid (see `gemini-batchd lint`); {} to send, about {} \
+             prompt tokens",
+            planned.rows,
+            planned.invalid,
+            bytes_text(bytes),
+            bytes / BYTES_A_TOKEN
+        )?;
+        for (number, chunk) in (1..).zip(&chunks) {
+            chunk.tell(number, out)?;
+        }
+        for warning in &planned.warnings {
+            writeln!(out, "warning: {}", escaped(warning))?;
+        }
+        Ok(ExitCode::Complete)
+    }
+}
+
+/// A batch to be.
+struct Chunk {
+    first: u64,
+    last: u64,
+    lines: u64,
+    bytes: u64,
+    transport: &'static str,
+}
+
+impl Chunk {
+    fn of(planned: &PlannedChunk, queue: &Queue, config: &Config) -> Chunk {
+        let lines = planned.left.rows + planned.right.rows;
+        let bytes = planned.left.bytes + planned.right.bytes;
+        let policy = policy_of(config, String::new());
+        let rest = Rest { left: planned.left, right: planned.right };
+        let transport = if policy.goes_inline(queue, rest) { "inline" } else { "file" };
+        let (first, last) = (planned.rows.first.0, planned.rows.last.0);
+        Chunk { first, last, lines, bytes, transport }
+    }
+
+    fn tell(&self, number: u64, out: &mut dyn Write) -> std::io::Result<()> {
+        let Chunk { first, last, lines, bytes, transport } = self;
+        let bytes = bytes_text(*bytes);
+        writeln!(
+            out,
+            "  batch {number}: requests {first} to {last}, {lines} to send, {bytes}, {transport}"
+        )
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        json!({"first": self.first, "last": self.last, "lines": self.lines, "bytes": self.bytes,
+            "transport": self.transport})
+    }
+}
+
+/// A rule of thumb, for English text in JSON.
+const BYTES_A_TOKEN: u64 = 4;

@@ -1,0 +1,89 @@
+use predicates::prelude::*;
+
+use crate::Place;
+
+const GOOD: &str =
+    "{\"key\": 1, \"request\": {\"contents\": [{\"parts\": [{\"text\": \"hi\"}]}]}}\n";
+
+#[test]
+fn a_file_of_valid_lines_passes_and_nothing_is_made() {
+    let place = Place::new();
+    place.write("a.jsonl", GOOD);
+    place
+        .run(&["lint", "a.jsonl"])
+        .assert()
+        .code(0)
+        .stdout("a.jsonl: 1 requests, 1 valid, 0 not\n");
+    assert!(!place.path("spool").exists());
+}
+
+#[test]
+fn every_bad_line_is_named_and_the_exit_code_says_partial() {
+    let place = Place::new();
+    place.write("a.jsonl", &format!("{GOOD}\n{{\"key\": 2\n{GOOD}{{\"key\": 3}}\n"));
+    place
+        .run(&["lint", "a.jsonl"])
+        .assert()
+        .code(3)
+        .stdout(predicate::str::is_match(r"(?m)^a\.jsonl:3:\d+: ").expect("valid"))
+        .stdout(predicate::str::is_match(r"(?m)^a\.jsonl:5(:\d+)?: ").expect("valid"))
+        .stdout(predicate::str::ends_with("a.jsonl: 4 requests, 2 valid, 2 not\n"));
+    place
+        .run(&["lint", "a.jsonl", "--show", "1"])
+        .assert()
+        .code(3)
+        .stdout(predicate::str::contains("… and 1 more; --show 2 shows all"));
+    let output = place.run(&["lint", "a.jsonl", "--json"]).output().expect("run");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&value["invalid"], &value["problems"][0]["line"]), (&2.into(), &3.into()));
+}
+
+#[test]
+fn a_file_the_daemon_would_refuse_fails_with_the_remedy() {
+    let place = Place::new();
+    place.write("empty.jsonl", "");
+    place
+        .run(&["lint", "empty.jsonl"])
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("error: empty.jsonl: the file is empty\n  try: "));
+    place.run(&["lint", "."]).assert().code(1).stderr(predicate::str::contains("not a regular"));
+}
+
+#[test]
+fn a_plan_shows_the_batches_and_how_they_travel() {
+    let place = Place::new();
+    place.write("a.jsonl", &GOOD.repeat(5));
+    place
+        .run(&["plan", "a.jsonl"])
+        .env("GEMINI_BATCHD__QUEUE__DEFAULT__LINES_PER_BATCH", "2")
+        .env("GEMINI_BATCHD__LIMITS__INLINE_BYTES", "1150")
+        .assert()
+        .code(0)
+        .stdout(predicate::str::contains("5 requests, 0 of them not valid"))
+        .stdout(predicate::str::contains("batch 1: requests 1 to 2, 2 to send"))
+        .stdout(predicate::str::is_match("batch 1: .*, file\n").expect("valid"))
+        .stdout(
+            predicate::str::is_match("batch 3: requests 5 to 5, 1 .*, inline\n").expect("valid"),
+        );
+}
+
+#[test]
+fn the_example_inputs_pass_and_the_inline_body_counts_three() {
+    let place = Place::new();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/inbox");
+    for (name, requests) in [
+        ("guide.jsonl", 2),
+        ("translate.jsonl", 12),
+        ("questions-zh.json", 3),
+        ("reviews/classify.jsonl", 6),
+    ] {
+        let file = folder.join(name);
+        let said = format!("{requests} requests, {requests} valid, 0 not\n");
+        place
+            .run(&["lint", file.to_str().expect("UTF-8")])
+            .assert()
+            .code(0)
+            .stdout(predicate::str::ends_with(said));
+    }
+}
