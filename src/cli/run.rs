@@ -89,7 +89,6 @@ async fn drive(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Fai
     if let Err(error) = cron.shutdown().await {
         tracing::debug!(%error, "the scheduler did not stop");
     }
-    drop(setup.lock);
     Ok((ended?, handle))
 }
 

@@ -31,6 +31,8 @@ pub struct Intake {
     watching: Option<Watching>,
     /// Whether the last scan left nothing behind that may become a job.
     quiet: bool,
+    /// Whether the last scan brought files.
+    found: bool,
 }
 
 /// What a scan brought, on its way back to the loop.
@@ -57,6 +59,7 @@ impl Intake {
             rescan,
             next_look: None,
             quiet: false,
+            found: false,
         }
     }
 
@@ -81,6 +84,11 @@ impl Intake {
     /// Whether the inbox holds nothing that may still become a job.
     pub fn is_quiet(&self) -> bool {
         self.quiet && self.scanner.is_some() && !self.again && self.fresh.is_empty()
+    }
+
+    /// Whether the last scan brought files, so that there may be more.
+    pub fn found_something(&self) -> bool {
+        self.scanner.is_some() && self.found
     }
 
     /// A path was renamed into the inbox.
@@ -128,8 +136,12 @@ impl Intake {
         let mut next = now.plus(u64::try_from(self.rescan.as_millis()).unwrap_or(u64::MAX));
         match scanned.scan {
             Ok(scan) => {
+                self.found = !scan.ready.is_empty();
                 self.quiet = scan.ready.is_empty() && scan.next_look.is_none();
                 next = scan.next_look.map_or(next, |at| next.min(at));
+                for trouble in &scan.troubles {
+                    tracing::warn!(%trouble, "a part of the inbox could not be looked at");
+                }
                 for refused in scan.refused {
                     let (path, reason) =
                         (refused.path.display().to_string(), &refused.refusal.reason);
@@ -146,7 +158,7 @@ impl Intake {
                 }
             }
             Err(error) => {
-                self.quiet = false;
+                (self.quiet, self.found) = (false, false);
                 tracing::error!(%error, "the inbox can not be read; it is tried again");
             }
         }

@@ -24,10 +24,10 @@ use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::engine::Engine;
 use crate::engine::effect::{Change, Effect, Issued, Turn};
 use crate::engine::event::{Command, Event, Failure};
 use crate::engine::ids::{JobId, Millis, Ticket};
-use crate::engine::{Engine, JobState};
 use crate::spool::mirror;
 use crate::store::{JobStore, StoreError, record};
 
@@ -156,8 +156,11 @@ impl Daemon {
         self.watchdog.ready();
         loop {
             self.watchdog.feed();
-            if let Some(ended) = self.idle().filter(|_| until == Until::Idle) {
-                return Ok(ended);
+            if until == Until::Idle {
+                match self.idle() {
+                    Some(ended) => return Ok(ended),
+                    None => self.look_once_more(),
+                }
             }
             let Some(message) = self.next_message().await else { return Ok(Ended::Stopped) };
             match message {
@@ -286,6 +289,10 @@ impl Daemon {
                 continue;
             }
             let folder = self.performer.folders.job(*id);
+            if !folder.path.is_dir() {
+                // Before the claim and after the clean-up there is nothing to stand beside.
+                continue;
+            }
             if let Err(error) = mirror::write(&folder, &record::mirror(job)) {
                 tracing::warn!(job = %id, %error, "the job's mirror was not written");
             }
@@ -332,19 +339,28 @@ impl Daemon {
         Ok(Ended::Stopped)
     }
 
+    /// A scan that found something is followed by another before a run ends by itself.
+    fn look_once_more(&mut self) {
+        if self.is_all_over() && self.intake.found_something() {
+            self.intake.look(&self.handle, self.clock.now());
+        }
+    }
+
+    /// Whether nothing is under way that could go on without a person.
+    fn is_all_over(&self) -> bool {
+        let engine = lock(&self.engine);
+        !engine.is_busy()
+            && engine.jobs().all(|job| job.is_over() || supervisor::waits_for_a_person(job))
+    }
+
     /// Why a run that ends by itself may end now, if it may.
     fn idle(&self) -> Option<Ended> {
         let engine = lock(&self.engine);
         if let Some(gate) = engine.gate().filter(|gate| gate.denied) {
             return Some(Ended::Denied(gate.message.clone()));
         }
-        let quiet = |state: &JobState| {
-            matches!(state, JobState::Done(_) | JobState::Failed(_) | JobState::Held(_))
-        };
-        let all_over =
-            engine.jobs().all(|job| quiet(&job.head.state) || supervisor::waits_for_a_person(job));
-        (all_over && !engine.is_busy() && self.intake.is_quiet())
-            .then(|| Ended::Idle(self.touched.clone()))
+        drop(engine);
+        (self.is_all_over() && self.intake.is_quiet()).then(|| Ended::Idle(self.touched.clone()))
     }
 
     fn housekeeping_due(&mut self, turn: &mut Turn, now: Millis) {

@@ -17,7 +17,7 @@ use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError};
-use crate::spool::{Folders, SpoolError, archive, manifest, merge, problem, session};
+use crate::spool::{Folders, SpoolError, archive, durable, manifest, merge, problem, session};
 
 use super::payload::payload;
 
@@ -218,6 +218,10 @@ impl Performer {
         let whole = folder.answers(which.chunk, which.attempt);
         let download = folder.download(which.chunk, which.attempt);
         if !whole.exists() {
+            self.on_disk(move |folders| {
+                durable::make_folder(&folders.job(which.job).path.join("answers"))
+            })
+            .await?;
             self.client.fetch(&batch, &download).await?;
         }
         let collected = blocking(move || answers::collect(&folder, &which, accept_missing)).await;

@@ -17,7 +17,6 @@ use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::SpoolError;
 use crate::spool::inbox::{IntakeRules, Scanner};
 use crate::spool::watch::{self, Hint, WatchMode, Watching};
-use crate::store::lock::StateLock;
 use crate::store::{SledStore, StoreError};
 
 use super::intake::Intake;
@@ -25,12 +24,10 @@ use super::perform::Performer;
 use super::signals::Watchdog;
 use super::{Daemon, Handle, Message};
 
-/// A daemon that is ready to run, and what must live as long as it does.
+/// A daemon that is ready to run.
 pub struct Setup {
     /// The daemon.
     pub daemon: Daemon,
-    /// Keeps other daemons off this spool.
-    pub lock: StateLock,
 }
 
 /// Why the daemon can not start.
@@ -65,7 +62,6 @@ impl Setup {
         };
         let folders = config.folders.clone();
         folders.prepare()?;
-        let lock = StateLock::take(&folders.state)?;
         let opened = SledStore::open(&folders.state, SledStore::FREE_BYTES_MIN)?;
         if let Some(quarantine) = &opened.quarantined {
             let (kept, why) = (quarantine.folder.display().to_string(), &quarantine.reason);
@@ -105,7 +101,7 @@ impl Setup {
             first_turn: Some(first_turn),
             touched: std::collections::BTreeSet::new(),
         };
-        Ok(Setup { daemon, lock })
+        Ok(Setup { daemon })
     }
 }
 

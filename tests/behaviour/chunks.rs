@@ -89,6 +89,7 @@ async fn more_than_the_api_can_store_goes_through_by_making_room() {
     let settings = [
         "queue.default.transport = \"file\"",
         "queue.default.lines_per_batch = 50",
+        "limits.file_bytes = \"9kB\"",
         "limits.storage_bytes = \"10kB\"",
     ];
     let rig = Rig::with(Faults::default(), &settings).await;

@@ -3,6 +3,8 @@
 //! Modules by behaviour. Limits are in milliseconds; nothing sleeps for luck: a daemon that runs
 //! until it is idle says itself when there is nothing left to wait for.
 
+#![expect(clippy::disallowed_methods, reason = "a test plays the person who drops files")]
+
 mod attempts;
 mod bad_input;
 mod chunks;

@@ -9,6 +9,7 @@ use gemini_batchd::clock::SystemClock;
 use gemini_batchd::config::{Config, Environment, Flags};
 use gemini_batchd::daemon::{Ended, Setup, Until};
 use gemini_batchd::provider::gemini::emulator::{self, Emulator, Faults, Happened, Options};
+use gemini_batchd::telemetry::LogOptions;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -35,6 +36,11 @@ impl Rig {
             granularity: 4096,
             ..Options::default()
         };
+        // RUST_LOG=debug shows what the daemon does; nothing is printed without it.
+        let _ = gemini_batchd::telemetry::init(&LogOptions {
+            default_level: "off",
+            ..LogOptions::default()
+        });
         let emulator = emulator::start(options).await.expect("the emulator starts");
         let settings = settings.iter().map(|text| (*text).to_owned()).collect();
         Rig { folder: tempfile::tempdir().expect("a temporary folder"), emulator, settings }

@@ -1,3 +1,5 @@
+//! Batches: create, get, list, cancel, delete; what is refused; the journal.
+
 use gemini_batchd::provider::gemini::emulator::{Happened, InputKind, Options};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -280,4 +282,27 @@ async fn what_is_not_emulated_is_refused_with_501() {
     assert_eq!(world.get("/v3/batches").await.status, 404);
     let model = world.get("/v1beta/models/gemini-2.5-pro").await.ok();
     assert_fits("Model", &model);
+}
+
+#[tokio::test]
+async fn a_create_is_pending_however_soon_it_ends_and_ids_repeat_with_the_seed() {
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let world = world("").await;
+        names.push(world.create_inline(&["a"]).await.ok()["name"].clone());
+        world.emulator.stop().await;
+    }
+    assert_eq!(names[0], names[1]);
+    let options = Options {
+        pending_for: std::time::Duration::ZERO,
+        running_for: std::time::Duration::ZERO,
+        ..Options::default()
+    };
+    let emulator =
+        gemini_batchd::provider::gemini::emulator::start(options).await.expect("started");
+    let mut world = world("").await;
+    world.emulator = emulator;
+    let created = world.create_inline(&["a"]).await.ok();
+    assert_eq!(created["metadata"]["state"], "BATCH_STATE_PENDING");
+    assert_eq!(world.batch(&created).await["metadata"]["state"], "BATCH_STATE_SUCCEEDED");
 }

@@ -1,3 +1,5 @@
+//! Every other fault does what it says, as often as its budget allows.
+
 use gemini_batchd::provider::gemini::emulator::Happened;
 use serde_json::{Value, json};
 

@@ -1,3 +1,8 @@
+//! Files and uploads, with their faults.
+
+use std::io::Write;
+use std::net::TcpStream;
+
 use gemini_batchd::provider::gemini::emulator::{Happened, Options};
 use serde_json::{Value, json};
 
@@ -187,4 +192,26 @@ async fn an_input_file_may_be_deleted_once_its_batch_exists() {
     world.delete(&format!("/v1beta/{}", file["name"].as_str().expect("a name"))).await.ok();
     world.advance(20);
     assert_eq!(world.lines(&created).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_dies_in_the_middle_of_a_piece_loses_nothing_that_arrived() {
+    let world = small("").await;
+    let session = session(&world, 24, json!({})).await;
+    let path = session.strip_prefix(&world.emulator.url()).expect("its own host");
+    let mut line = TcpStream::connect(world.emulator.addr()).expect("connected");
+    write!(
+        line,
+        "POST {path} HTTP/1.1\r\nHost: x\r\nX-Goog-Upload-Command: upload, finalize\r\n\
+         X-Goog-Upload-Offset: 0\r\nContent-Length: 24\r\n\r\n123456789"
+    )
+    .expect("sent");
+    drop(line);
+    // A query waits for the piece only once that has begun.
+    while received(&world, &session).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(received(&world, &session).await, 9);
+    let done = world.command(&session, "upload, finalize", 9, b"abcdefghijklmno").await;
+    assert_eq!(done.ok()["file"]["sizeBytes"], "24");
 }

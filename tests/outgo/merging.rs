@@ -32,6 +32,7 @@ fn batch(state: RemoteState, created: u64) -> BatchRecord {
         input: Input::Inline,
         state,
         lines: 1,
+        bytes: 1000,
         answered: 0,
         created: Millis(created),
         ended: Millis(created + 1),

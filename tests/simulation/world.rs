@@ -173,11 +173,11 @@ impl World {
         self.note(format!("crash {when}"));
         let lost = std::mem::take(&mut self.under_way);
         for (_, issued) in lost {
-            if let Effect::Create { which, .. } = issued.effect {
-                if self.random.chance(50) {
-                    let late = self.now.plus(self.random.below(60_000));
-                    self.on_the_wire.push((late, which));
-                }
+            if let Effect::Create { which, .. } = issued.effect
+                && self.random.chance(50)
+            {
+                let late = self.now.plus(self.random.below(60_000));
+                self.on_the_wire.push((late, which));
             }
         }
         let jobs = self.store.values().cloned().collect();

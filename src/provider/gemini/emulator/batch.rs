@@ -201,7 +201,10 @@ impl Batch {
 
         let mut items = None;
         let (state, updated) = match &self.stage {
-            Stage::Open if now < self.starts => ("BATCH_STATE_PENDING", self.created),
+            // The answer to a create says PENDING however soon the batch starts.
+            Stage::Open if now < self.starts || now == self.created => {
+                ("BATCH_STATE_PENDING", self.created)
+            }
             Stage::Open | Stage::Writing(_) => ("BATCH_STATE_RUNNING", self.starts),
             Stage::Ended { finale, output } => {
                 operation.insert("done".into(), true.into());

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
 
 use super::call::Query;
-use super::reply::Reply;
+use super::reply::{Refusal, Reply};
 use super::routes::App;
 use super::sessions::{Admission, Arrived, Command};
 
@@ -54,7 +54,10 @@ pub async fn session(
 ) -> Reply {
     let command = match command(headers) {
         Ok(command) => command,
-        Err(message) => return Reply::refused(400, message),
+        Err(message) => {
+            let refusal = Refusal::new(400, message);
+            return Reply::Refused(Refusal { upload_status: Some("active"), ..refusal });
+        }
     };
     let session = query.get("upload_id").unwrap_or_default();
     let store = app.server().upload_store(session);
