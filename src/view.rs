@@ -222,6 +222,16 @@ impl JobView {
     }
 }
 
+/// What happened and what to do about it, as two sentences without a last full stop.
+pub fn told(message: &str, remedy: &str) -> String {
+    let (message, remedy) = (message.trim_end_matches('.'), remedy.trim_end_matches('.'));
+    let mut letters = remedy.chars();
+    match letters.next() {
+        Some(first) => format!("{message}. {}{}", first.to_uppercase(), letters.as_str()),
+        None => message.to_owned(),
+    }
+}
+
 /// A moment as RFC 3339, UTC, whole seconds.
 pub fn moment(at: Millis) -> String {
     let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
@@ -308,12 +318,14 @@ fn reason(job: &Job) -> Option<String> {
 }
 
 fn refused(refusal: &Refusal) -> String {
-    let place = match (refusal.line, refusal.column) {
-        (Some(line), Some(column)) => format!("line {line}, column {column}: "),
-        (Some(line), None) => format!("line {line}: "),
-        (None, _) => String::new(),
-    };
-    format!("{place}{}; {}", refusal.message, refusal.remedy)
+    let told = told(&refusal.message, &refusal.remedy);
+    match (refusal.line, refusal.column) {
+        // Most messages name the line themselves.
+        (Some(line), _) if told.contains(&format!("line {line}")) => told,
+        (Some(line), Some(column)) => format!("line {line}, column {column}: {told}"),
+        (Some(line), None) => format!("line {line}: {told}"),
+        (None, _) => told,
+    }
 }
 
 fn active_reason(job: &Job) -> Option<String> {

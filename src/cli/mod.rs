@@ -133,10 +133,9 @@ pub fn main() -> std::process::ExitCode {
 
 impl Cli {
     fn run(&self, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-        let level = match &self.verb {
-            Verb::Run(_) => "info",
-            _ => "warn",
-        };
+        // The scheduler below the daemon is talkative; what it says is of no use to anyone here.
+        let daemon = matches!(self.verb, Verb::Run(_));
+        let level = if daemon { "gemini_batchd=info,warn" } else { "warn" };
         self.globals.start_logging(level)?;
         match &self.verb {
             Verb::Run(run) => run.run(&self.globals),
@@ -176,7 +175,7 @@ impl Globals {
     pub fn start_logging(&self, default_level: &'static str) -> Result<(), Failure> {
         let default_level = match self.verbose {
             0 => default_level,
-            1 => "gemini_batchd=debug,info",
+            1 => "gemini_batchd=debug,warn",
             2.. => "trace",
         };
         let json = self.log_format == LogFormat::Json;

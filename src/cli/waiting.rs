@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::Config;
 use crate::spool::Folders;
 use crate::telemetry::escaped;
-use crate::view::Snapshot;
+use crate::view::{Snapshot, told};
 
 use super::dropping::{Dropped, split_ending};
 use super::progress::Bars;
@@ -217,7 +217,7 @@ fn look(folders: &Folders, one: &Awaited) -> Option<Ending> {
         }
     }
     let words = |path: &Path| match read_json::<Reason>(path) {
-        Some(reason) => format!("{}; {}", reason.message, reason.remedy),
+        Some(reason) => told(&reason.message, &reason.remedy),
         None => "the reason can not be read".to_owned(),
     };
     if let Some(file) = fresh(&folders.failed, REASON).into_iter().next() {
@@ -361,7 +361,7 @@ mod tests {
             std::fs::write(folder.join("a.jsonl.reason.json"), text).expect("written");
             let ending = look(&world.folders, &one).expect("ended");
             assert_eq!(ending.code(), code);
-            assert!(ending.to_string().contains("no line is valid; mend it"), "{ending}");
+            assert!(ending.to_string().contains("no line is valid. Mend it"), "{ending}");
         }
     }
 

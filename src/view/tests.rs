@@ -143,7 +143,7 @@ fn a_refused_file_names_line_and_remedy() {
         column: Some(17),
     };
     let view = JobView::new(&job(ID, JobState::Failed(refusal)));
-    assert_eq!(view.reason.as_deref(), Some("line 1, column 17: no line is valid; mend it"));
+    assert_eq!(view.reason.as_deref(), Some("line 1, column 17: no line is valid. Mend it"));
     assert!(view.is_over());
 }
 

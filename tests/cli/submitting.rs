@@ -123,7 +123,7 @@ fn waiting_ends_when_the_file_is_held() {
     let reason = r#"{"reason": "duplicate", "message": "seen before", "remedy": "wait for it"}"#;
     let (ended, said) = waited(&place, |_| place.write("spool/held/a.jsonl.reason.json", reason));
     assert_eq!(ended, Some(13));
-    assert!(said.contains("a.jsonl: held: seen before; wait for it"), "{said}");
+    assert!(said.contains("a.jsonl: held: seen before. Wait for it"), "{said}");
 }
 
 #[test]
