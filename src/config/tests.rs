@@ -1,3 +1,5 @@
+//! Configurations as people write them, right and wrong.
+
 #![expect(clippy::disallowed_methods, reason = "tests write plain files")]
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The control socket, served and asked over a real socket.
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;

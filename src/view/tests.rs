@@ -1,3 +1,5 @@
+//! Jobs in every state, and what is to be seen of them.
+
 use super::*;
 use crate::engine::ids::{Attempt, BatchName, ChunkNo, JobId, Row, Rows};
 use crate::engine::job::{
