@@ -105,7 +105,7 @@ fn read_all(body: &Body, offset: u64) -> Vec<u8> {
 
 #[test]
 fn files_without_a_single_request_are_refused_with_place_and_remedy() {
-    const PRETTY: &str = "{\n  \"contents\": [{}]\n}\n";
+    const CUT: &str = "{\n  \"contents\": [{}]\n";
     type Row = (&'static str, &'static [u8], &'static str, Option<(u64, u64)>, &'static str);
     let table: &[Row] = &[
         ("a.jsonl", b"", "empty", None, "empty"),
@@ -120,7 +120,7 @@ fn files_without_a_single_request_are_refused_with_place_and_remedy() {
         ("a.jsonl", b"{\"key\": \"\xe4\"}", "no_valid_line", Some((1, 10)), "UTF-8"),
         ("a.jsonl", b"{}\0\0\0\0", "no_valid_line", Some((1, 3)), "NUL"),
         ("a.jsonl", b"{\"request\": 7}", "no_valid_line", Some((1, 13)), "not an object"),
-        ("a.jsonl", PRETTY.as_bytes(), "no_valid_line", Some((1, 1)), "ends too early"),
+        ("a.jsonl", CUT.as_bytes(), "invalid_json", Some((3, 0)), "ends too early"),
         ("a.json", b"[{\"contents\": [{}]}] x", "invalid_json", Some((1, 22)), "trailing"),
         ("a.json", b"[{\"contents\": [{}]},\n", "invalid_json", Some((2, 1)), "after 1 requests"),
         ("a.json", b"{\n\"batch\": {\"x\": 1}\n}", "no_requests", None, "no list at"),
@@ -146,7 +146,7 @@ fn files_without_a_single_request_are_refused_with_place_and_remedy() {
         assert!(!claimed.folder.lines().exists(), "{shown}: no index of a refused file");
         assert_eq!(fs::read_dir(&claimed.folder.path).expect("listed").count(), 1, "{shown}");
     }
-    let refusal = Claimed::new("a.jsonl", PRETTY).plan().expect_err("lines");
+    let refusal = Claimed::new("a.jsonl", CUT).plan().expect_err("lines");
     assert!(refusal.remedy.contains(".json"), "{refusal:?}");
 }
 

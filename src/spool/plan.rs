@@ -115,9 +115,15 @@ impl Job<'_> {
     fn plan(&self) -> Result<Planned, PlanError> {
         let start = self.check_head()?;
         let name = self.input.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let shape = match source::ending(&name) {
-            Ending::Document => self.shape(start)?,
-            Ending::Lines | Ending::Compressed | Ending::Unknown => Shape::Lines,
+        let shape = match (source::ending(&name), self.shape(start)?) {
+            // Whoever names it JSON Lines mostly means it; a document there is told by what cannot
+            // be anything else.
+            (Ending::Lines, Shape::Listed) => Shape::Unclear,
+            (Ending::Lines, Shape::Long) => Shape::Lines,
+            (Ending::Document, Shape::Listed) => Shape::Document,
+            (Ending::Document, Shape::Long) => Shape::Unclear,
+            (Ending::Lines | Ending::Document, shape) => shape,
+            (Ending::Compressed | Ending::Unknown, _) => Shape::Lines,
         };
         let mut sketch = Sketch::begin(self.lines, self.outcomes, self.rules)?;
         if shape == Shape::Lines {
@@ -175,7 +181,7 @@ impl Job<'_> {
         }
     }
 
-    /// What the first line says of a `.json` file.
+    /// What the first line says of a file.
     fn shape(&self, start: u64) -> Result<Shape, PlanError> {
         let mut reader = BufReader::new(Positioned { file: self.file, at: start });
         let limit = SNIFF_BYTES.min(self.rules.line_bytes_max);
@@ -193,11 +199,10 @@ impl Job<'_> {
             }
         }
         if line.trim_ascii_start().starts_with(b"[") {
-            return Ok(Shape::Document);
+            return Ok(Shape::Listed);
         }
         if line.len() as u64 == limit && !line.ends_with(b"\n") {
-            // Too long to judge by its beginning.
-            return Ok(Shape::Unclear);
+            return Ok(Shape::Long);
         }
         if forms::is_batch_body(&line) {
             return Ok(Shape::Document);
@@ -326,6 +331,10 @@ enum Shape {
     Document,
     /// The first line is cut off: a document over several lines, or a broken first line.
     Unclear,
+    /// The first line begins a list.
+    Listed,
+    /// The first line is too long to judge by its beginning.
+    Long,
 }
 
 /// Reads a shared file from a place of its own.

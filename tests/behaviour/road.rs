@@ -41,12 +41,14 @@ async fn an_inline_body_with_three_chinese_questions_comes_back_answered() {
     rig.drop_file("fragen.json", CHINESE);
     let one_line: String = CHINESE.split('\n').collect();
     rig.drop_file("one-line.jsonl", one_line.replace("问题", "q"));
+    rig.drop_file("several-lines.jsonl", CHINESE.replace("问题", "z"));
     rig.drain().await;
     let lines = rig.lines("fragen.results.jsonl");
     assert_eq!(keys(&lines), ["问题一", "问题二", "问题三"], "{}", rig.listing());
     assert!(text(&lines[2]).contains("长城有多长？"), "{}", lines[2]);
     assert_eq!(rig.manifest("fragen")["verdict"], "complete");
     assert_eq!(rig.lines("one-line.results.jsonl").len(), 3, "{}", rig.listing());
+    assert_eq!(rig.lines("several-lines.results.jsonl").len(), 3, "{}", rig.listing());
 }
 
 #[tokio::test(flavor = "multi_thread")]
