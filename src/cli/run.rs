@@ -138,7 +138,9 @@ impl From<SetupError> for Failure {
             SetupError::NoKey(_) | SetupError::BadKey(_) => ExitCode::Credentials,
             SetupError::Client(_) => ExitCode::Configuration,
             SetupError::Store(StoreError::Locked { .. }) => ExitCode::Locked,
-            SetupError::Store(_) | SetupError::Spool(_) => ExitCode::Failed,
+            SetupError::Store(_) | SetupError::Spool(_) | SetupError::Rebuild(_) => {
+                ExitCode::Failed
+            }
         };
         Failure::new(code, error)
     }

@@ -11,11 +11,13 @@ mod intake;
 pub mod operators;
 mod payload;
 pub mod perform;
+pub mod rebuild;
+mod saved;
 pub mod schedule;
 pub mod signals;
 mod supervisor;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,11 +27,10 @@ use tracing::Instrument;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::engine::effect::{Change, Effect, Issued, Turn};
+use crate::engine::effect::{Effect, Issued, Turn};
 use crate::engine::event::{Command, Event, Failure};
 use crate::engine::ids::{JobId, Millis, Ticket};
-use crate::spool::mirror;
-use crate::store::{JobStore, StoreError, record};
+use crate::store::{JobStore, StoreError};
 
 use intake::Intake;
 use perform::Performer;
@@ -97,6 +98,7 @@ pub struct Daemon {
     watchdog: signals::Watchdog,
     first_turn: Option<Turn>,
     touched: BTreeSet<JobId>,
+    told: BTreeMap<JobId, &'static str>,
 }
 
 /// A way to speak to a running daemon.
@@ -256,7 +258,7 @@ impl Daemon {
     fn consume(&mut self, turn: Turn) -> Result<(), DaemonError> {
         if !turn.save.is_empty() {
             tokio::task::block_in_place(|| self.store.save(&turn.save))?;
-            tell_changes(&turn.save);
+            self.tell_changes(&turn.save);
             self.mirror(&turn.save);
             failpoints::saved(&turn.save);
         }
@@ -264,41 +266,6 @@ impl Daemon {
             self.begin(ticket, effect);
         }
         Ok(())
-    }
-
-    /// Writes each changed job's records beside its files. The mirror may lag behind: it is a way
-    /// back when the store is lost, not the truth.
-    fn mirror(&mut self, changes: &[Change]) {
-        let mut changed = BTreeSet::new();
-        for change in changes {
-            match change {
-                Change::Head(head) => changed.insert(head.id),
-                Change::Chunk(id, _) => changed.insert(*id),
-                Change::Forget(id) => {
-                    self.touched.remove(id);
-                    false
-                }
-            };
-        }
-        let engine = lock(&self.engine);
-        for id in &changed {
-            let Some(job) = engine.job(*id) else { continue };
-            let head_changed =
-                changes.iter().any(|change| matches!(change, Change::Head(head) if head.id == *id));
-            if job.chunks.len() > MIRRORED_CHUNKS && !head_changed {
-                continue;
-            }
-            let folder = self.performer.folders.job(*id);
-            if !folder.path.is_dir() {
-                // Before the claim and after the clean-up there is nothing to stand beside.
-                continue;
-            }
-            if let Err(error) = mirror::write(&folder, &record::mirror(job)) {
-                tracing::warn!(job = %id, %error, "the job's mirror was not written");
-            }
-        }
-        drop(engine);
-        self.touched.append(&mut changed);
     }
 
     fn begin(&self, ticket: Ticket, effect: Effect) {
@@ -452,21 +419,8 @@ fn tell_failure(failure: &Failure) {
     }
 }
 
-/// info: a job changed its state.
-fn tell_changes(changes: &[Change]) {
-    for change in changes {
-        if let Change::Head(head) = change {
-            let state = supervisor::state_word(&head.state);
-            let file = head.source.name.as_str();
-            tracing::info!(job = %head.id, file, state);
-        }
-    }
-}
-
 /// Messages taken in before one save.
 const MESSAGES_A_SAVE: usize = 256;
-/// Jobs with more chunks are mirrored only when the job itself changes.
-const MIRRORED_CHUNKS: usize = 64;
 /// How long effects under way may go on after a stop.
 const WIND_DOWN: Duration = Duration::from_secs(4);
 /// Wakes the loop for the watchdog, if for nothing else.

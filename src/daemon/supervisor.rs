@@ -1,6 +1,7 @@
 //! Opening everything in the right order before the loop starts: folders, lock, store, records,
 //! client, watcher.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,10 +18,11 @@ use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::SpoolError;
 use crate::spool::inbox::{IntakeRules, Scanner};
 use crate::spool::watch::{self, Hint, WatchMode, Watching};
-use crate::store::{SledStore, StoreError};
+use crate::store::{JobStore, SledStore, StoreError};
 
 use super::intake::Intake;
 use super::perform::Performer;
+use super::rebuild::{self, RebuildError};
 use super::signals::Watchdog;
 use super::{Daemon, Handle, Message};
 
@@ -48,6 +50,9 @@ pub enum SetupError {
     /// A folder can not be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// A lost store could not be rebuilt.
+    #[error("the lost job store could not be rebuilt: {0}")]
+    Rebuild(#[from] RebuildError),
 }
 
 impl Setup {
@@ -63,13 +68,15 @@ impl Setup {
         let folders = config.folders.clone();
         folders.prepare()?;
         let opened = SledStore::open(&folders.state, SledStore::FREE_BYTES_MIN)?;
+        let (mut store, policy) = (opened.store, policy_of(&config, key.print()));
         if let Some(quarantine) = &opened.quarantined {
             let (kept, why) = (quarantine.folder.display().to_string(), &quarantine.reason);
-            tracing::error!(kept, why, "the job store could not be read and was set aside");
+            tracing::error!(kept, why, "the job store could not be used and was set aside");
+            let jobs = rebuild::rebuild(&folders, &mut store, &policy, clock.now())?;
+            tracing::error!(jobs, "the jobs under way were rebuilt from their working folders");
         }
-        let jobs = crate::store::JobStore::load(&opened.store)?;
-        let (engine, first_turn) =
-            Engine::resume(jobs, policy_of(&config, key.print()), clock.now());
+        let jobs = store.load()?;
+        let (engine, first_turn) = Engine::resume(jobs, policy, clock.now());
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
         let handle = Handle { engine: Arc::clone(&engine), messages: sender };
@@ -90,7 +97,7 @@ impl Setup {
         });
         let daemon = Daemon {
             engine,
-            store: Box::new(opened.store),
+            store: Box::new(store),
             performer,
             clock,
             config,
@@ -99,7 +106,8 @@ impl Setup {
             handle,
             watchdog: Watchdog::from_environment(),
             first_turn: Some(first_turn),
-            touched: std::collections::BTreeSet::new(),
+            touched: BTreeSet::new(),
+            told: BTreeMap::new(),
         };
         Ok(Setup { daemon })
     }

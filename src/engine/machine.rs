@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::effect::{Change, Turn};
 use super::event::{Event, Failure, Outcome};
-use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
-use super::job::{Chunk, ChunkState, Doubt, Head, Job, JobState, Queue, Source};
+use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
+use super::job::{Chunk, ChunkState, Doubt, Head, Input, Job, JobState, Queue, Source};
 use super::lanes::{Lane, Lanes, Unit};
 use super::policy::{self, Policy};
 use super::records::Usage;
@@ -120,6 +120,32 @@ impl Engine {
         }
         engine.pump(now, &mut turn);
         (engine, turn)
+    }
+
+    /// Makes a job that was read from a mirror safe to go on with: the mirror may be one change
+    /// behind, so what seems not sent yet may have been sent, and is looked for first.
+    pub fn doubt(job: &mut Job, policy: &Policy, now: Millis) {
+        let (id, queue) = (job.head.id, job.head.queue.clone());
+        for chunk in job.chunks.values_mut() {
+            let input = match &chunk.state {
+                ChunkState::Waiting { .. } if policy.goes_inline(&queue, chunk.rest) => {
+                    Input::Inline
+                }
+                ChunkState::Waiting { .. } => Input::File(Stamp::file(id, chunk.no, chunk.attempt)),
+                ChunkState::Uploading { file } => Input::File(file.clone()),
+                ChunkState::Creating { input, .. } => input.clone(),
+                ChunkState::Uncertain { .. }
+                | ChunkState::Stuck { .. }
+                | ChunkState::Polling(_)
+                | ChunkState::Collecting { .. }
+                | ChunkState::Settled
+                | ChunkState::Split { .. } => continue,
+            };
+            let until = now.plus(policy.uncertain_window_ms);
+            let doubt = Doubt::Lost;
+            chunk.state =
+                ChunkState::Uncertain { input, since: now, next_probe: now, until, doubt };
+        }
     }
 
     /// Finds out again what is remembered of a job beside its record.

@@ -6,26 +6,64 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use super::{At, JobFolder, SpoolError};
+use crate::engine::ids::ChunkNo;
 
 /// Replaces the mirror of a job.
 ///
 /// # Errors
 /// If it can not be written; the older mirror is untouched then.
+pub fn write(folder: &JobFolder, record_json: &[u8]) -> Result<(), SpoolError> {
+    put(&folder.record(), record_json)
+}
+
+/// Replaces the mirror of one chunk of a job that has too many of them to mirror all each time.
+///
+/// # Errors
+/// If it can not be written; the older mirror is untouched then.
+pub fn write_chunk(folder: &JobFolder, chunk: ChunkNo, record: &[u8]) -> Result<(), SpoolError> {
+    let path = folder.chunk_record(chunk);
+    if let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) {
+        fs::create_dir(parent).at("create folder", parent)?;
+    }
+    put(&path, record)
+}
+
+/// The mirrors of single chunks, in no order.
+///
+/// # Errors
+/// If they can not be read.
+pub fn read_chunks(folder: &JobFolder) -> Result<Vec<Vec<u8>>, SpoolError> {
+    let path = folder.path.join("chunks");
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).at("list", &path),
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let path = entry.at("list", &path)?.path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            records.push(fs::read(&path).at("read", &path)?);
+        }
+    }
+    Ok(records)
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "a mirror may lag, so it is not worth the syncs that every durable rename makes"
 )]
-pub fn write(folder: &JobFolder, record_json: &[u8]) -> Result<(), SpoolError> {
-    let path = folder.record();
+fn put(path: &Path, record_json: &[u8]) -> Result<(), SpoolError> {
     let aside = path.with_extension("json.aside");
     let mut file = File::create(&aside).at("write", &aside)?;
     if let Err(error) = file.write_all(record_json) {
         drop(fs::remove_file(&aside));
         return Err(error).at("write", &aside);
     }
-    fs::rename(&aside, &path).at("rename to", &path)
+    fs::rename(&aside, path).at("rename to", path)
 }
 
 /// Reads the mirror of a job; `None` if there is none. What is read may be torn.

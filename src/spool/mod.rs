@@ -167,6 +167,11 @@ impl JobFolder {
     pub fn record(&self) -> PathBuf {
         self.path.join("record.json")
     }
+
+    /// The mirror of one chunk's record, in jobs that have very many.
+    pub fn chunk_record(&self, chunk: ChunkNo) -> PathBuf {
+        self.path.join("chunks").join(format!("c{}.json", chunk.0))
+    }
 }
 
 /// What can go wrong with files: what was tried, on which path, and what the system said.

@@ -8,6 +8,7 @@
 mod attempts;
 mod bad_input;
 mod chunks;
+mod lost_store;
 mod paid_once;
 mod results;
 mod rig;

@@ -1,0 +1,82 @@
+//! A store that was lost is rebuilt from the records that lie beside the jobs' files.
+//!
+//! These mirrors may lag behind by one change, so whatever may have been sent meanwhile is looked
+//! for at the API by its stamp before anything is sent. Working folders without a readable mirror
+//! are left as they are and named, for a person to look at.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::engine::{Engine, Job, JobId, Millis, Policy};
+use crate::spool::{Folders, SpoolError, archive, mirror};
+use crate::store::record::{self, Record};
+use crate::store::{JobStore, NOTE_QUARANTINED, StoreError, export};
+
+/// Why a store could not be rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The working folders can not be listed.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The new store does not take the records.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Puts every job that has a mirror into the new, empty store. Answers with how many there were.
+///
+/// # Errors
+/// If the folders can not be listed or the store fails; the next start tries again.
+pub fn rebuild(
+    folders: &Folders,
+    store: &mut dyn JobStore,
+    policy: &Policy,
+    now: Millis,
+) -> Result<usize, RebuildError> {
+    let known: HashSet<JobId> = store.load()?.iter().map(|job| job.head.id).collect();
+    let mut rebuilt = 0;
+    for orphan in archive::orphans(folders, &known)? {
+        let folder = folders.job(orphan.id);
+        match read_job(folders, orphan.id) {
+            Ok(Some(mut job)) => {
+                Engine::doubt(&mut job, policy, now);
+                store.save(&export::changes(&job))?;
+                rebuilt += 1;
+            }
+            Ok(None) => tell_unusable(&folder.path, "it has no record.json"),
+            Err(why) => tell_unusable(&folder.path, &why),
+        }
+    }
+    store.set_note(NOTE_QUARANTINED, "")?;
+    Ok(rebuilt)
+}
+
+/// The job as its mirror has it, with the chunks that were mirrored on their own since.
+fn read_job(folders: &Folders, id: JobId) -> Result<Option<Job>, String> {
+    let folder = folders.job(id);
+    let Some(bytes) = mirror::read(&folder).map_err(|error| error.to_string())? else {
+        return Ok(None);
+    };
+    let mut job = record::from_mirror(&bytes)?;
+    if job.head.id != id {
+        return Err(format!("its record.json is that of job {}", job.head.id));
+    }
+    for bytes in mirror::read_chunks(&folder).map_err(|error| error.to_string())? {
+        if let Record::Chunk(of, chunk) = record::read(&bytes)?
+            && of == id
+        {
+            job.chunks.insert(chunk.no, *chunk);
+        }
+    }
+    Ok(Some(job))
+}
+
+fn tell_unusable(path: &Path, why: &str) {
+    let folder = path.display().to_string();
+    tracing::error!(
+        folder,
+        why,
+        "this job could not be rebuilt; its input lies in input/ there: to process it anew, move \
+         it back into the inbox"
+    );
+}

@@ -1,0 +1,76 @@
+//! What follows a save: the log says which jobs changed, and their mirrors are written.
+
+use std::collections::BTreeSet;
+
+use crate::engine::effect::Change;
+use crate::engine::ids::JobId;
+use crate::spool::{SpoolError, mirror};
+use crate::store::record;
+
+use super::{Daemon, lock, supervisor};
+
+impl Daemon {
+    /// info: a job changed its state.
+    pub(super) fn tell_changes(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Head(head) => {
+                    let state = supervisor::state_word(&head.state);
+                    if self.told.insert(head.id, state) != Some(state) {
+                        let file = head.source.name.as_str();
+                        tracing::info!(job = %head.id, file, state);
+                    }
+                }
+                Change::Forget(id) => {
+                    self.told.remove(id);
+                    self.touched.remove(id);
+                }
+                Change::Chunk(..) => {}
+            }
+        }
+    }
+
+    /// Writes what was saved beside the jobs' files too. The mirror may lag behind: it is a way
+    /// back when the store is lost, not the truth.
+    pub(super) fn mirror(&mut self, changes: &[Change]) {
+        let mut whole = BTreeSet::new();
+        let engine = lock(&self.engine);
+        for change in changes {
+            let (id, chunk) = match change {
+                Change::Head(head) => (head.id, None),
+                Change::Chunk(id, chunk) => (*id, Some(chunk)),
+                Change::Forget(_) => continue,
+            };
+            self.touched.insert(id);
+            let folder = self.performer.folders.job(id);
+            let Some(job) = engine.job(id).filter(|_| folder.path.is_dir()) else {
+                // Before the claim and after the clean-up there is nothing to stand beside.
+                continue;
+            };
+            match chunk {
+                Some(chunk) if job.chunks.len() > MIRRORED_CHUNKS => {
+                    let record = record::write_chunk(id, chunk);
+                    tell_mirror(id, mirror::write_chunk(&folder, chunk.no, &record));
+                }
+                Some(_) | None => {
+                    whole.insert(id);
+                }
+            }
+        }
+        for id in whole {
+            if let Some(job) = engine.job(id) {
+                let folder = self.performer.folders.job(id);
+                tell_mirror(id, mirror::write(&folder, &record::mirror(job)));
+            }
+        }
+    }
+}
+
+fn tell_mirror(job: JobId, written: Result<(), SpoolError>) {
+    if let Err(error) = written {
+        tracing::warn!(%job, %error, "the job's mirror was not written");
+    }
+}
+
+/// Of jobs with more chunks, only the chunk that changed is mirrored.
+const MIRRORED_CHUNKS: usize = 64;

@@ -1,0 +1,74 @@
+//! The job store is lost or damaged while batches are under way.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gemini_batchd::clock::SystemClock;
+use gemini_batchd::daemon::{Setup, Until};
+use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
+
+use super::rig::{Rig, requests};
+
+/// Runs a daemon until every batch is under way, and drops it there.
+async fn get_under_way(rig: &Rig, batches: usize) {
+    let setup = Setup::open(Arc::new(rig.config()), Arc::new(SystemClock)).expect("it starts");
+    let run = setup.daemon.run(Until::Stopped);
+    let all_created = async {
+        while rig.creates().len() < batches {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        ended = run => panic!("it ended: {ended:?}"),
+        waited = tokio::time::timeout(Duration::from_secs(30), all_created) => {
+            waited.expect("all batches are created");
+        }
+    }
+}
+
+async fn survives(settings: &[&str], batches: usize, damage: impl Fn(&Rig)) {
+    let rig = Rig::with(Faults::default(), settings).await;
+    rig.emulator.set_faults(Faults { stuck_pending: Budget::Always, ..Faults::default() });
+    rig.drop_file("a.jsonl", requests(100));
+    get_under_way(&rig, batches).await;
+    damage(&rig);
+    let cancelled = Faults { ends: None, ..Faults::default() };
+    rig.emulator.set_faults(cancelled);
+    rig.emulator.advance(Duration::from_secs(49 * 3600));
+    rig.drain().await;
+    let manifest = rig.manifest("a");
+    assert_eq!(manifest["answered"], 100, "{manifest}");
+    assert!(
+        fs::read_dir(rig.path("state"))
+            .expect("listed")
+            .flatten()
+            .any(|entry| { entry.file_name().to_string_lossy().starts_with("quarantine") })
+    );
+    // Every batch expired unanswered and was sent again once: nothing was sent twice at a time.
+    let mut creates = rig.creates();
+    assert_eq!(creates.len(), 2 * batches, "{creates:?}");
+    creates.sort();
+    creates.dedup();
+    assert_eq!(creates.len(), 2 * batches, "no stamp was used twice");
+}
+
+fn cut_short(rig: &Rig) {
+    let db = fs::OpenOptions::new().write(true).open(rig.path("state/jobs.sled/db"));
+    db.and_then(|file| file.set_len(1000)).expect("cut");
+}
+
+fn remove(rig: &Rig) {
+    fs::remove_dir_all(rig.path("state/jobs.sled")).expect("removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_store_is_set_aside_and_rebuilt_and_nothing_is_sent_twice() {
+    survives(&["queue.default.lines_per_batch = 25"], 4, cut_short).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_gone_is_rebuilt_for_a_job_of_very_many_chunks_too() {
+    let settings = ["queue.default.lines_per_batch = 1", "limits.open_batches = 100"];
+    survives(&settings, 100, remove).await;
+}
