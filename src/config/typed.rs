@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio_cron_scheduler::JobBuilder;
+use croner::parser::{CronParser, Seconds};
 use url::{Host, Url};
 
 use crate::spool::Folders;
@@ -260,9 +260,8 @@ fn control(layers: &mut Layers, environment: &Environment, state: &Path) -> Cont
 
 fn housekeeping(layers: &mut Layers) -> Housekeeping {
     let schedule = layers.text("housekeeping", "schedule");
-    let fields = schedule.split_whitespace().count();
-    let parsed = JobBuilder::new().with_schedule(schedule.as_str());
-    if fields != 6 || parsed.is_err() {
+    let parser = CronParser::builder().seconds(Seconds::Required).build();
+    if parser.parse(&schedule).is_err() {
         let origin = layers.get("housekeeping", "schedule").origin.clone();
         let why = format!(
             "housekeeping.schedule is {schedule:?}; write six fields: second, minute, hour, day, \

@@ -4,13 +4,14 @@
 //! that come meanwhile ask for one more.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
+use crate::engine::job::{Refusal, Source};
 use crate::spool::inbox::{Scan, Scanner};
 use crate::spool::watch::Watching;
 use crate::spool::{Folders, SpoolError, aside};
@@ -143,16 +144,13 @@ impl Intake {
                     tracing::warn!(%trouble, "a part of the inbox could not be looked at");
                 }
                 for refused in scan.refused {
-                    let (path, reason) =
-                        (refused.path.display().to_string(), &refused.refusal.reason);
-                    tracing::warn!(path, reason, "refused; see the reason file in failed/");
-                    let moved =
-                        aside::refuse_in_place(&self.folders, &refused.path, &refused.refusal);
-                    if let Err(error) = moved {
-                        tracing::error!(%error, "a refused file could not be moved to failed/");
-                    }
+                    self.refuse(&refused.path, &refused.refusal);
                 }
                 for source in scan.ready {
+                    if let Some((path, refusal)) = self.beside_a_sidecar(&source) {
+                        self.refuse(&path, &refusal);
+                        continue;
+                    }
                     let queue = config.queue_for(&source.folder);
                     events.push(Event::Arrived { id: fresh_id(now), source, queue });
                 }
@@ -167,6 +165,35 @@ impl Intake {
             self.look(handle, now);
         }
         events
+    }
+}
+
+impl Intake {
+    /// Moves to `failed/` what will never be a job.
+    fn refuse(&self, path: &Path, refusal: &Refusal) {
+        let (shown, reason) = (path.display().to_string(), &refusal.reason);
+        tracing::warn!(path = shown, reason, "refused; see the reason file in failed/");
+        if let Err(error) = aside::refuse_in_place(&self.folders, path, refusal) {
+            tracing::error!(%error, "a refused file could not be moved to failed/");
+        }
+    }
+
+    /// Settings of its own that this version can not follow: answering the file without them
+    /// would cost money for something else than was asked.
+    fn beside_a_sidecar(&self, source: &Source) -> Option<(PathBuf, Refusal)> {
+        let path = self.folders.inbox.join(&source.folder).join(&source.name);
+        let sidecar = path.with_extension("job.toml");
+        let name = sidecar.file_name()?.to_string_lossy().into_owned();
+        let refusal = Refusal {
+            reason: "sidecar".to_owned(),
+            message: format!("{name} stands beside it, and this version does not read sidecars"),
+            remedy: "put the settings into a queue of the configuration, remove the sidecar, and \
+                     move the file back into the inbox"
+                .to_owned(),
+            line: None,
+            column: None,
+        };
+        sidecar.exists().then_some((path, refusal))
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Performer {
     pub folders: Folders,
     /// The API.
     pub client: Client,
+    /// Fingerprint of the API key in use.
+    pub key_print: String,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Bytes of an uploaded input file, at most.
@@ -124,10 +126,12 @@ impl Performer {
     async fn upload(&self, which: Which, file: FileName) -> Result<Outcome, Failure> {
         let payload = payload(self.body(&which, Frame::FileLine).await?);
         let folder = self.folders.job(which.job);
-        let kept = session::load(&folder, which.chunk, which.attempt);
+        let key_print = self.key_print.clone();
+        let kept = session::load(&folder, which.chunk, which.attempt, &key_print);
         let on_session = move |address: Option<&str>| {
             // Without it a restart begins the upload anew; that costs time, nothing else.
-            if let Err(error) = session::keep(&folder, which.chunk, which.attempt, address) {
+            let kept = session::keep(&folder, which.chunk, which.attempt, &key_print, address);
+            if let Err(error) = kept {
                 tracing::warn!(%error, "the upload's address was not kept");
             }
         };

@@ -89,6 +89,7 @@ impl Setup {
         let intake = Intake::new(folders.clone(), Scanner::new(rules), rescan, watch);
         let performer = Arc::new(Performer {
             folders,
+            key_print: key.print(),
             client: client_of(&config, key)?,
             clock: Arc::clone(&clock),
             file_bytes: config.limits.file_bytes,

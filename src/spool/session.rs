@@ -1,6 +1,7 @@
 //! The address of an upload under way, kept beside the job so that a restart can go on with it.
 //!
-//! The address is a capability: whoever has it can write to the upload. It is kept readable for
+//! It is kept with the fingerprint of the API key it was opened with: with another key the file would
+//! end up in another project. The address is a capability: whoever has it can write to the upload. It is kept readable for
 //! its owner alone, and removed as soon as the upload is over.
 
 use std::fs;
@@ -10,10 +11,17 @@ use std::os::unix::fs::PermissionsExt;
 use super::{At, JobFolder, SpoolError, durable};
 use crate::engine::ids::{Attempt, ChunkNo};
 
-/// The address kept for an attempt's upload, if there is one.
-pub fn load(folder: &JobFolder, chunk: ChunkNo, attempt: Attempt) -> Option<String> {
+/// The address kept for an attempt's upload, if there is one that was opened with this key.
+pub fn load(
+    folder: &JobFolder,
+    chunk: ChunkNo,
+    attempt: Attempt,
+    key_print: &str,
+) -> Option<String> {
     let text = fs::read_to_string(folder.session(chunk, attempt)).ok()?;
-    (!text.is_empty() && text.len() <= ADDRESS_MAX).then_some(text)
+    let (print, address) = text.split_once(' ')?;
+    let usable = print == key_print && !address.is_empty() && address.len() <= ADDRESS_MAX;
+    usable.then(|| address.to_owned())
 }
 
 /// Keeps the address of an attempt's upload; `None` removes it.
@@ -24,12 +32,13 @@ pub fn keep(
     folder: &JobFolder,
     chunk: ChunkNo,
     attempt: Attempt,
+    key_print: &str,
     address: Option<&str>,
 ) -> Result<(), SpoolError> {
     let path = folder.session(chunk, attempt);
     match address {
         Some(address) => {
-            durable::replace(&path, address.as_bytes())?;
+            durable::replace(&path, format!("{key_print} {address}").as_bytes())?;
             let owner_only = fs::Permissions::from_mode(0o600);
             fs::set_permissions(&path, owner_only).at("restrict", &path)
         }
@@ -42,3 +51,25 @@ pub fn keep(
 
 /// No address is longer than this many bytes.
 const ADDRESS_MAX: usize = 8192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_only_used_with_the_key_it_was_opened_with() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let folder = JobFolder { path: temp.path().to_owned() };
+        let (chunk, attempt) = (ChunkNo(1), Attempt(2));
+        keep(&folder, chunk, attempt, "print-a", Some("https://there/upload?id=1")).expect("kept");
+        let load = |print| load(&folder, chunk, attempt, print);
+        assert_eq!(load("print-a").as_deref(), Some("https://there/upload?id=1"));
+        assert_eq!(load("print-b"), None);
+        let mode =
+            fs::metadata(folder.session(chunk, attempt)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        keep(&folder, chunk, attempt, "print-a", None).expect("removed");
+        keep(&folder, chunk, attempt, "print-a", None).expect("removed already");
+        assert_eq!(load("print-a"), None);
+    }
+}

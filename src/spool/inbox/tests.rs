@@ -1,0 +1,206 @@
+//! Tests of the module above.
+
+#![expect(clippy::disallowed_methods, reason = "tests drop files as people do")]
+
+use std::fs::{self, File, FileTimes};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::*;
+
+const SETTLE_MS: u64 = 2_000;
+
+struct Inbox {
+    _folder: tempfile::TempDir,
+    folders: Folders,
+    scanner: Scanner,
+}
+
+impl Inbox {
+    fn new() -> Inbox {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folders = Folders::below(folder.path());
+        fs::create_dir(&folders.inbox).expect("an inbox");
+        let rules = IntakeRules { settle_ms: SETTLE_MS, ignore: vec!["skip-?.*".to_owned()] };
+        Inbox { _folder: folder, folders, scanner: Scanner::new(rules) }
+    }
+
+    fn drop(&self, name: &str, content: &str, changed_ms: u64) -> PathBuf {
+        let path = self.folders.inbox.join(name);
+        fs::create_dir_all(path.parent().expect("in the inbox")).expect("a folder");
+        fs::write(&path, content).expect("written");
+        let changed = UNIX_EPOCH + Duration::from_millis(changed_ms);
+        let file = File::options().write(true).open(&path).expect("opened");
+        file.set_times(FileTimes::new().set_modified(changed)).expect("dated");
+        path
+    }
+
+    fn scan(&mut self, now: u64) -> Scan {
+        self.scanner.scan(&self.folders, Millis(now), &HashSet::new()).expect("scanned")
+    }
+}
+
+fn names(scan: &Scan) -> Vec<String> {
+    scan.ready.iter().map(|s| format!("{}|{}", s.folder, s.name)).collect()
+}
+
+fn reasons(scan: &Scan) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = (scan.refused.iter())
+        .map(|refused| {
+            let name = refused.path.file_name().expect("a name");
+            (source::spoken(name), refused.refusal.reason.clone())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn settled_files_are_ready_oldest_first_in_any_sub_folder() {
+    let mut inbox = Inbox::new();
+    inbox.drop("b.jsonl", "x", 5_000);
+    inbox.drop("sub/deep/a.ndjson", "xy", 4_000);
+    inbox.drop("c.JSON", "x", 6_000);
+    let scan = inbox.scan(8_000);
+    assert_eq!(names(&scan), ["sub/deep|a.ndjson", "|b.jsonl", "|c.JSON"]);
+    assert_eq!(scan.ready[0].bytes, 2);
+    assert_eq!(scan.next_look, None);
+}
+
+#[test]
+fn a_file_that_still_grows_waits_until_it_was_still_for_the_settling_time() {
+    let mut inbox = Inbox::new();
+    inbox.drop("a.jsonl", "x", 10_000);
+    let scan = inbox.scan(10_500);
+    assert!(scan.ready.is_empty());
+    assert_eq!(scan.next_look, Some(Millis(12_000)));
+    inbox.drop("a.jsonl", "xy", 11_900);
+    assert!(inbox.scan(12_000).ready.is_empty());
+    assert!(inbox.scan(13_899).ready.is_empty());
+    assert_eq!(names(&inbox.scan(13_900)), ["|a.jsonl"]);
+}
+
+#[test]
+fn a_time_of_change_in_the_future_delays_a_file_only_by_the_settling_time() {
+    let mut inbox = Inbox::new();
+    inbox.drop("a.jsonl", "x", 90_000_000);
+    let scan = inbox.scan(10_000);
+    assert!(scan.ready.is_empty());
+    assert_eq!(scan.next_look, Some(Millis(12_000)));
+    assert!(inbox.scan(11_999).ready.is_empty());
+    inbox.drop("a.jsonl", "xy", 90_000_000);
+    assert!(inbox.scan(12_000).ready.is_empty(), "it grew");
+    assert!(inbox.scan(9_000).ready.is_empty(), "the clock went back");
+    assert!(inbox.scan(10_999).ready.is_empty());
+    assert_eq!(names(&inbox.scan(11_000)), ["|a.jsonl"]);
+}
+
+#[test]
+fn what_was_renamed_in_is_ready_at_once_and_so_is_a_whole_folder() {
+    let mut inbox = Inbox::new();
+    let path = inbox.drop("a.jsonl", "x", 10_000);
+    inbox.drop("sub/b.jsonl", "x", 10_000);
+    inbox.drop("c.jsonl", "x", 10_000);
+    let fresh = HashSet::from([path, inbox.folders.inbox.join("sub")]);
+    let scan = inbox.scanner.scan(&inbox.folders, Millis(10_001), &fresh).expect("scanned");
+    assert_eq!(names(&scan), ["|a.jsonl", "sub|b.jsonl"]);
+}
+
+#[test]
+fn unfinished_hidden_and_ignored_files_are_never_touched() {
+    let mut inbox = Inbox::new();
+    for name in [
+        ".hidden.jsonl",
+        "a.jsonl.part",
+        "a.jsonl.tmp",
+        "a.crdownload",
+        ".syncthing.a.jsonl",
+        "._a.jsonl",
+        ".~lock.a.jsonl#",
+        "@eaDir/a.jsonl",
+        "a.job.toml",
+        "skip-1.jsonl",
+        "lost+found/a.jsonl",
+    ] {
+        inbox.drop(name, "x", 1_000);
+    }
+    let scan = inbox.scan(100_000);
+    assert!(scan.ready.is_empty(), "{:?}", scan.ready);
+    assert!(scan.refused.is_empty(), "{:?}", scan.refused);
+}
+
+#[test]
+fn whatever_is_no_plain_file_with_a_plain_name_is_refused_with_its_reason() {
+    let mut inbox = Inbox::new();
+    let root = inbox.folders.inbox.clone();
+    inbox.drop("fine.jsonl", "x", 1_000);
+    inbox.drop("a.csv", "x", 1_000);
+    inbox.drop("young.csv", "x", 99_999);
+    inbox.drop("a.jsonl.gz", "x", 1_000);
+    inbox.drop("new\nline.jsonl", "x", 1_000);
+    inbox.drop(&format!("{}.jsonl", "long".repeat(50)), "x", 1_000);
+    inbox.drop("folder.jsonl/inside.jsonl", "x", 1_000);
+    fs::write(root.join(OsStr::from_bytes(b"caf\xe9.jsonl")), "x").expect("written");
+    std::os::unix::fs::symlink("fine.jsonl", root.join("link.jsonl")).expect("a link");
+    std::os::unix::fs::symlink("/", root.join("root")).expect("a link");
+    let fifo = root.join("fifo.jsonl");
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, mode, 0).expect("a fifo");
+    let socket = std::os::unix::net::UnixListener::bind(root.join("socket.jsonl"));
+    let scan = inbox.scan(100_000);
+    drop(socket);
+    assert_eq!(names(&scan), ["|fine.jsonl"]);
+    let long = format!("{}.jsonl", "long".repeat(50));
+    let mut expected = [
+        ("a.csv", "unknown_ending"),
+        ("a.jsonl.gz", "compressed"),
+        ("caf\\xe9.jsonl", "bad_name"),
+        ("fifo.jsonl", "special_file"),
+        ("folder.jsonl", "folder"),
+        ("link.jsonl", "symlink"),
+        (&source::spoken(OsStr::new(&long)), "bad_name"),
+        ("new\\u{a}line.jsonl", "bad_name"),
+        ("root", "symlink"),
+        ("socket.jsonl", "special_file"),
+    ]
+    .map(|(name, reason)| (name.to_owned(), reason.to_owned()));
+    expected.sort();
+    assert_eq!(reasons(&scan), expected);
+}
+
+#[test]
+fn folders_beyond_the_depth_are_refused_not_walked() {
+    let mut inbox = Inbox::new();
+    inbox.drop(&format!("{}a.jsonl", "d/".repeat(DEPTH_MAX)), "x", 1_000);
+    inbox.drop(&format!("{}b.jsonl", "e/".repeat(DEPTH_MAX + 1)), "x", 1_000);
+    let scan = inbox.scan(100_000);
+    assert_eq!(scan.ready.len(), 1);
+    assert_eq!(reasons(&scan), [("e".to_owned(), "too_deep".to_owned())]);
+}
+
+#[test]
+fn a_file_that_goes_away_is_forgotten() {
+    let mut inbox = Inbox::new();
+    let path = inbox.drop("a.jsonl", "x", 10_000);
+    inbox.scan(10_001);
+    assert_eq!(inbox.scanner.settling.len(), 1);
+    fs::remove_file(path).expect("removed");
+    assert_eq!(inbox.scan(10_002).next_look, None);
+    assert!(inbox.scanner.settling.is_empty());
+}
+
+#[test]
+fn patterns_know_stars_and_question_marks() {
+    for (pattern, name, expected) in [
+        ("*.part", "a.part", true),
+        ("*.part", ".part", true),
+        ("*.part", "a.parts", false),
+        ("a*b*c", "a-b-b-c", true),
+        ("a*b*c", "a-c-b", false),
+        ("?", "", false),
+        ("a?c", "abc", true),
+        ("*", "", true),
+        ("", "a", false),
+    ] {
+        assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+    }
+}
