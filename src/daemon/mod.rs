@@ -158,6 +158,8 @@ impl Daemon {
         self.watchdog.ready();
         loop {
             self.watchdog.feed();
+            let engine = &self.engine;
+            self.watchdog.status(|| supervisor::status_line(&lock(engine)));
             if until == Until::Idle {
                 match self.idle() {
                     Some(ended) => return Ok(ended),

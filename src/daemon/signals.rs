@@ -1,4 +1,4 @@
-//! Signals in, readiness and heartbeats out.
+//! Signals in, readiness, heartbeats and a line of status out.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,21 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Handle, Message, spawn};
 
-/// Turns the first SIGTERM or SIGINT into a stop, and the second into an immediate one.
+/// Turns the first SIGTERM, SIGINT or SIGHUP into a stop, and the second into an immediate one.
 ///
 /// # Errors
 /// If the handlers can not be set.
 pub fn listen(handle: Handle) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     spawn(async move {
         let mut first = true;
         loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hang_up.recv() => {}
             }
             let message = if first { Message::Stop } else { Message::StopNow };
             first = false;
@@ -32,47 +34,67 @@ pub fn listen(handle: Handle) -> std::io::Result<()> {
 /// Speaks to systemd, where there is one. The loop feeds it; a loop that hangs feeds nothing.
 #[derive(Debug)]
 pub struct Watchdog {
+    listened_to: bool,
     every: Option<Duration>,
-    last: Instant,
+    fed: Option<Instant>,
+    told: Option<Instant>,
     status: String,
 }
 
 impl Watchdog {
     /// As the service manager asks for it, if one does.
     pub fn from_environment() -> Watchdog {
-        let every = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-        Watchdog { every, last: Instant::now(), status: String::new() }
+        Watchdog {
+            listened_to: std::env::var_os("NOTIFY_SOCKET").is_some(),
+            every: sd_notify::watchdog_enabled().map(|limit| limit / 3),
+            fed: None,
+            told: None,
+            status: String::new(),
+        }
     }
 
     /// Start-up is over.
     pub fn ready(&self) {
-        notify(&[NotifyState::Ready]);
+        self.notify(&[NotifyState::Ready]);
     }
 
     /// The loop is alive.
     pub fn feed(&mut self) {
-        if self.every.is_some_and(|every| self.last.elapsed() >= every) {
-            notify(&[NotifyState::Watchdog]);
-            self.last = Instant::now();
+        let Some(every) = self.every else { return };
+        if self.fed.is_none_or(|fed| fed.elapsed() >= every) {
+            self.notify(&[NotifyState::Watchdog]);
+            self.fed = Some(Instant::now());
         }
     }
 
-    /// One line for `systemctl status`.
-    pub fn status(&mut self, status: String) {
+    /// One line for `systemctl status`, now and then.
+    pub fn status(&mut self, describe: impl FnOnce() -> String) {
+        let due = self.told.is_none_or(|told| told.elapsed() >= STATUS_EVERY);
+        if !self.listened_to || !due {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let status = describe();
         if status != self.status {
-            notify(&[NotifyState::Status(&status)]);
+            self.notify(&[NotifyState::Status(&status)]);
             self.status = status;
         }
     }
 
     /// The daemon is about to end.
     pub fn stopping(&self) {
-        notify(&[NotifyState::Stopping]);
+        self.notify(&[NotifyState::Stopping]);
+    }
+
+    fn notify(&self, states: &[NotifyState<'_>]) {
+        if !self.listened_to {
+            return;
+        }
+        if let Err(error) = sd_notify::notify(states) {
+            tracing::debug!(%error, "the service manager could not be told");
+        }
     }
 }
 
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager could not be told");
-    }
-}
+/// The shortest pause between two lines of status.
+const STATUS_EVERY: Duration = Duration::from_secs(5);

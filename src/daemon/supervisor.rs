@@ -197,6 +197,21 @@ pub fn waits_for_a_person(job: &Job) -> bool {
     matches!(job.head.state, JobState::Active(_)) && job.chunks.values().all(over_or_stuck)
 }
 
+/// What `systemctl status` shows: jobs by state, and why nothing is sent, if so.
+pub fn status_line(engine: &Engine) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for job in engine.jobs() {
+        *counts.entry(state_word(&job.head.state)).or_default() += 1;
+    }
+    let counts: Vec<String> =
+        counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let jobs = if counts.is_empty() { "no jobs".to_owned() } else { counts.join(", ") };
+    match engine.gate().filter(|gate| gate.denied) {
+        Some(gate) => format!("{jobs}; PAUSED: {}", gate.message),
+        None => jobs,
+    }
+}
+
 /// The product's word for a job's state.
 pub fn state_word(state: &JobState) -> &'static str {
     match state {
