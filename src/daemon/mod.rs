@@ -180,11 +180,12 @@ impl Daemon {
         let now = self.clock.now();
         let wakeup = lock(&self.engine).next_wakeup();
         let look = self.intake.next_look();
-        let tick = wakeup.map_or(LONGEST_SLEEP, |at| Duration::from_millis(at.since(now)));
+        let longest = self.watchdog.patience().min(LONGEST_SLEEP);
+        let tick = wakeup.map_or(longest, |at| Duration::from_millis(at.since(now)).min(longest));
         let look = look.map_or(Duration::MAX, |at| Duration::from_millis(at.since(now)));
         let (pause, due) = match look < tick {
             true => (look, Message::Look),
-            false => (tick.min(LONGEST_SLEEP), Message::Event(Event::Tick)),
+            false => (tick, Message::Event(Event::Tick)),
         };
         tokio::select! {
             biased;
@@ -425,5 +426,5 @@ fn tell_failure(failure: &Failure) {
 const MESSAGES_A_SAVE: usize = 256;
 /// How long effects under way may go on after a stop.
 const WIND_DOWN: Duration = Duration::from_secs(4);
-/// Wakes the loop for the watchdog, if for nothing else.
+/// The loop looks up so often, if for nothing else.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);

@@ -67,6 +67,11 @@ impl Watchdog {
         }
     }
 
+    /// How long the loop may sleep without being missed.
+    pub fn patience(&self) -> Duration {
+        self.every.unwrap_or(Duration::MAX)
+    }
+
     /// One line for `systemctl status`, now and then.
     pub fn status(&mut self, describe: impl FnOnce() -> String) {
         let due = self.told.is_none_or(|told| told.elapsed() >= STATUS_EVERY);

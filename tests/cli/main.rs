@@ -9,6 +9,7 @@ mod emulating;
 mod examples;
 mod nightly;
 mod records;
+mod service;
 mod status;
 mod submitting;
 
