@@ -3,6 +3,7 @@
 //! Nothing is decided here. Disk work runs on threads made for it; the network is the client's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
@@ -37,6 +38,8 @@ pub struct Performer {
     pub inline_bytes: u64,
     /// Whether files and batches at the API are removed when a job is done.
     pub remote_cleanup: bool,
+    /// Whether it was told that the clock is off.
+    pub skew_told: AtomicBool,
 }
 
 impl Performer {
@@ -60,7 +63,11 @@ impl Performer {
                 self.create(which, input, &model, priority).await
             }
             Effect::Find { which } => self.client.find(&which.stamp()).await.map(Outcome::Found),
-            Effect::Poll { batches } => self.client.poll(&batches).await.map(Outcome::Polled),
+            Effect::Poll { batches } => {
+                let polled = self.client.poll(&batches).await;
+                self.tell_skew();
+                polled.map(Outcome::Polled)
+            }
             Effect::Collect { which, batch, end, accept_missing } => {
                 self.collect(which, batch, end, accept_missing).await
             }
@@ -85,6 +92,19 @@ impl Performer {
                 .await?;
                 Ok(Outcome::Told)
             }
+        }
+    }
+
+    /// Says once if this machine's clock is far from the API's.
+    fn tell_skew(&self) {
+        let skew_ms = self.client.server_time_skew(self.clock.now()).unwrap_or(0);
+        if skew_ms.unsigned_abs() > SKEW_TOLD_MS && !self.skew_told.swap(true, Ordering::Relaxed) {
+            let minutes = skew_ms.unsigned_abs() / 60_000;
+            let way = if skew_ms > 0 { "behind" } else { "ahead of" };
+            tracing::warn!(
+                "this machine's clock is {minutes} minutes {way} the API's: times in manifests and \
+                 what is kept for how long will be off; let it be set by NTP"
+            );
         }
     }
 
@@ -366,6 +386,8 @@ fn local(error: &SpoolError) -> Failure {
     Failure::Local(error.to_string())
 }
 
+/// A clock that is off by more is worth a word, milliseconds.
+const SKEW_TOLD_MS: u64 = 300_000;
 /// The longest line that is sent, bytes.
 pub const LINE_BYTES_MAX: u64 = 64_000_000;
 /// What a row costs more inline than in a file (spool/frame.rs).

@@ -2,6 +2,7 @@
 //! client, watcher.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -95,6 +96,7 @@ impl Setup {
             file_bytes: config.limits.file_bytes,
             inline_bytes: config.limits.inline_bytes,
             remote_cleanup: config.housekeeping.remote_cleanup,
+            skew_told: AtomicBool::new(false),
         });
         let daemon = Daemon {
             engine,

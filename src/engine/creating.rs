@@ -8,7 +8,7 @@ use super::job::{
 };
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, find, find_mut, salt};
-use super::policy::Uncertain;
+use super::policy::{self, Uncertain};
 
 impl Engine {
     pub(super) fn created(
@@ -188,7 +188,14 @@ impl Engine {
         let attempt = chunk.attempt;
         let mut batches = batches.into_iter();
         if let Some(oldest) = batches.next() {
-            self.created(unit, oldest.name, oldest.created.unwrap_or(since), true, now, turn);
+            self.created(
+                unit,
+                oldest.name,
+                policy::plausible(oldest.created, since),
+                true,
+                now,
+                turn,
+            );
             for other in batches {
                 self.warn(unit.job, turn, doubled(unit, attempt, &other.name));
                 let effect = Effect::CancelBatch { batch: other.name };

@@ -113,6 +113,14 @@ pub fn is_older_than(moment: Millis, span_ms: u64, now: Millis) -> bool {
     now.since(moment) > span_ms
 }
 
+/// The moment another clock told, if it is near the one that ours told; else ours. Pauses are
+/// computed from it, so a clock that is far off must not count.
+pub fn plausible(told: Option<Millis>, ours: Millis) -> Millis {
+    told.filter(|told| told.0.abs_diff(ours.0) <= CLOCKS_APART_MAX_MS).unwrap_or(ours)
+}
+
+/// Clocks further apart than this are not believed, milliseconds.
+const CLOCKS_APART_MAX_MS: u64 = 600_000;
 /// What an inline item costs more than a line of a file (spool/frame.rs).
 const INLINE_EXTRA: u64 = 13;
 /// Bytes around the items of an inline create request, generously.
@@ -175,6 +183,15 @@ mod tests {
         let policy = policy();
         assert!(policy.poll_ms(0, 7) <= 12_500);
         assert!(policy.poll_ms(36_000_000, 7) >= 225_000);
+    }
+
+    #[test]
+    fn a_clock_that_is_a_day_off_is_not_believed() {
+        let ours = Millis(1_000_000_000);
+        assert_eq!(plausible(Some(ours.plus(2_000)), ours), ours.plus(2_000));
+        assert_eq!(plausible(Some(ours.plus(86_400_000)), ours), ours);
+        assert_eq!(plausible(Some(Millis(0)), ours), ours);
+        assert_eq!(plausible(None, ours), ours);
     }
 
     #[test]

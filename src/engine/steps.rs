@@ -32,7 +32,7 @@ impl Engine {
                 }
             }
             Outcome::Created { batch, created } => {
-                self.created(unit, batch, created.unwrap_or(now), false, now, turn);
+                self.created(unit, batch, policy::plausible(created, now), false, now, turn);
             }
             Outcome::Refused { error, to } => self.refused(unit, error, to, now, turn),
             Outcome::Found(batches) => self.found(unit, batches, now, turn),
