@@ -1,40 +1,19 @@
 //! The job store is lost or damaged while batches are under way.
 
 use std::fs;
-use std::sync::Arc;
 use std::time::Duration;
 
-use gemini_batchd::clock::SystemClock;
-use gemini_batchd::daemon::{Setup, Until};
 use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
 
 use super::rig::{Rig, requests};
-
-/// Runs a daemon until every batch is under way, and drops it there.
-async fn get_under_way(rig: &Rig, batches: usize) {
-    let setup = Setup::open(Arc::new(rig.config()), Arc::new(SystemClock)).expect("it starts");
-    let run = setup.daemon.run(Until::Stopped);
-    let all_created = async {
-        while rig.creates().len() < batches {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::select! {
-        ended = run => panic!("it ended: {ended:?}"),
-        waited = tokio::time::timeout(Duration::from_secs(30), all_created) => {
-            waited.expect("all batches are created");
-        }
-    }
-}
 
 async fn survives(settings: &[&str], batches: usize, damage: impl Fn(&Rig)) {
     let rig = Rig::with(Faults::default(), settings).await;
     rig.emulator.set_faults(Faults { stuck_pending: Budget::Always, ..Faults::default() });
     rig.drop_file("a.jsonl", requests(100));
-    get_under_way(&rig, batches).await;
+    rig.run_until(|rig| rig.creates().len() == batches).await;
     damage(&rig);
-    let cancelled = Faults { ends: None, ..Faults::default() };
-    rig.emulator.set_faults(cancelled);
+    rig.emulator.set_faults(Faults::default());
     rig.emulator.advance(Duration::from_secs(49 * 3600));
     rig.drain().await;
     let manifest = rig.manifest("a");

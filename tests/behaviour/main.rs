@@ -13,4 +13,5 @@ mod paid_once;
 mod results;
 mod rig;
 mod road;
+mod tidying;
 mod transport;

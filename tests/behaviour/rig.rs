@@ -93,6 +93,23 @@ impl Rig {
             .expect("its store works")
     }
 
+    /// Runs a daemon until something is seen to have happened, and drops it there as a crash would.
+    pub async fn run_until(&self, happened: impl Fn(&Rig) -> bool) {
+        let setup = Setup::open(Arc::new(self.config()), Arc::new(SystemClock)).expect("it starts");
+        let run = setup.daemon.run(Until::Stopped);
+        let seen = async {
+            while !happened(self) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            ended = run => panic!("it ended: {ended:?}"),
+            waited = tokio::time::timeout(Duration::from_secs(60), seen) => {
+                waited.unwrap_or_else(|_| panic!("it did not happen:\n{}", self.listing()));
+            }
+        }
+    }
+
     /// The lines of a JSON Lines file in the outbox; none if it is not there.
     pub fn lines(&self, name: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.path("outbox").join(name)).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Uploads and downloads that break.
 
 use gemini_batchd::provider::gemini::emulator::faults::{AfterBytes, CallKind, OnCall};
-use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Happened};
+use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Happened, JournalEntry};
 
 use super::rig::{Rig, keys, requests};
 
@@ -29,6 +29,29 @@ async fn an_upload_that_is_cut_goes_on_where_the_server_is() {
         }
     }
     assert!(offsets.iter().any(|offset| *offset > 0), "{offsets:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_goes_on_with_the_upload_where_the_server_is() {
+    let cut = AfterBytes { after: 9000, times: Budget::Always };
+    let rig = Rig::with(Faults { upload_cut: Some(cut), ..Faults::default() }, &[BY_FILE]).await;
+    rig.drop_file("a.jsonl", requests(200));
+    let offsets = |rig: &Rig| -> Vec<u64> {
+        let piece = |entry: JournalEntry| match entry.what {
+            Happened::UploadPiece { offset, .. } => Some(offset),
+            _ => None,
+        };
+        rig.emulator.journal().into_iter().filter_map(piece).collect()
+    };
+    rig.run_until(|rig| !offsets(rig).is_empty()).await;
+    rig.emulator.set_faults(Faults::default());
+    let before = offsets(&rig).len();
+    rig.drain().await;
+    assert_eq!(rig.manifest("a")["answered"], 200);
+    let after = offsets(&rig).split_off(before);
+    assert!(after.iter().all(|offset| *offset >= 9000), "{after:?}");
+    let started = |entry: &JournalEntry| matches!(entry.what, Happened::UploadStarted { .. });
+    assert_eq!(rig.emulator.journal().iter().filter(|entry| started(entry)).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
