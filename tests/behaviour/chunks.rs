@@ -56,16 +56,21 @@ async fn goes_through(bytes: usize, settings: &[&str], chunks_min: usize) {
     assert_eq!(answers.next(), None);
 }
 
+/// Bytes of the big input; `BIG_BYTES=50000000` makes it as big as one likes.
+fn big() -> usize {
+    std::env::var("BIG_BYTES").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000_000)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_big_file_of_mixed_lines_goes_through_in_many_chunks_by_file() {
-    let settings = ["queue.default.transport = \"file\"", "limits.file_bytes = \"800kB\""];
-    goes_through(5_000_000, &settings, 5).await;
+    let limit = format!("limits.file_bytes = \"{}B\"", big() / 6);
+    goes_through(big(), &["queue.default.transport = \"file\"", &limit], 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_big_file_of_mixed_lines_goes_through_in_many_chunks_inline() {
-    let settings = ["queue.default.transport = \"inline\"", "limits.inline_bytes = \"800kB\""];
-    goes_through(5_000_000, &settings, 5).await;
+    let limit = format!("limits.inline_bytes = \"{}B\"", big() / 6);
+    goes_through(big(), &["queue.default.transport = \"inline\"", &limit], 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,10 +87,7 @@ impl Rig {
     pub async fn drain(&self) -> Ended {
         let setup = Setup::open(Arc::new(self.config()), Arc::new(SystemClock)).expect("it starts");
         let run = setup.daemon.run(Until::Idle);
-        tokio::time::timeout(Duration::from_secs(60), run)
-            .await
-            .expect("it ends")
-            .expect("its store works")
+        tokio::time::timeout(PATIENCE, run).await.expect("it ends").expect("its store works")
     }
 
     /// Runs a daemon until something is seen to have happened, and drops it there as a crash would.
@@ -104,7 +101,7 @@ impl Rig {
         };
         tokio::select! {
             ended = run => panic!("it ended: {ended:?}"),
-            waited = tokio::time::timeout(Duration::from_secs(60), seen) => {
+            waited = tokio::time::timeout(PATIENCE, seen) => {
                 waited.unwrap_or_else(|_| panic!("it did not happen:\n{}", self.listing()));
             }
         }
@@ -185,3 +182,6 @@ pub fn text(line: &Value) -> &str {
 
 /// The key that tests use; no real one looks like it.
 pub const KEY: &str = "marker-key-of-the-tests";
+
+/// What takes longer than this hangs; machines that run tests can be slow.
+const PATIENCE: Duration = Duration::from_secs(240);
