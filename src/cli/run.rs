@@ -10,7 +10,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::control::ControlError;
 use crate::daemon::operators::{self, Identity};
-use crate::daemon::{DaemonError, Ended, Handle, Setup, SetupError, Until, schedule, signals};
+use crate::daemon::{
+    DaemonError, Ended, Handle, Setup, SetupError, Until, failpoints, schedule, signals,
+};
 use crate::engine::JobId;
 use crate::store::StoreError;
 use crate::view::JobView;
@@ -69,6 +71,7 @@ impl Once {
 /// Starts everything and runs the loop to its end.
 async fn drive(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Failure> {
     end_on_panic();
+    let _armed = failpoints::arm();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let setup = Setup::open(Arc::clone(&config), Arc::clone(&clock))?;
     let handle = setup.daemon.handle();
