@@ -85,11 +85,11 @@ pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "little room at the API",
         faults: Faults::default,
-        settings: &[FILE, LINES, "limits.storage_bytes = \"3kB\""],
+        settings: &[FILE, LINES, "limits.file_bytes = \"2kB\"", "limits.storage_bytes = \"2kB\""],
         prepare: |rig| rig.drop_file("a.jsonl", mixed()),
         drain: Rig::once,
         points: "done:discard",
-        again: "done:discard",
+        again: "",
     },
     Scenario {
         name: "in doubt, for a person",
@@ -144,7 +144,7 @@ fn cancelled_meanwhile(rig: &Rig, failpoints: &str) -> End {
 
 fn doubtful_and_poisoned() -> Faults {
     Faults {
-        create_503_after: Budget::times(1),
+        create_503_after: Budget::times(2),
         create_opaque_400: Some("arsenic".to_owned()),
         ..Faults::default()
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::rig::Rig;
 
-/// Every file of the spool but the daemon's own state, by its path; what differs from run to run
+/// Every file and folder of the spool but the daemon's own, by its path; what differs from run to run
 /// (times, ids, names of batches) is taken out of manifests and notes, and nothing out of results
 /// and errors.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +46,12 @@ fn walk(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) {
             continue;
         }
         if path.is_dir() {
+            files.insert(without_ids(&name) + "/", String::new());
             walk(root, &path, files);
+            continue;
+        }
+        if name.starts_with("working/") && !name.contains("/input/") {
+            // The daemon's own; only that it is removed matters.
             continue;
         }
         let content = String::from_utf8(fs::read(&path).expect("read")).expect("UTF-8");
@@ -65,14 +70,22 @@ fn without_chance(manifest: &str) -> String {
     for member in ["job", "times", "warnings"] {
         assert!(!manifest[member].take().is_null(), "the manifest has {member}");
     }
+    let mut names = Vec::new();
     let batches = manifest["batches"].as_array_mut().expect("a list");
     for batch in batches.iter_mut() {
-        for member in ["name", "created", "ended", "adopted", "attempt"] {
+        names.push(batch["name"].take());
+        for member in ["created", "ended", "adopted", "attempt"] {
             assert!(!batch[member].take().is_null(), "a batch has {member}");
         }
     }
     batches.sort_by_key(|batch| batch["chunk"].as_u64());
-    serde_json::to_string_pretty(&manifest).expect("JSON")
+    let mut text = serde_json::to_string_pretty(&manifest).expect("JSON");
+    for name in names {
+        // The API names them in its messages too.
+        let id = name.as_str().and_then(|name| name.strip_prefix("batches/")).expect("a name");
+        text = text.replace(id, "BATCH");
+    }
+    text
 }
 
 /// A text with `JOB` in place of job ids.
