@@ -34,10 +34,8 @@ impl Run {
     /// If it can not start, or its records can not be saved any more.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode, Failure> {
         let config = Arc::new(globals.load()?);
-        runtime()?.block_on(async {
-            drive(config, Until::Stopped).await?;
-            Ok(ExitCode::Complete)
-        })
+        to_the_end(config, Until::Stopped)?;
+        Ok(ExitCode::Complete)
     }
 }
 
@@ -48,7 +46,7 @@ impl Once {
     /// If it can not start, its records can not be saved any more, or the API refuses the key.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let config = Arc::new(globals.load()?);
-        let (ended, handle) = runtime()?.block_on(drive(config, Until::Idle))?;
+        let (ended, handle) = to_the_end(config, Until::Idle)?;
         match ended {
             Ended::Stopped => Ok(ExitCode::Interrupted),
             Ended::Denied(message) => Err(denied(message)),
@@ -66,6 +64,15 @@ impl Once {
             }
         }
     }
+}
+
+/// Runs the daemon. Work on the disk that is under way when it ends is not waited for: it can be
+/// done again from its start, and reading a large input may take minutes.
+fn to_the_end(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Failure> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(drive(config, until));
+    runtime.shutdown_background();
+    ended
 }
 
 /// Starts everything and runs the loop to its end.
