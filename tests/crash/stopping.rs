@@ -54,6 +54,25 @@ fn sigterm_stops_within_5_s_and_loses_nothing() {
 }
 
 #[test]
+fn an_upload_that_ends_after_a_sigterm_is_not_followed_by_a_create() {
+    let slow = Slow { ms: 700, call: Some(CallKind::Upload), times: Budget::Always };
+    let rig = Rig::new(Faults { slow: Some(slow), ..Faults::default() }, IN_AN_UPLOAD.settings);
+    rig.drop_file("a.jsonl", requests(5));
+    let (daemon, _notices) = rig.run("");
+    eventually("the upload begins", || (IN_AN_UPLOAD.has_come)(&rig));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end(), End::Exited(0), "{}", rig.log());
+    let uploaded = |what: &Happened| matches!(what, Happened::Uploaded { .. });
+    assert!(rig.emulator.journal().iter().any(|entry| uploaded(&entry.what)), "{}", rig.log());
+    assert!(!rig.has_begun("create"), "{}", rig.log());
+
+    rig.drain();
+    assert_eq!(rig.created().len(), 1);
+    let uploads = rig.emulator.journal().into_iter().filter(|entry| uploaded(&entry.what)).count();
+    assert_eq!(uploads, 1, "the file that lies there is used");
+}
+
+#[test]
 fn a_second_sigterm_stops_at_once() {
     std::thread::scope(|scope| {
         for moment in [IN_AN_UPLOAD, IN_A_CREATE, AT_A_SLOW_DISK] {
