@@ -10,7 +10,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::control::ControlError;
 use crate::daemon::operators::{self, Identity};
-use crate::daemon::{DaemonError, Ended, Handle, Setup, SetupError, Until, schedule, signals};
+use crate::daemon::{
+    DaemonError, Ended, Handle, Setup, SetupError, Until, failpoints, schedule, signals,
+};
 use crate::engine::JobId;
 use crate::store::StoreError;
 use crate::view::JobView;
@@ -32,10 +34,8 @@ impl Run {
     /// If it can not start, or its records can not be saved any more.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode, Failure> {
         let config = Arc::new(globals.load()?);
-        runtime()?.block_on(async {
-            drive(config, Until::Stopped).await?;
-            Ok(ExitCode::Complete)
-        })
+        to_the_end(config, Until::Stopped)?;
+        Ok(ExitCode::Complete)
     }
 }
 
@@ -46,7 +46,7 @@ impl Once {
     /// If it can not start, its records can not be saved any more, or the API refuses the key.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let config = Arc::new(globals.load()?);
-        let (ended, handle) = runtime()?.block_on(drive(config, Until::Idle))?;
+        let (ended, handle) = to_the_end(config, Until::Idle)?;
         match ended {
             Ended::Stopped => Ok(ExitCode::Interrupted),
             Ended::Denied(message) => Err(denied(message)),
@@ -66,9 +66,19 @@ impl Once {
     }
 }
 
+/// Runs the daemon. Work on the disk that is under way when it ends is not waited for: it can be
+/// done again from its start, and reading a large input may take minutes.
+fn to_the_end(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Failure> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(drive(config, until));
+    runtime.shutdown_background();
+    ended
+}
+
 /// Starts everything and runs the loop to its end.
 async fn drive(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Failure> {
     end_on_panic();
+    let _armed = failpoints::arm();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let setup = Setup::open(Arc::clone(&config), Arc::clone(&clock))?;
     let handle = setup.daemon.handle();

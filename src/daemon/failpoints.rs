@@ -4,8 +4,21 @@
 //! environment variable `FAILPOINTS="saved:creating=return"` kills the process right after a chunk
 //! was saved as creating, before anything is done about it.
 
+use fail::FailScenario;
+
 use crate::engine::effect::{Change, Effect};
 use crate::engine::job::{ChunkState, JobState};
+
+/// Reads the variable; it counts until the returned value is dropped. `None` outside test builds.
+pub fn arm() -> Option<FailScenario<'static>> {
+    fail::has_failpoints().then(FailScenario::setup)
+}
+
+/// Work on the disk begins, on a thread of its own: `FAILPOINTS="disk=sleep(60000)"` makes for a
+/// slow disk.
+pub fn disk() {
+    fail::fail_point!("disk");
+}
 
 /// Everything of a turn is saved, nothing of it is begun.
 pub fn saved(changes: &[Change]) {

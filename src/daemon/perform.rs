@@ -20,6 +20,7 @@ use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError};
 use crate::spool::{Folders, SpoolError, archive, durable, manifest, merge, problem, session};
 
+use super::failpoints;
 use super::payload::payload;
 
 /// Everything effects need.
@@ -379,6 +380,10 @@ pub fn cut_rules(queue: &Queue, file_bytes: u64, inline_bytes: u64) -> CutRules 
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let work = || {
+        failpoints::disk();
+        work()
+    };
     tokio::task::spawn_blocking(work).await.expect("disk work is never cancelled and never panics")
 }
 

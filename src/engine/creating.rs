@@ -220,6 +220,20 @@ impl Engine {
         }
     }
 
+    /// A crash may have come between the record and the note; telling it twice makes one note.
+    pub(super) fn tell_stuck_again(&mut self, id: JobId, turn: &mut Turn) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if !matches!(job.head.state, JobState::Active(_)) {
+            return;
+        }
+        let stuck = |chunk: &&Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
+        let stuck: Vec<_> =
+            job.chunks.values().filter(stuck).map(|chunk| (chunk.no, chunk.attempt)).collect();
+        for (no, attempt) in stuck {
+            self.tell_stuck(Unit { job: id, chunk: Some(no) }, attempt, turn);
+        }
+    }
+
     pub(super) fn tell_stuck(&mut self, unit: Unit, attempt: Attempt, turn: &mut Turn) {
         let Some((job, chunk)) = find(&self.jobs, unit) else { return };
         let refusal = Refusal {

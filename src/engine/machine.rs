@@ -117,6 +117,7 @@ impl Engine {
         for id in ids {
             engine.recall(id);
             engine.refile_job(id);
+            engine.tell_stuck_again(id, &mut turn);
         }
         engine.pump(now, &mut turn);
         (engine, turn)

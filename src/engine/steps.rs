@@ -26,6 +26,8 @@ impl Engine {
             }
             Outcome::Unusable(refusal) => self.advance(id, JobState::Refusing(refusal), turn),
             Outcome::Moved => self.moved(id, turn),
+            // The file stays at the API, and the next start finds it there.
+            Outcome::Uploaded { .. } if self.draining => {}
             Outcome::Uploaded { file } => {
                 if self.is_in(unit, |state| matches!(state, ChunkState::Uploading { .. })) {
                     self.begin_create(unit, Input::File(file), now, turn);

@@ -64,11 +64,8 @@ pub fn make_folder(path: &Path) -> Result<(), SpoolError> {
 /// # Errors
 /// If not, with the reason.
 pub fn try_writing(folder: &Path) -> Result<(), SpoolError> {
-    tempfile::Builder::new()
-        .prefix(".gemini-batchd-")
-        .tempfile_in(folder)
-        .map(drop)
-        .at("write into", folder)
+    // Without a name where that can be had: killed right now, we leave nothing behind.
+    tempfile::tempfile_in(folder).map(drop).at("write into", folder)
 }
 
 /// Gives `source` the name `target`, without ever overwriting. The content must be synced
