@@ -102,7 +102,8 @@ drain() {
 # check SPOOL STEM LINES: results and errors must add up to the lines of the input.
 check() {
     local found
-    found=$(cat "$1/outbox/$2.results.jsonl" "$1/outbox/$2.errors.jsonl" 2>/dev/null | wc -l)
+    # Without a failed line there is no file of errors.
+    found=$(find "$1/outbox" -name "$2.results.jsonl" -o -name "$2.errors.jsonl" | xargs -r cat | wc -l)
     note="$found lines"
     if [ "$found" -ne "$3" ] || [ ! -e "$1/outbox/$2.manifest.json" ]; then
         echo "    $found lines came out, $3 went in; the daemon said:" >&2
