@@ -1,5 +1,7 @@
 //! Inputs that are wrong, each with an error that names the place, and nothing else suffers.
 
+use std::io::Write;
+
 use gemini_batchd::provider::gemini::emulator::Faults;
 
 use super::rig::{Rig, keys, request, requests};
@@ -100,4 +102,24 @@ async fn a_line_of_a_hundred_megabytes_fails_alone() {
     let errors = rig.lines("a.errors.jsonl");
     assert_eq!(errors[0]["error"]["reason"], "line_too_long");
     assert_eq!(errors[0]["line"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_come_after_the_file_was_read_are_told_in_the_manifest() {
+    let rig = Rig::new(Faults::default()).await;
+    rig.drop_file("a.jsonl", request("first", "in time"));
+    // The writer keeps the file open, and goes on once the batch is under way.
+    let mut writer =
+        std::fs::File::options().append(true).open(rig.path("inbox/a.jsonl")).expect("opened");
+    let late = async {
+        while rig.creates().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        writer.write_all(request("second", "too late").as_bytes()).expect("written");
+    };
+    tokio::join!(rig.drain(), late);
+    let manifest = rig.manifest("a");
+    assert_eq!(manifest["answered"], 1, "{manifest}");
+    let warning = manifest["warnings"][0].as_str().unwrap_or_default();
+    assert!(warning.contains("bytes when it was read"), "{manifest}");
 }
