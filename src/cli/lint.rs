@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::daemon::perform::cut_rules;
 use crate::engine::Row;
+use crate::engine::job::Refusal;
 use crate::spool::index::{IndexReader, LineEntry, LineFate};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
 use crate::spool::problem::{self, Problem};
@@ -33,8 +34,7 @@ pub struct Lint {
 
 /// A file that was read as the daemon would read it. Its indexes lie in a temporary folder.
 pub struct Reading {
-    /// What reading told.
-    pub planned: Planned,
+    read: Result<Planned, Refusal>,
     rules: CutRules,
     indexes: tempfile::TempDir,
 }
@@ -48,13 +48,34 @@ impl Lint {
         let config = globals.load()?;
         let reading = Reading::of(&self.file, &config, &self.queue)?;
         let problems = reading.problems(&self.file, self.show)?;
-        let planned = &reading.planned;
+        let planned = match reading.planned(&self.file) {
+            Ok(planned) => planned,
+            Err(failure) => {
+                if globals.json {
+                    print_json(out, &as_json(&self.file, &reading.read, &problems))?;
+                } else {
+                    self.name(&problems, out)?;
+                }
+                return Err(failure);
+            }
+        };
         if globals.json {
-            print_json(out, &as_json(&self.file, planned, &problems))?;
+            print_json(out, &as_json(&self.file, &reading.read, &problems))?;
         } else {
             self.tell(planned, &problems, out)?;
         }
         Ok(if planned.invalid == 0 { ExitCode::Complete } else { ExitCode::Partial })
+    }
+
+    /// Every problem in one line, in the form that editors jump to.
+    fn name(&self, problems: &[Problem], out: &mut dyn Write) -> std::io::Result<()> {
+        let file = escaped(&self.file.display().to_string());
+        for problem in problems {
+            let column = problem.column.map(|column| format!(":{column}")).unwrap_or_default();
+            let (line, message) = (problem.line, escaped(&problem.message));
+            writeln!(out, "{file}:{line}{column}: {message}")?;
+        }
+        Ok(())
     }
 
     fn tell(
@@ -64,11 +85,7 @@ impl Lint {
         out: &mut dyn Write,
     ) -> std::io::Result<()> {
         let file = escaped(&self.file.display().to_string());
-        for problem in problems {
-            let column = problem.column.map(|column| format!(":{column}")).unwrap_or_default();
-            let (line, message) = (problem.line, escaped(&problem.message));
-            writeln!(out, "{file}:{line}{column}: {message}")?;
-        }
+        self.name(problems, out)?;
         let hidden = planned.invalid - problems.len() as u64;
         if hidden > 0 {
             writeln!(out, "… and {hidden} more; --show {} shows all", planned.invalid)?;
@@ -77,7 +94,9 @@ impl Lint {
             writeln!(out, "warning: {}", escaped(warning))?;
         }
         let valid = planned.rows - planned.invalid;
-        writeln!(out, "{file}: {} requests, {valid} valid, {} not", planned.rows, planned.invalid)
+        let plural = if planned.rows == 1 { "" } else { "s" };
+        let (rows, invalid) = (planned.rows, planned.invalid);
+        writeln!(out, "{file}: {rows} request{plural}, {valid} valid, {invalid} invalid")
     }
 }
 
@@ -85,7 +104,7 @@ impl Reading {
     /// Reads a file whole, with the settings of a queue.
     ///
     /// # Errors
-    /// If it can not be read, or the daemon would refuse it.
+    /// If it can not be read.
     pub fn of(file: &Path, config: &Config, queue: &str) -> Result<Reading, Failure> {
         if !std::fs::metadata(file).at("read", file)?.is_file() {
             let message = format!("{} is not a regular file", file.display());
@@ -97,20 +116,36 @@ impl Reading {
         let rules = cut_rules(&queue, limits.file_bytes, limits.inline_bytes);
         let lines = indexes.path().join(LINES);
         let outcomes = indexes.path().join("outcomes.idx");
-        let planned = plan::plan_file(file, &lines, &outcomes, &rules, &|_| {})
-            .map_err(|error| refused(file, error))?;
-        Ok(Reading { planned, rules, indexes })
+        let read = match plan::plan_file(file, &lines, &outcomes, &rules, &|_| {}) {
+            Ok(planned) => Ok(planned),
+            Err(PlanError::Unusable(refusal)) => Err(refusal),
+            Err(PlanError::Spool(error)) => return Err(error.into()),
+        };
+        Ok(Reading { read, rules, indexes })
     }
 
-    /// The first invalid rows, at most `count`.
+    /// What reading told.
+    ///
+    /// # Errors
+    /// If the daemon would refuse the file.
+    pub fn planned(&self, file: &Path) -> Result<&Planned, Failure> {
+        self.read.as_ref().map_err(|refusal| refused(file, refusal))
+    }
+
+    /// The first invalid rows, at most `count`; none of a file that was refused before its lines
+    /// were looked at.
     ///
     /// # Errors
     /// If the file or the index can not be read.
     fn problems(&self, file: &Path, count: usize) -> Result<Vec<Problem>, SpoolError> {
         let index = self.indexes.path().join(LINES);
+        if !index.exists() {
+            return Ok(Vec::new());
+        }
         let opened = File::open(&index).and_then(IndexReader::<LineEntry>::new);
         let mut index_reader = opened.at("read", &index)?;
-        let wanted = usize::try_from(self.planned.invalid).unwrap_or(usize::MAX).min(count);
+        let invalid = self.read.as_ref().map_or(u64::MAX, |planned| planned.invalid);
+        let wanted = usize::try_from(invalid).unwrap_or(usize::MAX).min(count);
         let mut problems = Vec::new();
         for row in 1..=index_reader.rows() {
             if problems.len() >= wanted {
@@ -125,34 +160,43 @@ impl Reading {
     }
 }
 
-fn refused(file: &Path, error: PlanError) -> Failure {
-    match error {
-        PlanError::Spool(error) => error.into(),
-        PlanError::Unusable(refusal) => {
-            let line = refusal.line.map(|line| format!(":{line}")).unwrap_or_default();
-            let column = refusal.column.map(|column| format!(":{column}")).unwrap_or_default();
-            let message =
-                format!("{}{line}{column}: {}", file.display(), escaped(&refusal.message));
-            Failure::new(ExitCode::Failed, anyhow::Error::msg(message)).with_remedy(refusal.remedy)
-        }
-    }
+fn refused(file: &Path, refusal: &Refusal) -> Failure {
+    let line = refusal.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let column = refusal.column.map(|column| format!(":{column}")).unwrap_or_default();
+    let message = format!("{}{line}{column}: {}", file.display(), escaped(&refusal.message));
+    Failure::new(ExitCode::Failed, anyhow::Error::msg(message)).with_remedy(refusal.remedy.clone())
 }
 
-fn as_json(file: &Path, planned: &Planned, problems: &[Problem]) -> serde_json::Value {
+fn as_json(
+    file: &Path,
+    read: &Result<Planned, Refusal>,
+    problems: &[Problem],
+) -> serde_json::Value {
     let problem = |problem: &Problem| {
         json!({"line": problem.line, "column": problem.column, "reason": problem.reason,
             "message": problem.message})
     };
-    json!({
-        "file": file.display().to_string(),
-        "requests": planned.rows,
-        "valid": planned.rows - planned.invalid,
-        "invalid": planned.invalid,
-        "bytes": planned.bytes,
-        "sha256": planned.sha256,
-        "warnings": planned.warnings,
-        "problems": problems.iter().map(problem).collect::<Vec<_>>(),
-    })
+    let problems: Vec<_> = problems.iter().map(problem).collect();
+    let file = file.display().to_string();
+    match read {
+        Ok(planned) => json!({
+            "file": file,
+            "requests": planned.rows,
+            "valid": planned.rows - planned.invalid,
+            "invalid": planned.invalid,
+            "bytes": planned.bytes,
+            "sha256": planned.sha256,
+            "warnings": planned.warnings,
+            "problems": problems,
+        }),
+        Err(refusal) => json!({
+            "file": file,
+            "valid": 0,
+            "refused": {"reason": refusal.reason, "message": refusal.message,
+                "line": refusal.line, "column": refusal.column, "remedy": refusal.remedy},
+            "problems": problems,
+        }),
+    }
 }
 
 const LINES: &str = "lines.idx";

@@ -33,7 +33,8 @@ impl Plan {
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let config = globals.load()?;
         let queue = config.queue_for(&self.queue);
-        let planned = Reading::of(&self.file, &config, &self.queue)?.planned;
+        let reading = Reading::of(&self.file, &config, &self.queue)?;
+        let planned = reading.planned(&self.file)?;
         let chunks: Vec<Chunk> =
             planned.chunks.iter().map(|chunk| Chunk::of(chunk, &queue, &config)).collect();
         let bytes: u64 = chunks.iter().map(|chunk| chunk.bytes).sum();

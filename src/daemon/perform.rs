@@ -293,10 +293,15 @@ impl Performer {
     }
 
     async fn deliver(&self, job: Job) -> Result<Outcome, Failure> {
-        let JobState::Delivering(delivery) = job.head.state.clone() else {
+        let JobState::Delivering(mut delivery) = job.head.state.clone() else {
             return Err(Failure::Rejected("the job is not being delivered".to_owned()));
         };
         self.on_disk(move |folders| {
+            let input = folders.job(job.head.id).input(&job.head.source.name);
+            if let Some(late) = claim::written_late(&input, delivery.plan.bytes)? {
+                tracing::error!(late, "lines of the input came too late");
+                delivery.plan.warnings.push(late);
+            }
             let manifest = manifest::manifest(&job, &delivery, env!("CARGO_PKG_VERSION"));
             match outbox::deliver(folders, &job, &delivery, &manifest)? {
                 DeliverOutcome::Done => Ok(Outcome::Delivered),

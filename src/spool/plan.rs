@@ -225,7 +225,10 @@ impl Job<'_> {
             return Err(unusable_blank());
         }
         if sketch.valid() == 0 {
-            return Err(PlanError::Unusable(no_valid_row(&sketch, "line", cut_off)));
+            let refusal = no_valid_row(&sketch, "line", cut_off);
+            // The index tells `lint` what is wrong with every one of the lines.
+            sketch.finish(sha256, bytes, Vec::new())?;
+            return Err(PlanError::Unusable(refusal));
         }
         sketch.finish(sha256, bytes, Vec::new())
     }

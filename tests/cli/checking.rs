@@ -13,7 +13,7 @@ fn a_file_of_valid_lines_passes_and_nothing_is_made() {
         .run(&["lint", "a.jsonl"])
         .assert()
         .code(0)
-        .stdout("a.jsonl: 1 requests, 1 valid, 0 not\n");
+        .stdout("a.jsonl: 1 request, 1 valid, 0 invalid\n");
     assert!(!place.path("spool").exists());
 }
 
@@ -27,7 +27,7 @@ fn every_bad_line_is_named_and_the_exit_code_says_partial() {
         .code(3)
         .stdout(predicate::str::is_match(r"(?m)^a\.jsonl:3:\d+: ").expect("valid"))
         .stdout(predicate::str::is_match(r"(?m)^a\.jsonl:5(:\d+)?: ").expect("valid"))
-        .stdout(predicate::str::ends_with("a.jsonl: 4 requests, 2 valid, 2 not\n"));
+        .stdout(predicate::str::ends_with("a.jsonl: 4 requests, 2 valid, 2 invalid\n"));
     place
         .run(&["lint", "a.jsonl", "--show", "1"])
         .assert()
@@ -48,6 +48,23 @@ fn a_file_the_daemon_would_refuse_fails_with_the_remedy() {
         .code(1)
         .stderr(predicate::str::contains("error: empty.jsonl: the file is empty\n  try: "));
     place.run(&["lint", "."]).assert().code(1).stderr(predicate::str::contains("not a regular"));
+}
+
+#[test]
+fn a_file_without_a_valid_line_still_has_every_line_named() {
+    let place = Place::new();
+    place.write("a.jsonl", "nope\n\n{\"key\": 2}\n");
+    place
+        .run(&["lint", "a.jsonl"])
+        .assert()
+        .code(1)
+        .stdout(predicate::str::is_match("(?m)^a\\.jsonl:1:\\d+: ").expect("valid"))
+        .stdout(predicate::str::is_match("(?m)^a\\.jsonl:3(:\\d+)?: ").expect("valid"))
+        .stderr(predicate::str::contains("no line is a valid request"));
+    let output = place.run(&["lint", "a.jsonl", "--json"]).output().expect("run");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(value["refused"]["reason"], "no_valid_line");
+    assert_eq!((&value["valid"], &value["problems"][1]["line"]), (&0.into(), &3.into()));
 }
 
 #[test]
@@ -79,7 +96,7 @@ fn the_example_inputs_pass_and_the_inline_body_counts_three() {
         ("reviews/classify.jsonl", 6),
     ] {
         let file = folder.join(name);
-        let said = format!("{requests} requests, {requests} valid, 0 not\n");
+        let said = format!("{requests} requests, {requests} valid, 0 invalid\n");
         place
             .run(&["lint", file.to_str().expect("UTF-8")])
             .assert()
