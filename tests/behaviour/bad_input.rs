@@ -112,7 +112,11 @@ async fn a_file_beside_a_sidecar_is_refused_rather_than_answered_without_it() {
     rig.drain().await;
     assert_eq!(rig.json("failed/a.jsonl.reason.json")["reason"], "sidecar", "{}", rig.listing());
     assert!(rig.creates().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lines_that_come_after_the_file_was_read_are_told_in_the_manifest() {
+    let rig = Rig::new(Faults::default()).await;
     rig.drop_file("a.jsonl", request("first", "in time"));
     // The writer keeps the file open, and goes on once the batch is under way.
     let mut writer =
