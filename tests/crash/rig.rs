@@ -261,7 +261,7 @@ pub fn request(key: &str, text: &str) -> String {
 pub fn requests(count: usize) -> String {
     let bad = ["{\"key\": \"torn\", \"request\": {\"conte\n", "[1, 2]\n"];
     let line = |n: usize| {
-        let bad = if n % 13 == 0 { bad.get(n / 13 - 1).copied() } else { None };
+        let bad = if n.is_multiple_of(13) { bad.get(n / 13 - 1).copied() } else { None };
         bad.unwrap_or_default().to_owned() + &request(&format!("k{n}"), &format!("question {n}"))
     };
     (1..=count).map(line).collect()
@@ -279,7 +279,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LIMITS: [&str; 8] = [
     "api.backoff_min = \"5ms\"",
     "api.backoff_max = \"50ms\"",
-    "api.uncertain_window = \"300ms\"",
+    "api.uncertain_window = \"400ms\"",
     "poll.min = \"10ms\"",
     "poll.max = \"20ms\"",
     "intake.settle = \"0s\"",
