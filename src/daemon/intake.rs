@@ -11,9 +11,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
+use crate::spool::aside::{self, RefusedEntry};
 use crate::spool::inbox::{Scan, Scanner};
 use crate::spool::watch::Watching;
-use crate::spool::{Folders, SpoolError, aside};
+use crate::spool::{Folders, SpoolError};
 
 use super::{Handle, Message, spawn};
 
@@ -33,6 +34,8 @@ pub struct Intake {
     quiet: bool,
     /// Whether the last scan brought files.
     found: bool,
+    /// Refused entries that could not be moved away.
+    left: HashSet<PathBuf>,
 }
 
 /// What a scan brought, on its way back to the loop.
@@ -60,6 +63,7 @@ impl Intake {
             next_look: None,
             quiet: false,
             found: false,
+            left: HashSet::new(),
         }
     }
 
@@ -142,16 +146,23 @@ impl Intake {
                 for trouble in &scan.troubles {
                     tracing::warn!(%trouble, "a part of the inbox could not be looked at");
                 }
+                let mut left = HashSet::new();
                 for refused in scan.refused {
-                    let (path, reason) =
-                        (refused.path.display().to_string(), &refused.refusal.reason);
-                    tracing::warn!(path, reason, "refused; see the reason file in failed/");
-                    let moved =
-                        aside::refuse_in_place(&self.folders, &refused.path, &refused.refusal);
-                    if let Err(error) = moved {
-                        tracing::error!(%error, "a refused file could not be moved to failed/");
+                    // What can not be moved is found by every scan, and told once.
+                    if !self.left.contains(&refused.path) {
+                        let (path, reason) =
+                            (refused.path.display().to_string(), &refused.refusal.reason);
+                        tracing::warn!(path, reason, "refused; see the reason file in failed/");
+                    }
+                    match aside::refuse_in_place(&self.folders, &refused.path, &refused.refusal) {
+                        Ok(RefusedEntry::Left) => drop(left.insert(refused.path)),
+                        Ok(RefusedEntry::Moved(_) | RefusedEntry::Gone) => {}
+                        Err(error) => {
+                            tracing::error!(%error, "a refused file could not be moved to failed/");
+                        }
                     }
                 }
+                self.left = left;
                 for source in scan.ready {
                     let queue = config.queue_for(&source.folder);
                     events.push(Event::Arrived { id: fresh_id(now), source, queue });
