@@ -55,10 +55,7 @@ impl Once {
                 if globals.json {
                     print_json(out, &views)?;
                 } else {
-                    for view in &views {
-                        let summary = super::status::summary(view);
-                        writeln!(out, "{}  {:<9}  {}  {summary}", view.id, view.state, view.file)?;
-                    }
+                    views.iter().try_for_each(|view| super::status::line(view, out))?;
                 }
                 Ok(worst(&views))
             }
@@ -152,7 +149,17 @@ impl From<SetupError> for Failure {
                 ExitCode::Failed
             }
         };
-        Failure::new(code, error)
+        let remedy = match &error {
+            SetupError::Spool(_) => Some(
+                "the spool must be a folder that this user may write in; mend that, or choose \
+                 another one with --spool or spool.dir",
+            ),
+            SetupError::NoKey(_)
+            | SetupError::BadKey(_)
+            | SetupError::Client(_)
+            | SetupError::Store(_) => None,
+        };
+        Failure { remedy: remedy.map(str::to_owned), ..Failure::new(code, error) }
     }
 }
 

@@ -77,7 +77,7 @@ fn overview(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
     if let Some(why) = &health.paused {
         writeln!(out, "PAUSED: {}", escaped(why))?;
     }
-    if let Some(why) = &health.trouble {
+    if let Some(why) = health.trouble.as_ref().filter(|why| health.paused.as_ref() != Some(why)) {
         writeln!(out, "TROUBLE: {}", escaped(why))?;
     }
     if snapshot.jobs.is_empty() {
@@ -87,12 +87,21 @@ fn overview(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
         snapshot.counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     writeln!(out, "jobs: {}\n", counts.join(", "))?;
     for job in &snapshot.jobs {
-        writeln!(out, "{}  {:<9}  {}  {}", job.id, job.state, escaped(&job.file), summary(job))?;
-        if let Some(reason) = &job.reason {
-            writeln!(out, "    {}", escaped(reason))?;
-        }
+        line(job, out)?;
     }
     Ok(())
+}
+
+/// A job in one line, and in a second one why it failed or is held.
+///
+/// # Errors
+/// If it can not be written.
+pub fn line(job: &JobView, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}  {:<9}  {}  {}", job.id, job.state, escaped(&job.file), summary(job))?;
+    match &job.reason {
+        Some(reason) => writeln!(out, "    {}", escaped(reason)),
+        None => Ok(()),
+    }
 }
 
 /// Phase and lines of a job in a few words.

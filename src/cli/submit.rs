@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::config::Config;
+use crate::spool::source;
 use crate::telemetry::escaped;
 
-use super::dropping::{self, Dropped, split_ending};
+use super::dropping::{self, Dropped};
 use super::waiting::{Awaited, Baseline, Ending, wait_for_all};
 use super::{ExitCode, Failure, Globals, print_json, runtime};
 
@@ -100,12 +101,21 @@ impl Submit {
                 return Err(Failure::usage(message).with_remedy("add --name NAME.jsonl"));
             }
         };
-        let plain =
-            !name.starts_with('.') && !name.contains('/') && !name.contains(char::is_control);
-        if !plain || split_ending(&name).1.is_empty() {
-            let message = format!("{name:?} is no name for the inbox");
-            return Err(Failure::usage(message)
-                .with_remedy("use a name that ends in .jsonl, .ndjson or .json (see --name)"));
+        // What the daemon would refuse is better told before it is dropped.
+        let refuse = |what: &str| {
+            Failure::usage(format!(
+                "`{}` is no name for the inbox: it {what}",
+                source::spoken(name.as_ref())
+            ))
+            .with_remedy("use a name that ends in .jsonl, .ndjson or .json (see --name)")
+        };
+        source::check_name(name.as_ref()).map_err(refuse)?;
+        match source::ending(&name) {
+            source::Ending::Lines | source::Ending::Document => {}
+            source::Ending::Compressed => {
+                return Err(refuse("is compressed, which is not supported yet"));
+            }
+            source::Ending::Unknown => return Err(refuse("has another ending")),
         }
         Ok(name)
     }

@@ -12,9 +12,10 @@ use crate::config::Config;
 use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::{Refusal, Source};
+use crate::spool::aside::{self, RefusedEntry};
 use crate::spool::inbox::{Scan, Scanner};
 use crate::spool::watch::Watching;
-use crate::spool::{Folders, SpoolError, aside};
+use crate::spool::{Folders, SpoolError};
 
 use super::{Handle, Message, spawn};
 
@@ -34,6 +35,8 @@ pub struct Intake {
     quiet: bool,
     /// Whether the last scan brought files.
     found: bool,
+    /// Refused entries that could not be moved away.
+    left: HashSet<PathBuf>,
 }
 
 /// What a scan brought, on its way back to the loop.
@@ -61,6 +64,7 @@ impl Intake {
             next_look: None,
             quiet: false,
             found: false,
+            left: HashSet::new(),
         }
     }
 
@@ -143,9 +147,24 @@ impl Intake {
                 for trouble in &scan.troubles {
                     tracing::warn!(%trouble, "a part of the inbox could not be looked at");
                 }
+                let mut left = HashSet::new();
                 for refused in scan.refused {
                     self.refuse(&refused.path, &refused.refusal);
+                    // What can not be moved is found by every scan, and told once.
+                    if !self.left.contains(&refused.path) {
+                        let (path, reason) =
+                            (refused.path.display().to_string(), &refused.refusal.reason);
+                        tracing::warn!(path, reason, "refused; see the reason file in failed/");
+                    }
+                    match aside::refuse_in_place(&self.folders, &refused.path, &refused.refusal) {
+                        Ok(RefusedEntry::Left) => drop(left.insert(refused.path)),
+                        Ok(RefusedEntry::Moved(_) | RefusedEntry::Gone) => {}
+                        Err(error) => {
+                            tracing::error!(%error, "a refused file could not be moved to failed/");
+                        }
+                    }
                 }
+                self.left = left;
                 for source in scan.ready {
                     if let Some((path, refusal)) = self.beside_a_sidecar(&source) {
                         self.refuse(&path, &refusal);

@@ -6,10 +6,12 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::durable::{self, Moved};
 use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
@@ -76,7 +78,7 @@ pub fn sweep_archive(folders: &Folders, older_than: Millis) -> Result<u64, Spool
             };
             if found.is_dir() {
                 left.push(path);
-            } else if found.is_file() && modified(&found, &path)? < older_than {
+            } else if found.is_file() && archived(&found, geteuid().as_raw()) < older_than {
                 fs::remove_file(&path).at("remove", &path)?;
                 removed += 1;
             }
@@ -147,16 +149,45 @@ fn look(path: &Path) -> Result<Option<fs::Metadata>, SpoolError> {
     }
 }
 
-fn modified(found: &fs::Metadata, path: &Path) -> Result<Millis, SpoolError> {
-    let since = found.modified().at("look at", path)?.duration_since(UNIX_EPOCH);
-    Ok(Millis(since.map_or(0, |span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))))
+/// When a file came into the archive: its modification time, which was set then. That of a file
+/// of another user could not be set; there the rename itself, which changed the entry, counts.
+fn archived(found: &fs::Metadata, us: u32) -> Millis {
+    let millis = |seconds: i64, nanos: i64| {
+        let millis = seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000);
+        Millis(u64::try_from(millis).unwrap_or(0))
+    };
+    let modified = millis(found.mtime(), found.mtime_nsec());
+    match found.uid() == us {
+        true => modified,
+        false => modified.max(millis(found.ctime(), found.ctime_nsec())),
+    }
 }
 
+/// Sets the modification time to now, which only the owner of a file may do: what others dropped
+/// stays as it is.
 fn touch(path: &Path) -> Result<(), SpoolError> {
     let moment = |nsec| Timespec { tv_sec: 0, tv_nsec: nsec };
     let times =
         Timestamps { last_access: moment(UTIME_OMIT), last_modification: moment(UTIME_NOW) };
-    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(io::Error::from)
-        .at("set the time of", path)
+    match utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(()) | Err(Errno::PERM | Errno::ACCESS) => Ok(()),
+        Err(errno) => Err(io::Error::from(errno)).at("set the time of", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn a_file_of_another_user_is_as_old_as_its_stay_in_the_archive() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let old = UNIX_EPOCH + Duration::from_secs(1000);
+        file.as_file().set_modified(old).expect("aged");
+        let found = file.as_file().metadata().expect("looked at");
+        assert_eq!(archived(&found, found.uid()), Millis(1_000_000));
+        let by_rename = archived(&found, found.uid() + 1);
+        assert!(by_rename > Millis(1_600_000_000_000), "{by_rename:?}");
+    }
 }

@@ -117,3 +117,29 @@ fn a_reader_that_goes_away_ends_the_verb_quietly() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
+
+#[test]
+fn a_spool_that_can_not_be_made_is_told_with_a_remedy() {
+    let place = Place::new();
+    place.write("spool", "a file, where the folder should be");
+    place
+        .run(&["once"])
+        .env("GEMINI_API_KEY", "made-up")
+        .assert()
+        .code(1)
+        .stderr(predicate::str::contains("error: cannot create folder "))
+        .stderr(predicate::str::contains("try: the spool must be a folder"));
+}
+
+#[test]
+fn a_drain_says_why_a_file_was_refused() {
+    let place = Place::new();
+    place.write("spool/inbox/a.jsonl", "");
+    place
+        .run(&["once"])
+        .env("GEMINI_API_KEY", "made-up")
+        .env("GEMINI_BATCHD__INTAKE__SETTLE", "0s")
+        .assert()
+        .code(1)
+        .stdout(predicate::str::contains("a.jsonl  refused\n    the file is empty. Write one"));
+}

@@ -19,7 +19,7 @@ fn snapshot() -> Snapshot {
         started: "2026-11-21T02:00:00Z".to_owned(),
         now: "2026-11-21T02:00:10Z".to_owned(),
         paused: Some("the API refused the key".to_owned()),
-        trouble: None,
+        trouble: Some("the API refused the key".to_owned()),
     };
     let job = JobView {
         id: ID.to_owned(),
@@ -110,6 +110,7 @@ fn jobs_are_listed_with_what_they_do_and_nothing_odd_reaches_the_terminal() {
         .assert()
         .code(0)
         .stdout(predicate::str::contains("PAUSED: the API refused the key"))
+        .stdout(predicate::str::contains("TROUBLE").not())
         .stdout(predicate::str::contains("waiting at Google: 4 of 10 answered, 1 failed, 5 open"))
         .stdout(predicate::str::contains("a\\u{1b}[31m.jsonl"))
         .stdout(predicate::str::contains('\u{1b}').not());

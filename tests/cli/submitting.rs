@@ -43,6 +43,27 @@ fn standard_input_needs_a_name() {
 }
 
 #[test]
+fn a_name_that_the_daemon_would_refuse_is_refused_before_the_drop() {
+    let place = Place::new();
+    place.write("a.jsonl", LINE);
+    let long = format!("{}.jsonl", "n".repeat(200));
+    for (name, why) in [
+        (long.as_str(), "longer than 200 bytes"),
+        ("a.jsonl.gz", "compressed"),
+        ("a.txt", "another ending"),
+        (".a.jsonl", "begins with a dot"),
+        ("../a.jsonl", "not the name of one file"),
+    ] {
+        place
+            .run(&["submit", "a.jsonl", "--name", name])
+            .assert()
+            .code(2)
+            .stderr(predicate::str::contains(why));
+    }
+    assert!(!place.path("spool/inbox").exists());
+}
+
+#[test]
 fn a_queue_that_is_not_configured_is_refused() {
     let place = Place::new();
     place.write("a.jsonl", LINE);
