@@ -157,6 +157,7 @@ impl From<SetupError> for Failure {
             SetupError::NoKey(_)
             | SetupError::BadKey(_)
             | SetupError::Client(_)
+            | SetupError::Rebuild(_)
             | SetupError::Store(_) => None,
         };
         Failure { remedy: remedy.map(str::to_owned), ..Failure::new(code, error) }

@@ -60,6 +60,7 @@ pub fn effect_word(effect: &Effect) -> &'static str {
         Effect::Refuse { .. } => "refuse",
         Effect::Hold { .. } => "hold",
         Effect::Notify { .. } => "notify",
+        Effect::Withdraw { .. } => "withdraw",
     }
 }
 

@@ -149,19 +149,8 @@ impl Intake {
                 }
                 let mut left = HashSet::new();
                 for refused in scan.refused {
-                    self.refuse(&refused.path, &refused.refusal);
-                    // What can not be moved is found by every scan, and told once.
-                    if !self.left.contains(&refused.path) {
-                        let (path, reason) =
-                            (refused.path.display().to_string(), &refused.refusal.reason);
-                        tracing::warn!(path, reason, "refused; see the reason file in failed/");
-                    }
-                    match aside::refuse_in_place(&self.folders, &refused.path, &refused.refusal) {
-                        Ok(RefusedEntry::Left) => drop(left.insert(refused.path)),
-                        Ok(RefusedEntry::Moved(_) | RefusedEntry::Gone) => {}
-                        Err(error) => {
-                            tracing::error!(%error, "a refused file could not be moved to failed/");
-                        }
+                    if self.refuse(&refused.path, &refused.refusal) == Some(RefusedEntry::Left) {
+                        left.insert(refused.path);
                     }
                 }
                 self.left = left;
@@ -188,12 +177,19 @@ impl Intake {
 }
 
 impl Intake {
-    /// Moves to `failed/` what will never be a job.
-    fn refuse(&self, path: &Path, refusal: &Refusal) {
-        let (shown, reason) = (path.display().to_string(), &refusal.reason);
-        tracing::warn!(path = shown, reason, "refused; see the reason file in failed/");
-        if let Err(error) = aside::refuse_in_place(&self.folders, path, refusal) {
-            tracing::error!(%error, "a refused file could not be moved to failed/");
+    /// Moves to `failed/` what will never be a job. What can not be moved is found again by every
+    /// scan, and told once.
+    fn refuse(&self, path: &Path, refusal: &Refusal) -> Option<RefusedEntry> {
+        if !self.left.contains(path) {
+            let (shown, reason) = (path.display().to_string(), &refusal.reason);
+            tracing::warn!(path = shown, reason, "refused; see the reason file in failed/");
+        }
+        match aside::refuse_in_place(&self.folders, path, refusal) {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                tracing::error!(%error, "a refused file could not be moved to failed/");
+                None
+            }
         }
     }
 

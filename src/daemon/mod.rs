@@ -393,7 +393,8 @@ fn span_of(effect: &Effect) -> tracing::Span {
         Effect::Plan { head }
         | Effect::Refuse { head, .. }
         | Effect::Hold { head, .. }
-        | Effect::Notify { head, .. } => job(head.id),
+        | Effect::Notify { head, .. }
+        | Effect::Withdraw { head } => job(head.id),
         Effect::Merge { job: whole }
         | Effect::Deliver { job: whole }
         | Effect::Clean { job: whole } => job(whole.head.id),

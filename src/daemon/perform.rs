@@ -93,6 +93,11 @@ impl Performer {
                 .await?;
                 Ok(Outcome::Told)
             }
+            Effect::Withdraw { head } => {
+                self.on_disk(move |folders| aside::withdraw_notice(folders, head.id, &head.source))
+                    .await?;
+                Ok(Outcome::Told)
+            }
         }
     }
 
@@ -319,6 +324,7 @@ impl Performer {
             self.clean_remote(&job).await;
         }
         self.on_disk(move |folders| {
+            aside::withdraw_notice(folders, job.head.id, &job.head.source)?;
             archive::archive_input(folders, &job)?;
             archive::remove_working(folders, job.head.id)?;
             Ok(Outcome::Cleaned)

@@ -159,4 +159,9 @@ pub enum Effect {
         /// Why.
         refusal: Refusal,
     },
+    /// Take back what [`Effect::Notify`] wrote: a person has decided.
+    Withdraw {
+        /// The job.
+        head: Box<Head>,
+    },
 }

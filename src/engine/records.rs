@@ -52,6 +52,10 @@ impl Engine {
             | ChunkState::Settled
             | ChunkState::Split { .. } => false,
         };
+        let head = self.jobs.get(&id).map(|job| Box::new(job.head.clone()));
+        if let Some(head) = head {
+            self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, &mut turn);
+        }
         let chunks = self.jobs.get(&id).map(|job| &job.chunks);
         let idle: Vec<_> =
             chunks.into_iter().flat_map(|all| all.values()).filter(idle).map(|c| c.no).collect();
@@ -75,6 +79,8 @@ impl Engine {
         if stuck.is_empty() {
             return Err(format!("nothing of job {id} waits for a release"));
         }
+        let head = Box::new(job.head.clone());
+        self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, &mut turn);
         for no in stuck {
             let unit = Unit { job: id, chunk: Some(no) };
             if let Some((_, chunk)) = find_mut(&mut self.jobs, unit) {

@@ -80,6 +80,28 @@ pub fn notice(
     Ok(())
 }
 
+/// Takes back what [`notice`] wrote, once a person has decided.
+///
+/// # Errors
+/// If the note can not be removed.
+pub fn withdraw_notice(folders: &Folders, job: JobId, source: &Source) -> Result<(), SpoolError> {
+    source::check_source(source).at("remove a note for", &folders.held)?;
+    let path = folders.held.join(&source.folder);
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let place = Place { path, folder: &source.folder };
+    for number in 1_u64.. {
+        let name = numbered(&source.name, number);
+        match place.read(&place.path.join(note_name(&name)))? {
+            Some(note) if note.job == Some(job.to_string()) => return place.withdraw(&name),
+            Some(_) => {}
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
 /// Moves an entry of the inbox that never becomes a job to `failed/`. It is renamed, never
 /// opened; what can not be renamed stays where it is.
 ///

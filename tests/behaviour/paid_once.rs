@@ -1,6 +1,7 @@
 //! The create call: lost replies, refusals, and what is never sent twice.
 
-use gemini_batchd::daemon::Ended;
+use gemini_batchd::daemon::{Ended, Message, Until};
+use gemini_batchd::engine::event::Command;
 use gemini_batchd::provider::gemini::emulator::faults::{CallKind, Denied};
 use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
 
@@ -66,6 +67,22 @@ async fn a_create_in_doubt_can_wait_for_a_person() {
     let reason = rig.json("held/a.jsonl.reason.json");
     assert_eq!(reason["reason"], "uncertain", "{reason}");
     assert!(reason["remedy"].as_str().expect("text").contains("release"), "{reason}");
+
+    let setup = rig.setup();
+    let handle = setup.daemon.handle();
+    let id = handle.with_engine(|engine| engine.jobs().next().expect("the job").head.id);
+    let released = async {
+        handle.command(Command::Release(id)).await.expect("released");
+        while rig.creates().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        handle.tell(Message::Stop).await;
+    };
+    let (ended, ()) = tokio::join!(setup.daemon.run(Until::Stopped), released);
+    ended.expect("it ends");
+    rig.drain().await;
+    assert_eq!(rig.manifest("a")["answered"], 5);
+    assert!(!rig.path("held/a.jsonl.reason.json").exists(), "{}", rig.listing());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -83,17 +83,20 @@ impl Rig {
         Config::load(&flags, &environment).expect("the configuration is right")
     }
 
+    /// A new daemon, ready to run.
+    pub fn setup(&self) -> Setup {
+        Setup::open(Arc::new(self.config()), Arc::new(SystemClock)).expect("it starts")
+    }
+
     /// A new daemon drains everything there is.
     pub async fn drain(&self) -> Ended {
-        let setup = Setup::open(Arc::new(self.config()), Arc::new(SystemClock)).expect("it starts");
-        let run = setup.daemon.run(Until::Idle);
+        let run = self.setup().daemon.run(Until::Idle);
         tokio::time::timeout(PATIENCE, run).await.expect("it ends").expect("its store works")
     }
 
     /// Runs a daemon until something is seen to have happened, and drops it there as a crash would.
     pub async fn run_until(&self, happened: impl Fn(&Rig) -> bool) {
-        let setup = Setup::open(Arc::new(self.config()), Arc::new(SystemClock)).expect("it starts");
-        let run = setup.daemon.run(Until::Stopped);
+        let run = self.setup().daemon.run(Until::Stopped);
         let seen = async {
             while !happened(self) {
                 tokio::time::sleep(Duration::from_millis(2)).await;

@@ -1,10 +1,8 @@
 //! Housekeeping: archive, records, exports, and what is left at the API.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use gemini_batchd::clock::SystemClock;
-use gemini_batchd::daemon::{Message, Setup, Until};
+use gemini_batchd::daemon::{Message, Until};
 use gemini_batchd::provider::gemini::emulator::faults::{CallKind, OnCall};
 use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Happened};
 
@@ -31,7 +29,7 @@ async fn the_housekeeping_slot_removes_what_is_old_and_what_was_left_at_the_api(
     assert_eq!(deleted(&rig), 0);
     rig.emulator.set_faults(Faults::default());
 
-    let setup = Setup::open(Arc::new(rig.config()), Arc::new(SystemClock)).expect("it starts");
+    let setup = rig.setup();
     let handle = setup.daemon.handle();
     let exports = rig.path("state/exports");
     let tidied = async {

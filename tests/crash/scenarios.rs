@@ -106,7 +106,7 @@ pub const SCENARIOS: [Scenario; 8] = [
         settings: &[INLINE, LINES],
         prepare: |rig| rig.drop_file("a.jsonl", mixed()),
         drain: cancelled_meanwhile,
-        points: "done:cancel",
+        points: "done:cancel done:withdraw",
         again: "done:cancel",
     },
     Scenario {

@@ -288,7 +288,7 @@ impl World {
             }
             Effect::Clean { .. } => Outcome::Cleaned,
             Effect::Refuse { .. } | Effect::Hold { .. } => Outcome::Moved,
-            Effect::Notify { .. } => Outcome::Told,
+            Effect::Notify { .. } | Effect::Withdraw { .. } => Outcome::Told,
         }))
     }
 
