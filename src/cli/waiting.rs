@@ -86,6 +86,7 @@ struct ManifestInput {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Reason {
+    file: String,
     message: String,
     remedy: String,
 }
@@ -216,15 +217,21 @@ fn look(folders: &Folders, one: &Awaited) -> Option<Ending> {
             });
         }
     }
-    let words = |path: &Path| match read_json::<Reason>(path) {
-        Some(reason) => told(&reason.message, &reason.remedy),
-        None => "the reason can not be read".to_owned(),
+    let told_in = |folder: &Path| {
+        fresh(folder, REASON).into_iter().find_map(|path| {
+            let Some(reason) = read_json::<Reason>(&path) else {
+                return Some(("the reason can not be read".to_owned(), path));
+            };
+            // Another file of the same stem may have been dropped meanwhile.
+            let ours = reason.file.is_empty() || reason.file == one.dropped.name;
+            ours.then(|| (told(&reason.message, &reason.remedy), path))
+        })
     };
-    if let Some(file) = fresh(&folders.failed, REASON).into_iter().next() {
-        return Some(Ending::Refused { reason: words(&file), file });
+    if let Some((reason, file)) = told_in(&folders.failed) {
+        return Some(Ending::Refused { reason, file });
     }
-    let file = fresh(&folders.held, REASON).into_iter().next()?;
-    Some(Ending::Held { reason: words(&file), file })
+    let (reason, file) = told_in(&folders.held)?;
+    Some(Ending::Held { reason, file })
 }
 
 /// Files in the folder, and in its sub-folder, that can belong to an input with this stem.
@@ -363,6 +370,21 @@ mod tests {
             assert_eq!(ending.code(), code);
             assert!(ending.to_string().contains("no line is valid. Mend it"), "{ending}");
         }
+    }
+
+    #[test]
+    fn the_reason_file_of_another_drop_of_the_same_name_is_not_ours() {
+        let world = World::new();
+        let one = world.awaited("");
+        let put = |name: &str| {
+            let text = serde_json::json!({"file": name, "message": "m", "remedy": "r"});
+            let path = world.folders.failed.join(format!("{name}.reason.json"));
+            std::fs::write(path, text.to_string()).expect("written");
+        };
+        put("a~2.jsonl");
+        assert_eq!(look(&world.folders, &one), None);
+        put("a.jsonl");
+        assert_eq!(look(&world.folders, &one).expect("ended").code(), ExitCode::Failed);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! the others back. The indexes get their names only when they are whole and synced. An input
 //! without a single valid line is refused, with the first problem named by line and column.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
@@ -77,10 +77,19 @@ pub fn plan(
     rules: &CutRules,
     progress: &dyn Fn(u64),
 ) -> Result<Planned, PlanError> {
-    plan_file(&folder.input(name), &folder.lines(), &folder.outcomes(), rules, progress)
+    let (lines, outcomes) = (folder.lines(), folder.outcomes());
+    let planned = plan_file(&folder.input(name), &lines, &outcomes, rules, progress);
+    if let Err(PlanError::Unusable(_)) = &planned {
+        // The whole working folder goes away next; this is only tidiness.
+        for index in [lines, outcomes] {
+            drop(fs::remove_file(index));
+        }
+    }
+    planned
 }
 
-/// Plans any file, with the indexes wherever they are wanted.
+/// Plans any file, with the indexes wherever they are wanted; they are also there if no line of
+/// it is valid, to tell what is wrong with each.
 ///
 /// # Errors
 /// As [`plan`].
@@ -148,7 +157,9 @@ impl Job<'_> {
             return Err(PlanError::Unusable(refusal("empty", message, "Put requests in it.")));
         }
         if sketch.valid() == 0 {
-            return Err(PlanError::Unusable(no_valid_row(&sketch, "request", false)));
+            let refusal = no_valid_row(&sketch, "request", false);
+            sketch.finish(sha256, bytes, Vec::new())?;
+            return Err(PlanError::Unusable(refusal));
         }
         sketch.finish(sha256, bytes, warnings)
     }
@@ -226,7 +237,6 @@ impl Job<'_> {
         }
         if sketch.valid() == 0 {
             let refusal = no_valid_row(&sketch, "line", cut_off);
-            // The index tells `lint` what is wrong with every one of the lines.
             sketch.finish(sha256, bytes, Vec::new())?;
             return Err(PlanError::Unusable(refusal));
         }
