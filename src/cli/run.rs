@@ -143,11 +143,9 @@ impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Failure {
         let code = match &error {
             SetupError::NoKey(_) | SetupError::BadKey(_) => ExitCode::Credentials,
-            SetupError::Client(_) => ExitCode::Configuration,
+            SetupError::Client(_) | SetupError::Spool(_) => ExitCode::Configuration,
             SetupError::Store(StoreError::Locked { .. }) => ExitCode::Locked,
-            SetupError::Store(_) | SetupError::Spool(_) | SetupError::Rebuild(_) => {
-                ExitCode::Failed
-            }
+            SetupError::Store(_) | SetupError::Rebuild(_) => ExitCode::Failed,
         };
         let remedy = match &error {
             SetupError::Spool(_) => Some(

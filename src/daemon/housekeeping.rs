@@ -64,14 +64,12 @@ impl Chores {
         let mut removed = 0;
         for batch in client.list_batches().await? {
             if batch.is_finished() && self.is_over(&batch.display_name) {
-                client.delete_batch(&batch.name).await?;
-                removed += 1;
+                removed += gone_is_fine(client.delete_batch(&batch.name).await)?;
             }
         }
         for file in client.list_files().await? {
             if self.is_over(&file.display_name) {
-                client.delete_file(&file.name).await?;
-                removed += 1;
+                removed += gone_is_fine(client.delete_file(&file.name).await)?;
             }
         }
         Ok(removed)
@@ -87,6 +85,15 @@ impl Chores {
                     && matches!(job.head.state, JobState::Done(_) | JobState::Failed(_))
             })
         })
+    }
+}
+
+/// Counts what was removed; what somebody else removed meanwhile is as good.
+fn gone_is_fine(removed: Result<(), Failure>) -> Result<u64, Failure> {
+    match removed {
+        Ok(()) => Ok(1),
+        Err(Failure::Gone(_)) => Ok(0),
+        Err(failure) => Err(failure),
     }
 }
 

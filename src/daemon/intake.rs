@@ -37,6 +37,8 @@ pub struct Intake {
     found: bool,
     /// Refused entries that could not be moved away.
     left: HashSet<PathBuf>,
+    /// The job id drawn last.
+    last_id: Option<ulid::Ulid>,
 }
 
 /// What a scan brought, on its way back to the loop.
@@ -65,6 +67,7 @@ impl Intake {
             quiet: false,
             found: false,
             left: HashSet::new(),
+            last_id: None,
         }
     }
 
@@ -160,7 +163,8 @@ impl Intake {
                         continue;
                     }
                     let queue = config.queue_for(&source.folder);
-                    events.push(Event::Arrived { id: fresh_id(now), source, queue });
+                    let id = fresh_id(now, &mut self.last_id);
+                    events.push(Event::Arrived { id, source, queue });
                 }
             }
             Err(error) => {
@@ -212,11 +216,15 @@ impl Intake {
     }
 }
 
-/// A new job id: the time in front, so that ids sort by it, and 80 random bits.
-fn fresh_id(now: Millis) -> JobId {
-    let random = ulid::Ulid::generate().random();
-    let id = ulid::Ulid::from_parts(now.0, random).to_string();
-    id.parse().expect("a ULID has 26 digits and capital letters")
+/// A new job id: the time in front, so that ids sort by it, and 80 random bits. Ids of the same
+/// millisecond go up, so that files found together keep their order.
+fn fresh_id(now: Millis, last: &mut Option<ulid::Ulid>) -> JobId {
+    let after =
+        last.filter(|last| last.timestamp_ms() == now.0).and_then(|last| last.increment().ok());
+    let id =
+        after.unwrap_or_else(|| ulid::Ulid::from_parts(now.0, ulid::Ulid::generate().random()));
+    *last = Some(id);
+    id.to_string().parse().expect("a ULID has 26 digits and capital letters")
 }
 
 /// So many paths are remembered as complete; beyond that, files settle like copied ones.

@@ -73,7 +73,7 @@ pub enum Ended {
     Stopped,
     /// Nothing is left to do. These jobs were worked on.
     Idle(BTreeSet<JobId>),
-    /// The API refuses the key, and nothing else is left to do.
+    /// The API refuses the key, and nothing is under way.
     Denied(String),
 }
 
@@ -94,6 +94,8 @@ pub struct Daemon {
     config: Arc<Config>,
     intake: Intake,
     messages: mpsc::Receiver<Message>,
+    /// A message that was taken too early.
+    put_back: Option<Message>,
     handle: Handle,
     watchdog: signals::Watchdog,
     first_turn: Option<Turn>,
@@ -177,6 +179,9 @@ impl Daemon {
 
     /// The next thing to react to; the passing of time is one.
     async fn next_message(&mut self) -> Option<Message> {
+        if let Some(message) = self.put_back.take() {
+            return Some(message);
+        }
         let now = self.clock.now();
         let wakeup = lock(&self.engine).next_wakeup();
         let look = self.intake.next_look();
@@ -219,7 +224,7 @@ impl Daemon {
     fn next_waiting(&mut self) -> Option<Message> {
         match self.messages.try_recv() {
             Ok(stop @ (Message::Stop | Message::StopNow)) => {
-                self.handle.hint(stop);
+                self.put_back = Some(stop);
                 None
             }
             Ok(message) => Some(message),
@@ -260,9 +265,12 @@ impl Daemon {
     /// Saves, then acts: the only function that consumes a turn.
     fn consume(&mut self, turn: Turn) -> Result<(), DaemonError> {
         if !turn.save.is_empty() {
-            tokio::task::block_in_place(|| self.store.save(&turn.save))?;
-            self.tell_changes(&turn.save);
-            self.mirror(&turn.save);
+            tokio::task::block_in_place(|| {
+                self.store.save(&turn.save)?;
+                self.tell_changes(&turn.save);
+                self.mirror(&turn.save);
+                Ok::<(), StoreError>(())
+            })?;
             failpoints::saved(&turn.save);
         }
         for Issued { ticket, effect } in turn.then {
@@ -326,7 +334,7 @@ impl Daemon {
     /// Why a run that ends by itself may end now, if it may.
     fn idle(&self) -> Option<Ended> {
         let engine = lock(&self.engine);
-        if let Some(gate) = engine.gate().filter(|gate| gate.denied) {
+        if let Some(gate) = engine.gate().filter(|gate| gate.denied && !engine.is_busy()) {
             return Some(Ended::Denied(gate.message.clone()));
         }
         drop(engine);

@@ -106,6 +106,7 @@ impl Setup {
             config,
             intake,
             messages,
+            put_back: None,
             handle,
             watchdog: Watchdog::from_environment(),
             first_turn: Some(first_turn),

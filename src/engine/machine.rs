@@ -33,6 +33,8 @@ pub struct Engine {
     pub(super) gate: Option<Gate>,
     pub(super) next_ticket: u64,
     pub(super) draining: bool,
+    /// The latest moment seen; a clock that is set back shows by it.
+    latest: Millis,
 }
 
 /// An effect under way.
@@ -96,6 +98,7 @@ impl Engine {
             gate: None,
             next_ticket: 1,
             draining: false,
+            latest: now,
         };
         let mut turn = Turn::default();
         let until = now.plus(engine.policy.uncertain_window_ms);
@@ -121,6 +124,41 @@ impl Engine {
         }
         engine.pump(now, &mut turn);
         (engine, turn)
+    }
+
+    /// The clock was set back: what waits for a moment would wait for as long again.
+    fn set_back(&mut self, now: Millis) {
+        self.troubles.clear();
+        self.polls.clear();
+        self.gate = None;
+        self.forget_the_future(now);
+        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in ids {
+            self.refile_job(id);
+        }
+    }
+
+    /// Nothing waits longer than its own pause, whatever the clock said when it began.
+    fn forget_the_future(&mut self, now: Millis) {
+        let longest = now.plus(self.policy.backoff_max_ms.saturating_mul(2));
+        let probe = now.plus(self.policy.probe_ms());
+        let window = now.plus(self.policy.uncertain_window_ms.max(self.policy.backoff_max_ms));
+        for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
+            match &mut chunk.state {
+                ChunkState::Waiting { not_before } => *not_before = (*not_before).min(longest),
+                ChunkState::Uncertain { next_probe, until, .. } => {
+                    *until = (*until).min(window);
+                    *next_probe = (*next_probe).min(probe.max(*until));
+                }
+                ChunkState::Uploading { .. }
+                | ChunkState::Creating { .. }
+                | ChunkState::Stuck { .. }
+                | ChunkState::Polling(_)
+                | ChunkState::Collecting { .. }
+                | ChunkState::Settled
+                | ChunkState::Split { .. } => {}
+            }
+        }
     }
 
     /// Makes a job that was read from a mirror safe to go on with: the mirror may be one change
@@ -174,6 +212,10 @@ impl Engine {
     /// Takes in what happened and says what to save and what to do.
     pub fn handle(&mut self, event: Event, now: Millis) -> Turn {
         let mut turn = Turn::default();
+        if now.plus(SET_BACK_MS) < self.latest {
+            self.set_back(now);
+        }
+        self.latest = now;
         match event {
             Event::Arrived { id, source, queue } => self.arrived(id, source, queue, now, &mut turn),
             Event::Done { ticket, outcome } => {
@@ -361,5 +403,7 @@ pub(super) fn salt(unit: Unit) -> u64 {
     job ^ unit.chunk.map_or(0, |chunk| u64::from(chunk.0) << 32)
 }
 
+/// A clock that goes back by less is only being adjusted, milliseconds.
+const SET_BACK_MS: u64 = 5_000;
 /// So many failures in a row are taken for accidents; after that the API seems ill.
 pub(super) const GATE_AFTER: u32 = 3;

@@ -76,6 +76,9 @@ impl Engine {
         let stuck = |chunk: &&Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
         let job = self.jobs.get(&id).ok_or_else(|| format!("there is no job {id}"))?;
         let stuck: Vec<_> = job.chunks.values().filter(stuck).map(|chunk| chunk.no).collect();
+        if let JobState::Held(refusal) = &job.head.state {
+            return Err(format!("the file of job {id} lies in held/: {}", refusal.remedy));
+        }
         if stuck.is_empty() {
             return Err(format!("nothing of job {id} waits for a release"));
         }

@@ -146,6 +146,9 @@ impl Engine {
             let state = self.state(**other);
             **other != id
                 && match state {
+                    // What was not answered can be dropped again.
+                    Some(JobState::Done(delivery)) if delivery.tally.answered == 0 => false,
+                    Some(JobState::Done(delivery)) if delivery.plan.cancelled => false,
                     Some(JobState::Done(delivery)) => {
                         let window = self.policy.duplicate_window_ms;
                         !policy::is_older_than(delivery.delivered, window, now)

@@ -149,7 +149,7 @@ impl Document {
     pub fn finish(self) -> Result<Whole, Broken> {
         if self.place != Place::Outside {
             let message = format!(
-                "the file ends in the middle of the list, after {} requests; was it cut off?",
+                "the file ends in the middle of the list, after {} requests, as if it was cut off",
                 self.elements
             );
             return Err(self.broken(message));
@@ -390,7 +390,7 @@ impl Document {
             }
         }
         let message = if error.is_eof() {
-            format!("the JSON ends too early ({said}); was it cut off?")
+            format!("the JSON ends too early ({said}), as if it was cut off")
         } else {
             format!("not valid JSON: {said}")
         };

@@ -277,9 +277,10 @@ fn json_fault(text: &str, error: &serde_json::Error) -> Fault {
     let said = error.to_string();
     let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
     let (fate, message) = match error.classify() {
-        serde_json::error::Category::Eof => {
-            (LineFate::InvalidJson, format!("the JSON ends too early ({said}); was it cut off?"))
-        }
+        serde_json::error::Category::Eof => (
+            LineFate::InvalidJson,
+            format!("the JSON ends too early ({said}), as if it was cut off"),
+        ),
         serde_json::error::Category::Data => {
             let said = said.replace("duplicate field", "this member stands twice:");
             (LineFate::NotARequest, said)

@@ -308,14 +308,14 @@ impl Keys {
             );
         } else if self.missing > 0 {
             warnings.push(format!(
-                "{} of {valid} requests have no key, the first on line {}; their answers are \
+                "{} of {valid} request(s) have no key, the first on line {}; their answers are \
                  named after their lines: \"line-N\"",
                 self.missing, self.first_missing
             ));
         }
         if let Some((key, before, line)) = &self.first_repeated {
             let mut text = format!(
-                "{} requests bear a key that was used before, the first on line {line}: {key}, as \
+                "{} request(s) with a key that was used before, the first on line {line}: {key}, as \
                  on line {before}; all are answered, in input order",
                 self.repeated
             );

@@ -26,6 +26,8 @@ pub struct World {
     inputs: BTreeMap<JobId, Input>,
     random: Random,
     now: Millis,
+    /// How far the engine's clock is ahead of the world's, milliseconds.
+    ahead: i64,
     faults_until: Millis,
 }
 
@@ -69,7 +71,7 @@ impl World {
             records_keep_ms: u64::MAX,
             key_print: "key".to_owned(),
         };
-        let now = Millis(1_000_000);
+        let now = Millis(10_000_000);
         let (engine, _) = Engine::resume(Vec::new(), policy.clone(), now);
         World {
             transcript: Vec::new(),
@@ -82,6 +84,7 @@ impl World {
             inputs: BTreeMap::new(),
             random,
             now,
+            ahead: 0,
             faults_until: now.plus(3_600_000),
         }
     }
@@ -96,9 +99,18 @@ impl World {
             if self.faulty(1) {
                 self.crash("at rest")?;
             }
+            if self.faulty(1) {
+                self.ahead = self.random.below(7_200_000) as i64 - 3_600_000;
+                self.note(format!("the clock jumps to {} ahead", self.ahead));
+                // A clock that jumps wakes nobody: the loop looks up by itself every few seconds.
+                self.now = self.now.plus(5_000);
+                self.tell(Event::Tick)?;
+            }
             let due = self.under_way.iter().map(|(at, _)| *at).min();
             let wire = self.on_the_wire.iter().map(|(at, _)| *at).min();
+            let ahead = self.ahead;
             let tick = self.engine.next_wakeup();
+            let tick = tick.map(|at| Millis(at.0.saturating_add_signed(-ahead)));
             let Some(next) = [due, wire, tick].into_iter().flatten().min() else { break };
             self.now = self.now.max(next);
             let ready = self.under_way.iter().position(|(at, _)| *at <= self.now);
@@ -128,7 +140,7 @@ impl World {
 
     /// Hands an event over, and does with the turn what the shell does: save, then act.
     fn tell(&mut self, event: Event) -> Result<(), String> {
-        let turn = self.engine.handle(event, self.now);
+        let turn = self.engine.handle(event, self.clock());
         self.consume(turn)
     }
 
@@ -181,7 +193,7 @@ impl World {
             }
         }
         let jobs = self.store.values().cloned().collect();
-        let (engine, turn) = Engine::resume(jobs, self.policy.clone(), self.now);
+        let (engine, turn) = Engine::resume(jobs, self.policy.clone(), self.clock());
         self.engine = engine;
         self.consume(turn)?;
         let waiting: Vec<JobId> =
@@ -448,6 +460,11 @@ impl World {
 
     fn input(&mut self, id: JobId) -> &mut Input {
         self.inputs.get_mut(&id).expect("every job has its input")
+    }
+
+    /// What the engine's clock shows.
+    fn clock(&self) -> Millis {
+        Millis(self.now.0.saturating_add_signed(self.ahead))
     }
 
     fn faulty(&mut self, percent: u64) -> bool {
