@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::effect::{Change, Turn};
 use super::event::{Event, Failure, Outcome};
-use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
-use super::job::{Chunk, ChunkState, Doubt, Head, Input, Job, JobState, Queue, Source};
+use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
+use super::job::{Chunk, Head, Job, JobState, Queue, Source};
 use super::lanes::{Lane, Lanes, Unit};
 use super::policy::{self, Policy};
 use super::records::Usage;
@@ -101,21 +101,8 @@ impl Engine {
             latest: now,
         };
         let mut turn = Turn::default();
-        let until = now.plus(engine.policy.uncertain_window_ms);
-        for job in engine.jobs.values_mut() {
-            for chunk in job.chunks.values_mut() {
-                if let ChunkState::Creating { input, since } = &chunk.state {
-                    chunk.state = ChunkState::Uncertain {
-                        input: input.clone(),
-                        since: *since,
-                        next_probe: now,
-                        until,
-                        doubt: Doubt::Lost,
-                    };
-                    turn.save.push(Change::Chunk(job.head.id, chunk.clone()));
-                }
-            }
-        }
+        engine.doubt_what_was_begun(now, &mut turn);
+        engine.forget_the_future(now);
         let ids: Vec<JobId> = engine.jobs.keys().copied().collect();
         for id in ids {
             engine.recall(id);
@@ -124,67 +111,6 @@ impl Engine {
         }
         engine.pump(now, &mut turn);
         (engine, turn)
-    }
-
-    /// The clock was set back: what waits for a moment would wait for as long again.
-    fn set_back(&mut self, now: Millis) {
-        self.troubles.clear();
-        self.polls.clear();
-        self.gate = None;
-        self.forget_the_future(now);
-        let ids: Vec<JobId> = self.jobs.keys().copied().collect();
-        for id in ids {
-            self.refile_job(id);
-        }
-    }
-
-    /// Nothing waits longer than its own pause, whatever the clock said when it began.
-    fn forget_the_future(&mut self, now: Millis) {
-        let longest = now.plus(self.policy.backoff_max_ms.saturating_mul(2));
-        let probe = now.plus(self.policy.probe_ms());
-        let window = now.plus(self.policy.uncertain_window_ms.max(self.policy.backoff_max_ms));
-        for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
-            match &mut chunk.state {
-                ChunkState::Waiting { not_before } => *not_before = (*not_before).min(longest),
-                ChunkState::Uncertain { next_probe, until, .. } => {
-                    *until = (*until).min(window);
-                    *next_probe = (*next_probe).min(probe.max(*until));
-                }
-                ChunkState::Uploading { .. }
-                | ChunkState::Creating { .. }
-                | ChunkState::Stuck { .. }
-                | ChunkState::Polling(_)
-                | ChunkState::Collecting { .. }
-                | ChunkState::Settled
-                | ChunkState::Split { .. } => {}
-            }
-        }
-    }
-
-    /// Makes a job that was read from a mirror safe to go on with: the mirror may be one change
-    /// behind, so what seems not sent yet may have been sent, and is looked for first.
-    pub fn doubt(job: &mut Job, policy: &Policy, now: Millis) {
-        let (id, queue) = (job.head.id, job.head.queue.clone());
-        for chunk in job.chunks.values_mut() {
-            let input = match &chunk.state {
-                ChunkState::Waiting { .. } if policy.goes_inline(&queue, chunk.rest) => {
-                    Input::Inline
-                }
-                ChunkState::Waiting { .. } => Input::File(Stamp::file(id, chunk.no, chunk.attempt)),
-                ChunkState::Uploading { file } => Input::File(file.clone()),
-                ChunkState::Creating { input, .. } => input.clone(),
-                ChunkState::Uncertain { .. }
-                | ChunkState::Stuck { .. }
-                | ChunkState::Polling(_)
-                | ChunkState::Collecting { .. }
-                | ChunkState::Settled
-                | ChunkState::Split { .. } => continue,
-            };
-            let until = now.plus(policy.uncertain_window_ms);
-            let doubt = Doubt::Lost;
-            chunk.state =
-                ChunkState::Uncertain { input, since: now, next_probe: now, until, doubt };
-        }
     }
 
     /// Finds out again what is remembered of a job beside its record.
@@ -214,6 +140,10 @@ impl Engine {
         let mut turn = Turn::default();
         if now.plus(SET_BACK_MS) < self.latest {
             self.set_back(now);
+        }
+        let unseen_ms = now.since(self.latest);
+        if unseen_ms > UNSEEN_MS {
+            self.lengthen_windows(unseen_ms);
         }
         self.latest = now;
         match event {
@@ -405,5 +335,7 @@ pub(super) fn salt(unit: Unit) -> u64 {
 
 /// A clock that goes back by less is only being adjusted, milliseconds.
 const SET_BACK_MS: u64 = 5_000;
+/// The daemon looks up every few seconds; a longer time unseen is no time passed, milliseconds.
+const UNSEEN_MS: u64 = 120_000;
 /// So many failures in a row are taken for accidents; after that the API seems ill.
 pub(super) const GATE_AFTER: u32 = 3;

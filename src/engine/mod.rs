@@ -8,6 +8,7 @@ pub mod batch;
 mod collecting;
 mod creating;
 mod dispatch;
+mod doubt;
 pub mod effect;
 pub mod event;
 pub mod ids;

@@ -71,7 +71,7 @@ impl World {
             records_keep_ms: u64::MAX,
             key_print: "key".to_owned(),
         };
-        let now = Millis(10_000_000);
+        let now = Millis(1_000_000_000);
         let (engine, _) = Engine::resume(Vec::new(), policy.clone(), now);
         World {
             transcript: Vec::new(),
@@ -100,7 +100,9 @@ impl World {
                 self.crash("at rest")?;
             }
             if self.faulty(1) {
-                self.ahead = self.random.below(7_200_000) as i64 - 3_600_000;
+                // Far enough to be told from time that passes.
+                let leap = 180_000 + self.random.below(3_600_000) as i64;
+                self.ahead += if self.random.chance(50) { leap } else { -leap };
                 self.note(format!("the clock jumps to {} ahead", self.ahead));
                 // A clock that jumps wakes nobody: the loop looks up by itself every few seconds.
                 self.now = self.now.plus(5_000);
