@@ -180,7 +180,9 @@ impl Engine {
             return None;
         }
         let gated = Lane::ALL.iter().any(|lane| lane.is_remote() && self.lanes.any_ready(*lane));
-        let gate = self.gate.as_ref().filter(|_| gated).map(|gate| gate.until);
+        // A gate that is open in time waits for the one request under way, not for a moment.
+        let gate = self.gate.as_ref().map(|gate| gate.until);
+        let gate = gate.filter(|until| gated && *until > self.latest);
         [self.lanes.next_time(), gate].into_iter().flatten().min()
     }
 

@@ -94,7 +94,10 @@ impl World {
         for number in 0..1 + self.random.below(3) {
             self.drop_file(number)?;
         }
-        for _ in 0..200_000 {
+        for step in 0.. {
+            if step == STEPS_MAX {
+                return Err("it goes on without getting anywhere".to_owned());
+            }
             self.arrive_on_the_wire()?;
             if self.faulty(1) {
                 self.crash("at rest")?;
@@ -512,6 +515,8 @@ fn arrival(id: JobId) -> Event {
     }
 }
 
+/// No world takes more steps to its end.
+const STEPS_MAX: u32 = 200_000;
 /// Bytes of every row in this world.
 const ROW_BYTES: u64 = 100;
 
