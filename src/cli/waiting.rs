@@ -103,7 +103,7 @@ pub async fn wait_for_all(
     let mut interrupts = signal(SignalKind::interrupt())?;
     let bars = Bars::new();
     let mut endings: Vec<Option<Ending>> = vec![None; awaited.len()];
-    let mut told = false;
+    let (mut told, mut told_pause) = (false, false);
     loop {
         for (one, ending) in awaited.iter().zip(&mut endings) {
             if ending.is_none() {
@@ -115,7 +115,13 @@ pub async fn wait_for_all(
             return Ok(Some(endings.into_iter().flatten().collect()));
         }
         match snapshot(config).await {
-            Some(snapshot) => show(&bars, &snapshot, awaited, &endings),
+            Some(snapshot) => {
+                show(&bars, &snapshot, awaited, &endings);
+                if let Some(why) = snapshot.health.paused.filter(|_| !told_pause) {
+                    told_pause = true;
+                    bars.say(&format!("the daemon waits: {}", escaped(&why)));
+                }
+            }
             None if !told => {
                 told = true;
                 bars.say(

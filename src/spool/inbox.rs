@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::source::{self, DEPTH_MAX, Ending, Opened, refusal};
@@ -240,6 +240,11 @@ impl Walk<'_> {
             self.refuse(path, refusal("hard_link", message, remedy));
             return;
         }
+        let needed = Access::WRITE_OK | Access::EXEC_OK;
+        if rustix::fs::accessat(parent, ".", needed, AtFlags::EACCESS).is_err() {
+            self.refuse(path, not_to_be_taken(name));
+            return;
+        }
         match source::open_at(parent, name) {
             Ok(Opened::File(_)) => {}
             // It went away, or is another thing by now: the next scan will see.
@@ -330,6 +335,16 @@ fn special(name: &OsStr, kind: &str) -> Refusal {
     let message = format!("`{}` is a {kind}; only regular files are taken", source::spoken(name));
     let reason = if kind == "symbolic link" { "symlink" } else { "special_file" };
     refusal(reason, message, "Drop the file itself, or a copy of it.")
+}
+
+fn not_to_be_taken(name: &str) -> Refusal {
+    let user = rustix::process::geteuid().as_raw();
+    let message = format!(
+        "`{name}` lies in a folder that the daemon's user ({user}) may not write in, so it cannot be \
+         taken out"
+    );
+    let remedy = "Let the daemon's group write there: chgrp and chmod g+w the folder.";
+    refusal("folder_not_writable", message, remedy)
 }
 
 fn unreadable(name: &str) -> Refusal {
