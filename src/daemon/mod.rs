@@ -15,7 +15,7 @@ pub mod schedule;
 pub mod signals;
 mod supervisor;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -269,36 +269,40 @@ impl Daemon {
     /// Writes each changed job's records beside its files. The mirror may lag behind: it is a way
     /// back when the store is lost, not the truth.
     fn mirror(&mut self, changes: &[Change]) {
-        let mut changed = BTreeSet::new();
+        // Each job with a change, and whether its head is among the changes.
+        let mut changed: BTreeMap<JobId, bool> = BTreeMap::new();
         for change in changes {
             match change {
-                Change::Head(head) => changed.insert(head.id),
-                Change::Chunk(id, _) => changed.insert(*id),
+                Change::Head(head) => {
+                    changed.insert(head.id, true);
+                }
+                Change::Chunk(id, _) => {
+                    changed.entry(*id).or_default();
+                }
                 Change::Forget(id) => {
                     self.touched.remove(id);
-                    false
+                    changed.remove(id);
                 }
-            };
-        }
-        let engine = lock(&self.engine);
-        for id in &changed {
-            let Some(job) = engine.job(*id) else { continue };
-            let head_changed =
-                changes.iter().any(|change| matches!(change, Change::Head(head) if head.id == *id));
-            if job.chunks.len() > MIRRORED_CHUNKS && !head_changed {
-                continue;
             }
+        }
+        for (id, head_changed) in &changed {
             let folder = self.performer.folders.job(*id);
             if !folder.path.is_dir() {
                 // Before the claim and after the clean-up there is nothing to stand beside.
                 continue;
             }
-            if let Err(error) = mirror::write(&folder, &record::mirror(job)) {
+            // The engine is not held while the disk works: operators look at it meanwhile.
+            let record = match lock(&self.engine).job(*id) {
+                Some(job) if *head_changed || job.chunks.len() <= MIRRORED_CHUNKS => {
+                    record::mirror(job)
+                }
+                Some(_) | None => continue,
+            };
+            if let Err(error) = mirror::write(&folder, &record) {
                 tracing::warn!(job = %id, %error, "the job's mirror was not written");
             }
         }
-        drop(engine);
-        self.touched.append(&mut changed);
+        self.touched.extend(changed.into_keys());
     }
 
     fn begin(&self, ticket: Ticket, effect: Effect) {
