@@ -120,7 +120,12 @@ pub fn worst(views: &[JobView]) -> ExitCode {
 /// # Errors
 /// If the system refuses one.
 pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(processors.min(WORKERS_MAX))
+        .max_blocking_threads(BLOCKING_MAX)
+        .build()
 }
 
 /// A panic in any task ends the process: a restart recovers, a half-alive daemon does not.
@@ -181,3 +186,9 @@ impl From<DaemonError> for Failure {
             .with_remedy("look at the disk that holds the spool's state folder, then start again")
     }
 }
+
+/// Threads that drive connections: each costs memory of its own, and none is busy for long.
+const WORKERS_MAX: usize = 4;
+/// Threads for work on the disk. Each upload under way keeps one, of which the configuration allows
+/// 64; all other effects together keep fewer than 20.
+const BLOCKING_MAX: usize = 96;

@@ -206,7 +206,7 @@ impl Daemon {
         let mut next = Some(first);
         let mut left = MESSAGES_A_SAVE;
         while let Some(message) = next.take() {
-            self.react(message, &mut turn, &mut answers);
+            self.react(message, &mut turn, &mut answers)?;
             left -= 1;
             next = match left {
                 0 => None,
@@ -232,7 +232,12 @@ impl Daemon {
         }
     }
 
-    fn react(&mut self, message: Message, turn: &mut Turn, answers: &mut Vec<Answer>) {
+    fn react(
+        &mut self,
+        message: Message,
+        turn: &mut Turn,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), DaemonError> {
         let now = self.clock.now();
         match message {
             Message::Event(event) => {
@@ -247,6 +252,10 @@ impl Daemon {
                 {
                     let more = lock(&self.engine).handle(event, now);
                     add(turn, more);
+                    // A full inbox is taken in by parts: no save grows with it.
+                    if turn.save.len() >= CHANGES_A_SAVE {
+                        self.consume(std::mem::take(turn))?;
+                    }
                 }
             }
             Message::Operator(command, answer) => {
@@ -260,6 +269,7 @@ impl Daemon {
             Message::HousekeepingDue => self.housekeeping_due(turn, now),
             Message::Stop | Message::StopNow => {}
         }
+        Ok(())
     }
 
     /// Saves, then acts: the only function that consumes a turn.
@@ -433,6 +443,8 @@ fn tell_failure(failure: &Failure) {
 
 /// Messages taken in before one save.
 const MESSAGES_A_SAVE: usize = 256;
+/// Changes of one scan that are saved at once.
+const CHANGES_A_SAVE: usize = 512;
 /// How long effects under way may go on after a stop.
 const WIND_DOWN: Duration = Duration::from_secs(4);
 /// The loop looks up so often, if for nothing else.

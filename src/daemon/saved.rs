@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::engine::effect::Change;
 use crate::engine::ids::JobId;
-use crate::spool::{SpoolError, mirror};
+use crate::spool::{JobFolder, SpoolError, mirror};
 use crate::store::record;
 
 use super::{Daemon, lock, supervisor};
@@ -34,7 +34,6 @@ impl Daemon {
     /// back when the store is lost, not the truth.
     pub(super) fn mirror(&mut self, changes: &[Change]) {
         let mut whole = BTreeSet::new();
-        let engine = lock(&self.engine);
         for change in changes {
             let (id, chunk) = match change {
                 Change::Head(head) => (head.id, None),
@@ -42,33 +41,37 @@ impl Daemon {
                 Change::Forget(_) => continue,
             };
             self.touched.insert(id);
-            let folder = self.performer.folders.job(id);
-            let Some(job) = engine.job(id).filter(|_| folder.path.is_dir()) else {
-                // Before the claim and after the clean-up there is nothing to stand beside.
-                continue;
-            };
-            match chunk {
-                Some(chunk) if job.chunks.len() > MIRRORED_CHUNKS => {
+            let many =
+                lock(&self.engine).job(id).is_some_and(|job| job.chunks.len() > MIRRORED_CHUNKS);
+            match chunk.filter(|_| many) {
+                Some(chunk) => {
                     let record = record::write_chunk(id, chunk);
-                    tell_mirror(id, mirror::write_chunk(&folder, chunk.no, &record));
+                    let write = |folder: &_| mirror::write_chunk(folder, chunk.no, &record);
+                    self.write_beside(id, write);
                 }
-                Some(_) | None => {
+                None => {
                     whole.insert(id);
                 }
             }
         }
         for id in whole {
-            if let Some(job) = engine.job(id) {
-                let folder = self.performer.folders.job(id);
-                tell_mirror(id, mirror::write(&folder, &record::mirror(job)));
+            // The engine is not held while the disk works: operators look at it meanwhile.
+            let record = lock(&self.engine).job(id).map(record::mirror);
+            if let Some(record) = record {
+                self.write_beside(id, |folder| mirror::write(folder, &record));
             }
         }
     }
-}
 
-fn tell_mirror(job: JobId, written: Result<(), SpoolError>) {
-    if let Err(error) = written {
-        tracing::warn!(%job, %error, "the job's mirror was not written");
+    /// Before the claim and after the clean-up there is nothing to stand beside.
+    fn write_beside(&self, job: JobId, write: impl Fn(&JobFolder) -> Result<(), SpoolError>) {
+        let folder = self.performer.folders.job(job);
+        if !folder.path.is_dir() {
+            return;
+        }
+        if let Err(error) = write(&folder) {
+            tracing::warn!(%job, %error, "the job's mirror was not written");
+        }
     }
 }
 

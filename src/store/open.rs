@@ -332,7 +332,7 @@ fn error_in(path: &Path, source: io::Error) -> StoreError {
 const PANICKED: &str = "panicked";
 
 /// What sled may keep in memory, bytes.
-const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How long sled's own lock may outlive its owner.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
