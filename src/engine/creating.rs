@@ -186,20 +186,27 @@ impl Engine {
         };
         let cancelled = self.is_cancelled(head.head.id);
         let attempt = chunk.attempt;
+        let running = |batch: &&RemoteBatch| !batch.is_finished();
+        let doubles: Vec<BatchName> =
+            batches.iter().skip(1).filter(running).map(|batch| batch.name.clone()).collect();
+        for batch in &doubles {
+            let effect = Effect::CancelBatch { batch: batch.clone() };
+            self.issue(Lane::Cancel, Vec::new(), effect, turn);
+        }
+        if !doubles.is_empty() && now < until {
+            // Only when they have stopped is the oldest taken up: a crash before that finds them
+            // again, and asks again.
+            let next_probe = now.plus(self.policy.probe_ms()).min(until);
+            let state = ChunkState::Uncertain { input, since, next_probe, until, doubt };
+            self.set_chunk(unit, state, turn);
+            return;
+        }
         let mut batches = batches.into_iter();
         if let Some(oldest) = batches.next() {
-            self.created(
-                unit,
-                oldest.name,
-                policy::plausible(oldest.created, since),
-                true,
-                now,
-                turn,
-            );
+            let created = policy::plausible(oldest.created, since);
+            self.created(unit, oldest.name, created, true, now, turn);
             for other in batches {
                 self.warn(unit.job, turn, doubled(unit, attempt, &other.name));
-                let effect = Effect::CancelBatch { batch: other.name };
-                self.issue(Lane::Cancel, Vec::new(), effect, turn);
             }
             return;
         }

@@ -1,9 +1,12 @@
 //! The create call: lost replies, refusals, and what is never sent twice.
 
+use bytes::Bytes;
 use gemini_batchd::daemon::{Ended, Message, Until};
+use gemini_batchd::engine::Stamp;
 use gemini_batchd::engine::event::Command;
 use gemini_batchd::provider::gemini::emulator::faults::{CallKind, Denied};
-use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
+use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Happened};
+use gemini_batchd::provider::gemini::{ApiKey, Client, ClientSettings, CreateInput, Payload};
 
 use super::rig::{KEY, Rig, requests};
 
@@ -114,4 +117,32 @@ async fn the_key_is_nowhere_in_the_spool() {
         .output()
         .expect("grep runs");
     assert!(grep.stdout.is_empty(), "{}", String::from_utf8_lossy(&grep.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_batches_with_one_stamp_the_older_is_kept_and_the_other_stopped() {
+    let faults =
+        Faults { create_503_after: Budget::times(1), list_lag_ms: 600_000, ..Faults::default() };
+    let rig = Rig::with(faults, &["api.uncertain_window = \"30s\""]).await;
+    rig.drop_file("a.jsonl", requests(5));
+    rig.run_until(|rig| rig.creates().len() == 1).await;
+
+    // Somebody sends the same again, and that one does not end by itself.
+    rig.emulator.set_faults(Faults { stuck_pending: Budget::times(1), ..Faults::default() });
+    let key = ApiKey::new(KEY).expect("a key");
+    let url = rig.emulator.url().parse().expect("a URL");
+    let client = Client::new(ClientSettings::new(url, key)).expect("a client");
+    let item = br#"{"request":{"contents":[{"parts":[{"text":"x"}]}]},"metadata":{"key":"1"}}"#;
+    let input = CreateInput::Inline(Payload::from_bytes(Bytes::from_static(item)));
+    let stamp = Stamp(rig.creates()[0].clone());
+    let double = client.create("gemini-2.5-flash", &stamp, 0, input).await.expect("created").batch;
+
+    rig.drain().await;
+    let manifest = rig.manifest("a");
+    assert_eq!(manifest["answered"], 5, "{manifest}");
+    assert_ne!(manifest["batches"][0]["name"], double.0);
+    assert!(manifest["warnings"].to_string().contains(&double.0), "{manifest}");
+    let asked = Happened::CancelAsked { batch: double.0 };
+    assert!(rig.emulator.journal().iter().any(|entry| entry.what == asked));
+    assert_eq!(rig.creates().len(), 2);
 }

@@ -74,8 +74,10 @@ impl Rig {
             "intake.settle = \"0s\"".to_owned(),
             "intake.watch = \"poll\"".to_owned(),
         ];
-        let text =
-            base.iter().chain(&self.settings).fold(String::new(), |text, line| text + line + "\n");
+        let key = |line: &String| line.split(" =").next().unwrap_or_default().to_owned();
+        let is_set = |line: &&String| self.settings.iter().any(|set| key(set) == key(line));
+        let base = base.iter().filter(|line| !is_set(line));
+        let text = base.chain(&self.settings).fold(String::new(), |text, line| text + line + "\n");
         let file = self.path("gemini-batchd.toml");
         fs::write(&file, text).expect("written");
         let environment = Environment::made_up(self.folder.path(), [("GEMINI_API_KEY", KEY)]);

@@ -126,7 +126,7 @@ fn a_spool_that_can_not_be_made_is_told_with_a_remedy() {
         .run(&["once"])
         .env("GEMINI_API_KEY", "made-up")
         .assert()
-        .code(1)
+        .code(10)
         .stderr(predicate::str::contains("error: cannot create folder "))
         .stderr(predicate::str::contains("try: the spool must be a folder"));
 }
