@@ -216,12 +216,6 @@ impl Engine {
         self.troubles.values().max_by_key(|trouble| trouble.not_before)
     }
 
-    /// Takes over changed settings; what is under way is not touched.
-    pub fn set_policy(&mut self, policy: Policy) {
-        self.policy = policy;
-        self.gate = None;
-    }
-
     fn arrived(&mut self, id: JobId, source: Source, queue: Queue, now: Millis, turn: &mut Turn) {
         // The same file can be seen twice before its claim is done.
         if self.draining || !self.claiming.insert((source.folder.clone(), source.name.clone())) {

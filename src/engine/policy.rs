@@ -108,7 +108,7 @@ pub fn blames_content(code: i32) -> bool {
     matches!(code, 3 | 9 | 11 | 12)
 }
 
-/// Whether `later` is believable as a moment after `earlier`: clocks that jump make nothing old.
+/// Whether a moment lies more than `span_ms` milliseconds back; one still to come never does.
 pub fn is_older_than(moment: Millis, span_ms: u64, now: Millis) -> bool {
     now.since(moment) > span_ms
 }
