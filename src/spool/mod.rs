@@ -26,6 +26,7 @@ pub mod problem;
 pub mod response;
 pub mod result_line;
 pub mod row_failure;
+pub mod scan;
 pub mod session;
 pub mod sketch;
 pub mod source;
