@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod outcomes;
 pub mod plan;
 pub mod problem;
+mod quotes;
 pub mod response;
 pub mod result_line;
 pub mod row_failure;
