@@ -31,6 +31,7 @@ pub mod scan;
 pub mod session;
 pub mod sketch;
 pub mod source;
+pub mod usual;
 pub mod watch;
 
 use std::path::{Path, PathBuf};

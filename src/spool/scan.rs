@@ -66,7 +66,7 @@ impl<'a> Cursor<'a> {
         }
         loop {
             let name = self.string()?;
-            if memchr::memchr(b'\\', name).is_some() {
+            if name.contains(&b'\\') {
                 return None;
             }
             self.take(b':')?;
