@@ -6,8 +6,6 @@
 //! the file; a file of one block is not worth a thread.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,6 +13,7 @@ use std::thread;
 
 use sha2::{Digest, Sha256};
 
+use super::source;
 use super::{At, SpoolError};
 
 /// What a file is, whatever stands in it.
@@ -38,7 +37,7 @@ pub fn through<E: From<SpoolError>>(
 ) -> Result<Content, E> {
     let mut offset = 0;
     let mut next = |block: &mut Block| {
-        block.len = read_at(file, &mut block.bytes, offset).at("read", path)?;
+        block.len = source::fill(file, &mut block.bytes, offset).at("read", path)?;
         offset += block.len as u64;
         Ok::<u64, SpoolError>(offset - block.len as u64)
     };
@@ -133,20 +132,6 @@ impl Circle {
     }
 }
 
-/// Fills `buffer` from `offset` on; fewer bytes than it holds are the end of the file.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(more) => filled += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
 /// Bytes read at once: more would not stay in the cache of a processor.
 const BLOCK_BYTES: usize = 256 * 1024;
 
@@ -156,6 +141,8 @@ const BLOCKS: usize = 4;
 #[cfg(test)]
 mod tests {
     #![expect(clippy::disallowed_methods, reason = "tests make files as people do")]
+
+    use std::io;
 
     use super::*;
 
