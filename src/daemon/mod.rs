@@ -339,7 +339,7 @@ impl Daemon {
     fn is_all_over(&self) -> bool {
         let engine = lock(&self.engine);
         !engine.is_busy()
-            && engine.jobs().all(|job| job.is_over() || supervisor::waits_for_a_person(job))
+            && engine.unfinished().all(|job| job.is_over() || supervisor::waits_for_a_person(job))
     }
 
     /// Why a run that ends by itself may end now, if it may.

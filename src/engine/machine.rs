@@ -205,6 +205,11 @@ impl Engine {
         self.jobs.get(&id).or_else(|| self.past.get(id))
     }
 
+    /// Files that lie in the inbox and are going to be claimed.
+    pub fn claims_waiting(&self) -> usize {
+        self.claiming.len()
+    }
+
     /// Whether any effect is under way.
     pub fn is_busy(&self) -> bool {
         !self.running.is_empty()

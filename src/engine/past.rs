@@ -14,7 +14,7 @@ use super::policy;
 #[derive(Debug, Default)]
 pub struct Past {
     /// The newest, by their ids.
-    recent: BTreeMap<JobId, Job>,
+    recent: BTreeMap<JobId, Box<Job>>,
     older: BTreeMap<JobId, Older>,
     older_cancelled: usize,
     /// Older jobs whose chunks still have records.
@@ -55,7 +55,7 @@ impl Past {
     /// Adds a complete job; names the one that nobody looks at any more because of it, if its
     /// chunks still have records.
     pub fn add(&mut self, job: Job) -> Option<JobId> {
-        self.recent.insert(job.head.id, job);
+        self.recent.insert(job.head.id, Box::new(job));
         if self.recent.len() <= RECENT_MAX {
             return None;
         }
@@ -68,12 +68,12 @@ impl Past {
 
     /// The newest complete jobs, oldest first.
     pub fn recent(&self) -> impl Iterator<Item = &Job> {
-        self.recent.values()
+        self.recent.values().map(Box::as_ref)
     }
 
     /// One of the newest complete jobs.
     pub fn get(&self, id: JobId) -> Option<&Job> {
-        self.recent.get(&id)
+        self.recent.get(&id).map(Box::as_ref)
     }
 
     /// What matters of a complete job.

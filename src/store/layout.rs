@@ -141,6 +141,9 @@ pub fn read_notes<V: AsRef<[u8]>>(
 fn read(key: &str, value: &[u8]) -> Result<Record, StoreError> {
     let record = record::read(value).map_err(|reason| unreadable(key, &reason))?;
     let own = match &record {
+        Record::Head(head) if key.strip_prefix(JOBS) == Some(head.id.as_str()) => {
+            return Ok(record);
+        }
         Record::Head(head) => head_key(head.id),
         Record::Chunk(id, chunk) => chunk_key(*id, chunk.no),
         Record::Note { name, .. } => note_key(name),
