@@ -104,7 +104,8 @@ impl Engine {
             stopping: BTreeSet::new(),
             discarded: BTreeSet::new(),
             claiming: BTreeSet::new(),
-            contents,
+            // Sorted once, not with each job.
+            contents: contents.into_iter().collect(),
             takings: BTreeMap::new(),
             usage: Usage::default(),
             gate: None,
@@ -314,7 +315,7 @@ impl Engine {
 pub struct Recollection {
     jobs: BTreeMap<JobId, Job>,
     past: Past,
-    contents: BTreeSet<(Box<str>, JobId)>,
+    contents: Vec<(Box<str>, JobId)>,
 }
 
 impl Recollection {
@@ -322,7 +323,7 @@ impl Recollection {
     pub fn take_in(&mut self, job: Job) {
         let id = job.head.id;
         if let Some(plan) = job.head.state.plan() {
-            self.contents.insert((plan.sha256.as_str().into(), id));
+            self.contents.push((plan.sha256.as_str().into(), id));
         }
         if let Some(job) = self.past.take_in(job) {
             self.jobs.insert(id, job);
