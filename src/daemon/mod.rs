@@ -417,8 +417,8 @@ fn span_of(effect: &Effect) -> tracing::Span {
     };
     let job = |id: JobId| tracing::info_span!("effect", kind, job = %id);
     match effect {
-        Effect::Claim { job: id, .. } => job(*id),
-        Effect::Plan { head }
+        Effect::Claim { head, .. }
+        | Effect::Plan { head }
         | Effect::Refuse { head, .. }
         | Effect::Hold { head, .. }
         | Effect::Notify { head, .. }

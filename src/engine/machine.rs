@@ -10,7 +10,7 @@ use super::effect::{Change, Turn};
 use super::event::{Event, Failure, Outcome};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
 use super::job::{Chunk, Head, Job, JobState, Queue, Source};
-use super::lanes::{Lane, Lanes, Unit};
+use super::lanes::{Lane, Lanes, Size, Unit};
 use super::past::Past;
 use super::policy::{self, Policy};
 use super::records::Usage;
@@ -33,7 +33,13 @@ pub struct Engine {
     /// Which jobs have which content, by its SHA-256.
     pub(super) contents: BTreeSet<(Box<str>, JobId)>,
     pub(super) takings: BTreeMap<Unit, Usage>,
-    pub(super) usage: Usage,
+    /// What small jobs take at the API, and what the others do.
+    pub(super) small_usage: Usage,
+    pub(super) other_usage: Usage,
+    /// Effects under way, by lane and size.
+    pub(super) under_way: BTreeMap<(Lane, Size), usize>,
+    /// The first chunk of a job that may not be settled yet.
+    pub(super) unsettled: BTreeMap<JobId, ChunkNo>,
     pub(super) gate: Option<Gate>,
     pub(super) next_ticket: u64,
     pub(super) draining: bool,
@@ -45,6 +51,7 @@ pub struct Engine {
 #[derive(Debug, Clone)]
 pub(super) struct Running {
     pub(super) lane: Lane,
+    pub(super) size: Size,
     pub(super) units: Vec<Unit>,
 }
 
@@ -107,7 +114,10 @@ impl Engine {
             // Sorted once, not with each job.
             contents: contents.into_iter().collect(),
             takings: BTreeMap::new(),
-            usage: Usage::default(),
+            small_usage: Usage::default(),
+            other_usage: Usage::default(),
+            under_way: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             gate: None,
             next_ticket: 1,
             draining: false,
@@ -244,6 +254,9 @@ impl Engine {
 
     fn finish(&mut self, ticket: Ticket) -> Option<Running> {
         let running = self.running.remove(&ticket)?;
+        if let Some(count) = self.under_way.get_mut(&(running.lane, running.size)) {
+            *count -= 1;
+        }
         for unit in &running.units {
             self.busy.remove(unit);
         }

@@ -121,7 +121,7 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
-        if self.state(id) != Some(&JobState::Planning) {
+        if !matches!(self.state(id), Some(JobState::Claiming | JobState::Planning)) {
             return;
         }
         if let Some(refusal) = self.duplicate_of(id, &plan.sha256, now) {
