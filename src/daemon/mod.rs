@@ -7,6 +7,7 @@
 
 pub mod failpoints;
 pub mod housekeeping;
+mod harvest;
 mod intake;
 pub mod operators;
 mod payload;

@@ -2,6 +2,7 @@
 //!
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
+pub mod answer_lines;
 pub mod answers;
 pub mod archive;
 pub mod aside;
@@ -14,6 +15,8 @@ pub mod frame;
 pub mod free_name;
 pub mod inbox;
 pub mod index;
+pub mod intake;
+pub mod judged;
 pub mod lines;
 pub mod loose;
 pub mod manifest;
@@ -23,6 +26,7 @@ pub mod outbox;
 pub mod outcomes;
 pub mod plan;
 pub mod problem;
+pub mod receiver;
 pub mod response;
 pub mod result_line;
 pub mod row_failure;
@@ -30,6 +34,8 @@ pub mod scan;
 pub mod session;
 pub mod sketch;
 pub mod source;
+pub mod steady;
+pub mod usage;
 pub mod watch;
 
 use std::path::{Path, PathBuf};

@@ -190,7 +190,7 @@ impl<'a> Sketch<'a> {
         self.rows += 1;
         self.lines.append(entry)?;
         let outcome =
-            OutcomeEntry { verdict, chunk: ChunkNo(0), attempt: Attempt(0), start: 0, len: 0 };
+            OutcomeEntry { verdict, chunk: ChunkNo(0), attempt: Attempt(0), start: 0, len: 0, within: None };
         self.outcomes.append(&outcome)?;
         Ok(())
     }
