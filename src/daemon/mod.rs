@@ -6,8 +6,8 @@
 //! save ends the process: a restart reads again what is really on disk.
 
 pub mod failpoints;
-pub mod housekeeping;
 mod harvest;
+pub mod housekeeping;
 mod intake;
 pub mod operators;
 mod payload;

@@ -37,6 +37,7 @@ pub mod source;
 pub mod steady;
 pub mod usage;
 pub mod watch;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 

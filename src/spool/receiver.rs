@@ -12,7 +12,8 @@
 //! longest line.
 
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -248,7 +249,7 @@ impl Receiver {
     /// Writes the lines of the arena as they are ordered and notes them where they come to lie.
     fn write_run(&mut self) -> Result<(), CollectError> {
         let lines = std::mem::take(&mut self.lines);
-        let mut spans: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut spans: Vec<Range<usize>> = Vec::new();
         let mut strays = Vec::new();
         let mut at = self.written;
         for line in &lines {
@@ -416,25 +417,27 @@ impl Mark {
 }
 
 /// Writes pieces of a text one after the other, many at a time.
-fn write_spans(
-    file: &mut SteadyFile,
-    text: &[u8],
-    spans: &[std::ops::Range<usize>],
-) -> io::Result<()> {
-    let mut gathered = Vec::with_capacity(GATHER_BYTES);
-    for span in spans {
-        let piece = &text[span.clone()];
-        if gathered.len() + piece.len() > GATHER_BYTES {
-            file.write_all(&gathered)?;
-            gathered.clear();
+fn write_spans(file: &mut SteadyFile, text: &[u8], spans: &[Range<usize>]) -> io::Result<()> {
+    for some in spans.chunks(SPANS_AT_ONCE) {
+        let bytes: usize = some.iter().map(Range::len).sum();
+        let pieces = some.iter().map(|span| &text[span.clone()]);
+        if bytes / some.len() < SMALL_BYTES {
+            // For the system each piece is work; copying these together is less.
+            file.write_all(&pieces.collect::<Vec<_>>().concat())?;
+            continue;
         }
-        if piece.len() > GATHER_BYTES {
-            file.write_all(piece)?;
-        } else {
-            gathered.extend_from_slice(piece);
+        let mut slices: Vec<IoSlice<'_>> = pieces.map(IoSlice::new).collect();
+        let mut left = &mut slices[..];
+        while !left.is_empty() {
+            match file.write_vectored(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => IoSlice::advance_slices(&mut left, count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
-    file.write_all(&gathered)
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), SpoolError> {
@@ -454,5 +457,8 @@ const RUN_BYTES: usize = 8 * 1024 * 1024;
 /// Lines of a run, at most.
 const RUN_LINES: usize = 64 * 1024;
 
-/// Small pieces are copied together before they are written, bytes.
-const GATHER_BYTES: usize = 256 * 1024;
+/// Pieces written at once; the system takes no more.
+const SPANS_AT_ONCE: usize = 1024;
+
+/// Pieces below this size are copied together before they are written, bytes.
+const SMALL_BYTES: usize = 1024;

@@ -4,6 +4,10 @@
 //! first spares a second walk over answers of a megabyte. What is found is what a whole walk would
 //! find; where that is not certain, the whole walk is made.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::FinderRev;
+
 use super::loose::number;
 use super::response::Answer;
 use super::scan::Cursor;
@@ -11,11 +15,15 @@ use crate::engine::job::Tokens;
 
 /// The tokens of a response that is known to be a whole JSON object, in whose own names there
 /// are no escapes.
-pub fn tokens_of(response: &str) -> Tokens {
+pub fn tokens_of(response: &[u8]) -> Tokens {
     match at_the_end(response).filter(|tokens| *tokens != Tokens::default()) {
         Some(tokens) => tokens,
-        None => Answer::read(response).tokens,
+        None => std::str::from_utf8(response).map_or_else(|_| Tokens::default(), whole),
     }
+}
+
+fn whole(response: &str) -> Tokens {
+    Answer::read(response).tokens
 }
 
 /// Finds the last `usageMetadata`, and makes sure that it is a member of the response itself.
@@ -23,10 +31,9 @@ pub fn tokens_of(response: &str) -> Tokens {
 /// In JSON that is whole, the name with its bare quotes can only be a string of its own or, after
 /// a backslash, the end of one. If nothing but members follows up to the very end, the object that
 /// it is a member of ends there, and only the response does.
-fn at_the_end(response: &str) -> Option<Tokens> {
-    let text = response.as_bytes();
-    let tail = text.get(text.len().saturating_sub(TAIL_BYTES)..)?;
-    let found = memchr::memmem::rfind(tail, NAME)?;
+fn at_the_end(response: &[u8]) -> Option<Tokens> {
+    let tail = response.get(response.len().saturating_sub(TAIL_BYTES)..)?;
+    let found = FINDER.rfind(tail)?;
     if found.checked_sub(1).is_none_or(|before| tail[before] == b'\\') {
         return None;
     }
@@ -63,6 +70,7 @@ fn after(text: &[u8], sign: u8) -> Option<&[u8]> {
     text.trim_ascii_start().strip_prefix(&[sign])
 }
 
+static FINDER: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(NAME));
 const NAME: &[u8] = b"\"usageMetadata\"";
 
 /// How far from the end is looked, bytes.
@@ -81,7 +89,9 @@ mod tests {
             format!(r#"{{{usage},"usageMetadata":{{"promptTokenCount":1}}}}"#),
             format!(r#"{{"candidates":[{{{usage}}}]}}"#),
             format!(r#"{{"candidates":[{{"a":1,{usage}}}],"b":2}}"#),
-            format!(r#"{{"candidates":["x\"usageMetadata",{{"y\"usageMetadata":{{"totalTokenCount":1}}}}]}}"#),
+            format!(
+                r#"{{"candidates":["x\"usageMetadata",{{"y\"usageMetadata":{{"totalTokenCount":1}}}}]}}"#
+            ),
             r#"{"a":"\"usageMetadata\":{\"totalTokenCount\":1}","b":3}"#.to_owned(),
             r#"{"x\"usageMetadata":{"totalTokenCount":1}}"#.to_owned(),
             r#"{"a":"usageMetadata","totalTokenCount":1}"#.to_owned(),
@@ -91,7 +101,11 @@ mod tests {
             format!(r#"{{{usage},"candidates":"{}"}}"#, "x".repeat(2 * TAIL_BYTES)),
         ];
         for response in cases {
-            assert_eq!(tokens_of(&response), Answer::read(&response).tokens, "{response}");
+            assert_eq!(
+                tokens_of(response.as_bytes()),
+                Answer::read(&response).tokens,
+                "{response}"
+            );
         }
     }
 }

@@ -23,7 +23,7 @@ fn agrees(line: &[u8]) -> bool {
         assert_eq!(Some(&found), place.as_ref(), "{text}");
         let response = std::str::from_utf8(&line[found]).expect("it was read as text");
         let whole = super::super::response::Answer::read(response).tokens;
-        assert_eq!(super::super::usage::tokens_of(response), whole, "{text}");
+        assert_eq!(super::super::usage::tokens_of(response.as_bytes()), whole, "{text}");
     }
     true
 }
@@ -83,9 +83,28 @@ fn lines_damaged_in_any_way_mean_the_same_to_both() {
 
 fn damage(line: &mut Vec<u8>, dice: &mut Dice) {
     const BITS: [&[u8]; 22] = [
-        b"\"", b"\\", b"{", b"}", b"[", b"]", b",", b":", b" ", b"\n", b"0", b"-", b"1e400", b"null",
-        b"true", b"\xff", b"\\u0041", b"\\ud800", b"\"key\":\"8\",", b"\"usageMetadata\":{},",
-        b"\"finishReason\":\"STOP\",", b"\"response\":{},",
+        b"\"",
+        b"\\",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b" ",
+        b"\n",
+        b"0",
+        b"-",
+        b"1e400",
+        b"null",
+        b"true",
+        b"\xff",
+        b"\\u0041",
+        b"\\ud800",
+        b"\"key\":\"8\",",
+        b"\"usageMetadata\":{},",
+        b"\"finishReason\":\"STOP\",",
+        b"\"response\":{},",
     ];
     if line.is_empty() {
         return;
