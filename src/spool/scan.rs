@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use super::quotes;
+
 /// A place in a JSON text, and what can be read from there.
 ///
 /// All methods skip the blanks before what they read. After a `None` the cursor stands anywhere:
@@ -29,7 +31,7 @@ impl<'a> Cursor<'a> {
             least = least.min(*byte);
             all |= *byte;
         }
-        if !all.is_ascii() && std::str::from_utf8(text).is_err() {
+        if !all.is_ascii() && simdutf8::basic::from_utf8(text).is_err() {
             return None;
         }
         Some(Cursor { text, at: 0, clean: least >= BLANK })
@@ -64,7 +66,7 @@ impl<'a> Cursor<'a> {
         }
         loop {
             let name = self.string()?;
-            if memchr::memchr(b'\\', name).is_some() {
+            if name.contains(&b'\\') {
                 return None;
             }
             self.take(b':')?;
@@ -191,39 +193,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes the rest of a string, with its closing quote.
+    #[inline]
     fn close(&mut self) -> Option<()> {
         let start = self.at;
-        loop {
-            self.at = quote_or_backslash(self.text, self.at)?;
-            if self.text[self.at] == b'"' {
-                break;
-            }
-            // Where there is one escape, there is often another right after it.
-            while self.text.get(self.at) == Some(&b'\\') {
-                self.escape()?;
-            }
-        }
-        self.at += 1;
-        if self.clean || self.text[start..self.at].iter().all(|byte| *byte >= BLANK) {
-            return Some(());
-        }
-        None
-    }
-
-    /// Passes an escape.
-    fn escape(&mut self) -> Option<()> {
-        match *self.text.get(self.at + 1)? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 2,
-            b'u' => {
-                let digits = self.text.get(self.at + 2..self.at + 6)?;
-                if !digits.iter().all(u8::is_ascii_hexdigit) {
-                    return None;
-                }
-                self.at += 6;
-            }
-            _ => return None,
-        }
-        Some(())
+        self.at = quotes::closing(self.text, start)? + 1;
+        // In a clean text nothing has to be looked for.
+        let fine = self.clean || self.text[start..self.at].iter().all(|byte| *byte >= BLANK);
+        fine.then_some(())
     }
 
     fn number(&mut self, first: u8) -> Option<()> {
@@ -264,37 +240,6 @@ impl<'a> Cursor<'a> {
         self.text.get(self.at..)?.starts_with(word).then(|| self.at += word.len())
     }
 }
-
-/// Finds the next quote or backslash from `at` on.
-///
-/// Text has one of them every few words, pictures none for a megabyte: the first bytes are looked
-/// at eight at a time on the spot, and only what is longer is worth a call.
-#[inline]
-fn quote_or_backslash(text: &[u8], mut at: usize) -> Option<usize> {
-    for _ in 0..NEAR_WORDS {
-        let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) else { break };
-        let word = u64::from_le_bytes(*word);
-        let found = zero_byte(word ^ QUOTES) | zero_byte(word ^ BACKSLASHES);
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
-        }
-        at += 8;
-    }
-    Some(at + memchr::memchr2(b'"', b'\\', text.get(at..)?)?)
-}
-
-/// Marks zero bytes by their highest bit. Only the lowest mark is certain.
-const fn zero_byte(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & (ONES << 7)
-}
-
-/// A one in each byte.
-const ONES: u64 = u64::from_le_bytes([1; 8]);
-const QUOTES: u64 = ONES * b'"' as u64;
-const BACKSLASHES: u64 = ONES * b'\\' as u64;
-
-/// Words of eight bytes that are looked at before a call is worth it.
-const NEAR_WORDS: usize = 8;
 
 /// The first byte that is no control character.
 const BLANK: u8 = 0x20;

@@ -171,9 +171,9 @@ impl Client {
             // What could not be taken is not kept either.
             Ok(Err(NotTaken::Refused(failure))) => return Err(failure),
             Ok(Err(NotTaken::Broken)) => {
-                Failure::Transient(format!("{action}: the connection broke off"))
+                return Err(Failure::Transient(format!("{action}: the connection broke off")));
             }
-            Err(error) => failure(error, action),
+            Err(error) => return Err(failure(error, action)),
             Ok(Ok(received)) if expected.is_some_and(|expected| expected != received) => {
                 let message = format!("{action}: {received} bytes came instead of {expected:?}");
                 Failure::Transient(message)
@@ -228,7 +228,7 @@ enum Answer {
 
 /// Why what came was not taken.
 enum NotTaken {
-    /// The connection broke; what came before is good.
+    /// The connection broke; what came before is kept.
     Broken,
     /// For this reason.
     Refused(Failure),
@@ -242,7 +242,15 @@ fn take_all(
 ) -> Result<u64, NotTaken> {
     let mut limit = LineLimit::new(line_max);
     let mut received = 0;
-    while let Some(piece) = pieces.next().map_err(|_| NotTaken::Broken)? {
+    loop {
+        let piece = match pieces.next() {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(received),
+            // Here and now, since at the end of the program nobody comes back to this.
+            Err(_) => {
+                return Err(results.pause().map_or_else(NotTaken::Refused, |()| NotTaken::Broken));
+            }
+        };
         if !limit.keeps(&piece) {
             let message = format!("download results: a line is longer than {line_max} bytes");
             return Err(NotTaken::Refused(Failure::Rejected(message)));
@@ -250,7 +258,6 @@ fn take_all(
         results.take(&piece).map_err(NotTaken::Refused)?;
         received += piece.len() as u64;
     }
-    Ok(received)
 }
 
 /// Reads an operation; every inline result becomes a line of `results`, which are not touched if
