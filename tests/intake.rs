@@ -63,8 +63,14 @@ impl Claimed {
 
     fn close(&self, row: u64, verdict: Verdict) {
         let file = fs::File::options().write(true).open(self.folder.outcomes()).expect("opened");
-        let outcome =
-            OutcomeEntry { verdict, chunk: ChunkNo(1), attempt: Attempt(1), start: 0, len: 0 };
+        let outcome = OutcomeEntry {
+            verdict,
+            chunk: ChunkNo(1),
+            attempt: Attempt(1),
+            start: 0,
+            len: 0,
+            within: None,
+        };
         index::write_at(&file, Row(row), &outcome).expect("written");
     }
 

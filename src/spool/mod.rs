@@ -2,6 +2,7 @@
 //!
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
+pub mod answer_lines;
 pub mod answers;
 pub mod archive;
 pub mod aside;
@@ -15,6 +16,8 @@ pub mod free_name;
 mod halves;
 pub mod inbox;
 pub mod index;
+pub mod intake;
+pub mod judged;
 mod keys;
 pub mod lines;
 pub mod loose;
@@ -27,6 +30,7 @@ mod pass;
 pub mod plan;
 pub mod problem;
 mod quotes;
+pub mod receiver;
 pub mod response;
 pub mod result_line;
 pub mod row_failure;
@@ -34,8 +38,11 @@ pub mod scan;
 pub mod session;
 pub mod sketch;
 pub mod source;
+pub mod steady;
+pub mod usage;
 pub mod usual;
 pub mod watch;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 

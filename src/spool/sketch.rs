@@ -181,8 +181,14 @@ impl<'a> Sketch<'a> {
     fn put(&mut self, entry: &LineEntry, verdict: Verdict) -> Result<(), PlanError> {
         self.rows += 1;
         self.lines.append(entry)?;
-        let outcome =
-            OutcomeEntry { verdict, chunk: ChunkNo(0), attempt: Attempt(0), start: 0, len: 0 };
+        let outcome = OutcomeEntry {
+            verdict,
+            chunk: ChunkNo(0),
+            attempt: Attempt(0),
+            start: 0,
+            len: 0,
+            within: None,
+        };
         self.outcomes.append(&outcome)?;
         Ok(())
     }
