@@ -5,6 +5,7 @@ mod generate;
 mod pool;
 mod results;
 mod sink;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,7 +65,19 @@ fn run(words: &[&str]) -> Result<(), String> {
             preload: flag(rest, "--preload").map(number).transpose()?.unwrap_or(0),
         })
         .map_err(told),
-        _ => Err(USAGE.to_owned()),
+        ["table", _, "--list"] => {
+            println!("{}", table::groups());
+            Ok(())
+        }
+        ["table", binary, rest @ ..] => {
+            let groups = rest.iter().filter(|word| !word.starts_with("--"));
+            table::run(&table::Options {
+                quick: rest.contains(&"--quick"),
+                binary: PathBuf::from(binary),
+                groups: groups.map(|word| (*word).to_owned()).collect(),
+            })
+        }
+        _ => Err(format!("{USAGE}\n{}", table::groups())),
     }
 }
 
@@ -105,4 +118,6 @@ bench generate long BYTES FILE [--seed N]
 bench generate files COUNT LINES FOLDER [--seed N]
 bench results INPUT FOLDER [--shuffle SEED] [--cuts 1,450000] [--bytes N]
 bench sink [--listen ADDR:PORT] [--results FOLDER] [--keep FOLDER] [--rate BYTES]
-           [--done-after MS] [--preload N]";
+           [--done-after MS] [--preload N]
+bench table BINARY [--quick] [GROUP…]
+groups of the table:";
