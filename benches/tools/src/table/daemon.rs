@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Bench;
-use super::process::{Running, Server, Taken, measured};
+use super::process::{Running, Server, Taken, measured, measured_with};
 
 /// A spool and how its daemon is set up.
 pub struct Spool {
@@ -80,6 +80,14 @@ impl Spool {
         measured(&mut self.command(&["once"]))
     }
 
+    /// The same for a file with lines that can not be answered.
+    ///
+    /// # Errors
+    /// If the program fails.
+    pub fn once_or_partial(&self) -> Result<Taken, String> {
+        measured_with(&mut self.command(&["once"]), &[0, PARTIAL])
+    }
+
     /// Starts the daemon, and waits until it can be spoken to.
     ///
     /// # Errors
@@ -124,6 +132,9 @@ impl Drop for Spool {
         drop(fs::remove_dir_all(&self.path));
     }
 }
+
+/// The exit code of a job some of whose lines failed.
+const PARTIAL: i32 = 3;
 
 /// Looks every millisecond until something is so; `false` if it takes too long.
 pub fn wait_until(most: Duration, mut so: impl FnMut() -> bool) -> bool {

@@ -1,8 +1,14 @@
 //! The table of figures: what is measured, one file for each group of rows.
 
 mod daemon;
+mod disk;
 mod intake;
+mod latency;
+mod many;
+mod memory;
 mod process;
+mod records;
+mod reorder;
 mod report;
 mod way;
 
@@ -35,10 +41,20 @@ pub struct Bench {
 type Group = fn(&Bench) -> Result<Vec<Row>, String>;
 
 /// The groups in the order of the table.
-const GROUPS: [(&str, &str, Group); 3] = [
+const GROUPS: [(&str, &str, Group); 13] = [
     ("intake", "lines checked, indexed and hashed, against wc -l", intake::rows),
     ("way", "upload, download, and the whole way, against curl", way::rows),
     ("link", "the whole way over 1 Gbit/s, against curl", way::link_rows),
+    ("memory", "peaks of memory", memory::rows),
+    ("reorder", "results that have left the page cache", reorder::rows),
+    ("disk", "what lies on the disk beside payloads", disk::rows),
+    ("latency", "a small file before its create, and after its batch", latency::rows),
+    ("polls", "10,000 batches under way", records::poll_rows),
+    ("start", "a start with 100,000 records", records::start_rows),
+    ("many", "2,000 files at once, and beside a large one", many::rows),
+    ("storm", "40,000 renames at once", many::storm_rows),
+    ("scan", "100,000 files in the inbox", many::scan_rows),
+    ("idle", "waiting for 100 batches", records::idle_rows),
 ];
 
 /// The names of all groups and what they are.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,14 @@ pub struct Taken {
 /// # Errors
 /// If it can not be started, or fails; with the end of what it said.
 pub fn measured(command: &mut Command) -> Result<Taken, String> {
+    measured_with(command, &[0])
+}
+
+/// The same for a program whose success has several exit codes.
+///
+/// # Errors
+/// As [`measured`].
+pub fn measured_with(command: &mut Command, fine: &[i32]) -> Result<Taken, String> {
     let said = tempfile()?;
     let errors = fs::File::create(&said).map_err(|error| error.to_string())?;
     let began = Instant::now();
@@ -52,7 +60,7 @@ pub fn measured(command: &mut Command) -> Result<Taken, String> {
     let status = child.wait().map_err(|error| error.to_string())?;
     let text = fs::read_to_string(&said).unwrap_or_default();
     drop(fs::remove_file(&said));
-    if status.success() {
+    if status.code().is_some_and(|code| fine.contains(&code)) {
         return Ok(taken);
     }
     let tail: Vec<&str> = text.lines().rev().take(5).collect();
@@ -114,6 +122,8 @@ pub struct Server {
     /// Where it is.
     pub url: String,
     process: Running,
+    /// Kept open: a server may say more than where it is.
+    _out: BufReader<ChildStdout>,
 }
 
 impl Server {
@@ -126,11 +136,11 @@ impl Server {
         let mut child = child.map_err(|error| format!("{command:?}: {error}"))?;
         let out = child.stdout.take().ok_or("it has no output")?;
         let process = Running(child);
-        let mut line = String::new();
-        BufReader::new(out).read_line(&mut line).map_err(|error| error.to_string())?;
+        let (mut line, mut out) = (String::new(), BufReader::new(out));
+        out.read_line(&mut line).map_err(|error| error.to_string())?;
         let url =
             line.trim().strip_prefix("listening on ").ok_or(format!("{command:?}: {line}"))?;
-        Ok(Server { url: url.to_owned(), process })
+        Ok(Server { url: url.to_owned(), process, _out: out })
     }
 
     /// The sink of this program.
@@ -192,15 +202,13 @@ pub struct Noted {
     pub at_us: u64,
     /// What happened.
     pub what: String,
-    /// To whom.
-    pub whom: String,
 }
 
 impl Noted {
     fn read(line: &str) -> Option<Noted> {
         let mut fields = line.split('\t');
         let at_us = fields.next()?.parse().ok()?;
-        Some(Noted { at_us, what: fields.next()?.to_owned(), whom: fields.next()?.to_owned() })
+        Some(Noted { at_us, what: fields.next()?.to_owned() })
     }
 }
 
