@@ -1,6 +1,7 @@
 //! The program that is measured, with a spool of its own.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -96,14 +97,19 @@ impl Spool {
         let log = fs::File::create(self.path.join("log")).map_err(|error| error.to_string())?;
         let mut command = self.command(&["run"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let running = Running(command.spawn().map_err(|error| format!("{command:?}: {error}"))?);
+        let spawned = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let mut running = Running(spawned);
         let socket = self.path.join("state/gemini-batchd.sock");
-        match wait_until(Duration::from_secs(60), || {
-            std::os::unix::net::UnixStream::connect(&socket).is_ok()
-        }) {
-            true => Ok(running),
-            false => Err("the daemon did not start within a minute".to_owned()),
+        let mut ended = false;
+        let there = wait_until(Duration::from_secs(60), || {
+            ended = running.0.try_wait().is_ok_and(|status| status.is_some());
+            ended || UnixStream::connect(&socket).is_ok()
+        });
+        if there && !ended {
+            return Ok(running);
         }
+        let log = fs::read_to_string(self.path.join("log")).unwrap_or_default();
+        Err(format!("the daemon did not start: {}", log.lines().last().unwrap_or_default()))
     }
 
     /// Whether the job of `STEM.jsonl` is complete, with so many answers.

@@ -52,9 +52,9 @@ const GROUPS: [(&str, &str, Group); 13] = [
     ("polls", "10,000 batches under way", records::poll_rows),
     ("start", "a start with 100,000 records", records::start_rows),
     ("many", "2,000 files at once, and beside a large one", many::rows),
-    ("storm", "40,000 renames at once", many::storm_rows),
-    ("scan", "100,000 files in the inbox", many::scan_rows),
     ("idle", "waiting for 100 batches", records::idle_rows),
+    ("storm", "renames that come all at once", many::storm_rows),
+    ("scan", "100,000 files in the inbox", many::scan_rows),
 ];
 
 /// The names of all groups and what they are.

@@ -19,7 +19,7 @@ pub fn poll_rows(bench: &Bench) -> Result<Vec<Row>, String> {
     let (batches, interval, rounds) = (10_000, 4, bench.pick(5, 10));
     let server = Server::sink(&["--preload", &batches.to_string()])?;
     let spool = filled(bench, &server, batches, true)?
-        .with("LIMITS__OPEN_BATCHES", "20000")
+        .with("LIMITS__OPEN_BATCHES", "10000")
         .with("POLL__MIN", &format!("{interval}s"))
         .with("POLL__MAX", &format!("{interval}s"));
     let daemon = spool.run()?;
