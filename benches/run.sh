@@ -16,4 +16,19 @@ if [ -z "${BINARY:-}" ]; then
     (cd "$root" && cargo build --quiet --release --bin gemini-batchd)
     BINARY=$root/target/release/gemini-batchd
 fi
+
+# Other clients of the API are installed when they are asked for.
+for word in "$@"; do
+    if [ "$word" != --peers ] && [ "$word" != peers ]; then continue; fi
+    export BENCH_PEERS=$root/target/benches/peers
+    mkdir -p "$BENCH_PEERS"
+    cp "$here"/peers/* "$BENCH_PEERS/"
+    if [ ! -x "$BENCH_PEERS/venv/bin/python" ]; then python3 -m venv "$BENCH_PEERS/venv"; fi
+    "$BENCH_PEERS/venv/bin/python" -m pip install --quiet -r "$BENCH_PEERS/requirements.txt" ||
+        echo 'the Python SDK cannot be installed here' >&2
+    (cd "$BENCH_PEERS" && npm install --silent --no-audit --no-fund) ||
+        echo 'the Node SDK cannot be installed here' >&2
+    "$BENCH_PEERS/venv/bin/python" -m pip freeze 2>/dev/null | grep -i '^google-genai' >&2 || true
+    (cd "$BENCH_PEERS" && npm ls --depth=0 2>/dev/null) | sed -n 's/.*\(@google.*\)/\1/p' >&2
+done
 exec "$tools" table "$BINARY" "$@"

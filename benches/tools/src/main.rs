@@ -73,6 +73,7 @@ fn run(words: &[&str]) -> Result<(), String> {
             let groups = rest.iter().filter(|word| !word.starts_with("--"));
             table::run(&table::Options {
                 quick: rest.contains(&"--quick"),
+                peers: rest.contains(&"--peers"),
                 binary: PathBuf::from(binary),
                 groups: groups.map(|word| (*word).to_owned()).collect(),
             })
@@ -119,5 +120,5 @@ bench generate files COUNT LINES FOLDER [--seed N]
 bench results INPUT FOLDER [--shuffle SEED] [--cuts 1,450000] [--bytes N]
 bench sink [--listen ADDR:PORT] [--results FOLDER] [--keep FOLDER] [--rate BYTES]
            [--done-after MS] [--preload N]
-bench table BINARY [--quick] [GROUP…]
+bench table BINARY [--quick] [--peers] [GROUP…]
 groups of the table:";

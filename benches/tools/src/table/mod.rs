@@ -1,11 +1,13 @@
 //! The table of figures: what is measured, one file for each group of rows.
 
+mod bounds;
 mod daemon;
 mod disk;
 mod intake;
 mod latency;
 mod many;
 mod memory;
+mod peers;
 mod process;
 mod records;
 mod reorder;
@@ -26,8 +28,23 @@ pub struct Options {
     pub quick: bool,
     /// The program that is measured.
     pub binary: PathBuf,
+    /// Other clients of the API as well.
+    pub peers: bool,
     /// Groups of rows; all without.
     pub groups: Vec<String>,
+}
+
+impl Options {
+    fn wants(&self, group: &str) -> bool {
+        if !self.groups.is_empty() {
+            return self.groups.iter().any(|wanted| wanted == group);
+        }
+        match group {
+            "peers" => self.peers,
+            "growth" => !self.quick,
+            _ => true,
+        }
+    }
 }
 
 /// Everything a group of rows needs.
@@ -41,7 +58,7 @@ pub struct Bench {
 type Group = fn(&Bench) -> Result<Vec<Row>, String>;
 
 /// The groups in the order of the table.
-const GROUPS: [(&str, &str, Group); 13] = [
+const GROUPS: [(&str, &str, Group); 16] = [
     ("intake", "lines checked, indexed and hashed, against wc -l", intake::rows),
     ("way", "upload, download, and the whole way, against curl", way::rows),
     ("link", "the whole way over 1 Gbit/s, against curl", way::link_rows),
@@ -55,6 +72,9 @@ const GROUPS: [(&str, &str, Group); 13] = [
     ("idle", "waiting for 100 batches", records::idle_rows),
     ("storm", "renames that come all at once", many::storm_rows),
     ("scan", "100,000 files in the inbox", many::scan_rows),
+    ("sink", "whether the sink is in the way", bounds::sink_rows),
+    ("growth", "how cost grows with size; not part of a quick run", bounds::growth_rows),
+    ("peers", "other clients of the API; only with --peers or by name", peers::rows),
 ];
 
 /// The names of all groups and what they are.
@@ -76,7 +96,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     println!("{}", report::HEAD);
     let (mut failed, mut short) = (Vec::new(), 0);
     for (name, _, group) in GROUPS {
-        if !options.groups.is_empty() && !options.groups.iter().any(|wanted| wanted == name) {
+        if !options.wants(name) {
             continue;
         }
         let began = std::time::Instant::now();

@@ -123,7 +123,11 @@ fn measure(bench: &Bench, rate: Option<u64>) -> Result<Rounds, String> {
     };
     for _ in 0..bench.rounds() {
         let server = start(&mixed, rate)?;
-        curls(bench, &server, &input, &mut rounds)?;
+        let curls = curls_once(bench, &server, &input)?;
+        rounds.curl_up.push(curls.up);
+        rounds.curl_down.push(curls.down);
+        rounds.curl.push(curls.whole);
+        rounds.curl_cpu.push(curls.cpu);
         let before = server.cpu();
         rounds.shuffled.push(way(bench, &server, &input, answers)?);
         rounds.sink_cpu = server.cpu() - before;
@@ -144,7 +148,17 @@ fn start(results: &Path, rate: Option<u64>) -> Result<Server, String> {
     }
 }
 
-fn curls(bench: &Bench, server: &Server, input: &Path, to: &mut Rounds) -> Result<(), String> {
+/// A `curl` up and a `curl` down.
+pub struct Curls {
+    up: f64,
+    down: f64,
+    /// Seconds of both, and of syncing what came down.
+    pub whole: f64,
+    cpu: f64,
+}
+
+/// Sends a file up and its results down to the disk, and syncs them.
+pub fn curls_once(bench: &Bench, server: &Server, input: &Path) -> Result<Curls, String> {
     let out = bench.place.join("curl.out");
     settle();
     let curl = || {
@@ -161,13 +175,9 @@ fn curls(bench: &Bench, server: &Server, input: &Path, to: &mut Rounds) -> Resul
     let down = measured(curl().arg(&out).arg(format!("{}/sink/results/1.jsonl", server.url)))?;
     let began = Instant::now();
     sync(&out).map_err(|error| error.to_string())?;
-    let synced = began.elapsed().as_secs_f64();
+    let whole = up.wall + down.wall + began.elapsed().as_secs_f64();
     drop(std::fs::remove_file(&out));
-    to.curl_up.push(up.wall);
-    to.curl_down.push(down.wall);
-    to.curl.push(up.wall + down.wall + synced);
-    to.curl_cpu.push(up.cpu + down.cpu);
-    Ok(())
+    Ok(Curls { up: up.wall, down: down.wall, whole, cpu: up.cpu + down.cpu })
 }
 
 fn way(bench: &Bench, server: &Server, input: &Path, answers: u64) -> Result<Way, String> {
