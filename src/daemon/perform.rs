@@ -17,8 +17,10 @@ use crate::spool::body::Body;
 use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::outbox::{self, DeliverOutcome};
-use crate::spool::plan::{self, CutRules, PlanError};
-use crate::spool::{Folders, SpoolError, archive, durable, manifest, merge, problem, session};
+use crate::spool::plan::{self, CutRules, PlanError, Planned};
+use crate::spool::{
+    Folders, JobFolder, SpoolError, archive, durable, manifest, merge, problem, session,
+};
 
 use super::failpoints;
 use super::payload::payload;
@@ -50,15 +52,12 @@ impl Performer {
     /// With the reason, sorted by what to do about it.
     pub async fn perform(self: &Arc<Self>, effect: Effect) -> Result<Outcome, Failure> {
         match effect {
-            Effect::Claim { job, source } => {
-                let claimed =
-                    self.on_disk(move |folders| claim::claim(folders, job, &source)).await?;
-                Ok(match claimed {
-                    Claimed::Now | Claimed::Already => Outcome::Claimed,
-                    Claimed::Vanished => Outcome::Vanished,
-                })
+            Effect::Claim { head, plan } => self.claim(*head, plan).await,
+            Effect::Plan { head } => {
+                let (rules, folder) = (self.rules(&head), self.folders.job(head.id));
+                let planned = blocking(move || plan_in(&folder, &head, &rules)).await;
+                self.planned(planned)
             }
-            Effect::Plan { head } => self.plan(*head).await,
             Effect::Upload { which, file } => self.upload(which, file).await,
             Effect::Create { which, input, model, priority } => {
                 self.create(which, input, &model, priority).await
@@ -114,11 +113,27 @@ impl Performer {
         }
     }
 
-    async fn plan(&self, head: Head) -> Result<Outcome, Failure> {
-        let rules = cut_rules(&head.queue, self.file_bytes, self.inline_bytes);
-        let folder = self.folders.job(head.id);
-        let planned =
-            blocking(move || plan::plan(&folder, &head.source.name, &rules, &|_| {})).await;
+    /// A small input is planned on the same thread as soon as it is ours.
+    async fn claim(&self, head: Head, plan: bool) -> Result<Outcome, Failure> {
+        let (rules, folder) = (self.rules(&head), self.folders.job(head.id));
+        let claimed = self.on_disk(move |folders| {
+            let claimed = claim::claim(folders, head.id, &head.source)?;
+            let is_ours = matches!(claimed, Claimed::Now | Claimed::Already);
+            let planned = (plan && is_ours).then(|| plan_in(&folder, &head, &rules));
+            Ok((claimed, planned))
+        });
+        match claimed.await? {
+            (Claimed::Now | Claimed::Already, Some(planned)) => self.planned(planned),
+            (Claimed::Now | Claimed::Already, None) => Ok(Outcome::Claimed),
+            (Claimed::Vanished, _) => Ok(Outcome::Vanished),
+        }
+    }
+
+    fn rules(&self, head: &Head) -> CutRules {
+        cut_rules(&head.queue, self.file_bytes, self.inline_bytes)
+    }
+
+    fn planned(&self, planned: Result<Planned, PlanError>) -> Result<Outcome, Failure> {
         match planned {
             Ok(planned) => Ok(Outcome::Planned {
                 plan: Plan {
@@ -283,7 +298,7 @@ impl Performer {
     }
 
     async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
-        let rules = cut_rules(&job.head.queue, self.file_bytes, self.inline_bytes);
+        let rules = self.rules(&job.head);
         self.on_disk(move |folders| {
             let input = folders.job(job.head.id).input(&job.head.source.name);
             let explain = |entry: &_| match problem::explain(&input, entry, &rules) {
@@ -364,6 +379,10 @@ impl Performer {
         let folders = self.folders.clone();
         blocking(move || work(&folders)).await.map_err(|error| local(&error))
     }
+}
+
+fn plan_in(folder: &JobFolder, head: &Head, rules: &CutRules) -> Result<Planned, PlanError> {
+    plan::plan(folder, &head.source.name, rules, &|_| {})
 }
 
 /// How a queue wants its files cut.

@@ -1,5 +1,7 @@
 //! From the first look at a batch to the end of its attempt, and what follows it.
 
+use std::collections::HashMap;
+
 use super::effect::Turn;
 use super::event::{Failure, Harvest, Polled, RemoteBatch};
 use super::ids::{BatchName, ChunkNo, Millis, Row, Rows};
@@ -18,24 +20,26 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
+        let seen: HashMap<BatchName, Polled> = seen.into_iter().collect();
         for &unit in units {
             let Some((_, chunk)) = find(&self.jobs, unit) else { continue };
             let ChunkState::Polling(batch) = chunk.state.clone() else { continue };
-            let polled = seen.iter().find(|(name, _)| *name == batch.name);
+            let polled = seen.get(&batch.name);
             let age = now.since(batch.created);
             let mut note = self.polls.get(&unit).copied().unwrap_or_default();
-            note.next = now.plus(self.policy.poll_ms(age, salt(unit)));
+            note.next = self.policy.next_poll(now, age);
             note.missed = match polled {
-                Some((_, Polled::Gone)) => note.missed.saturating_add(1),
-                Some((_, Polled::Seen(_))) | None => 0,
+                Some(Polled::Gone) => note.missed.saturating_add(1),
+                Some(Polled::Seen(_)) => 0,
+                None => note.missed,
             };
             self.polls.insert(unit, note);
             match polled {
-                Some((_, Polled::Seen(remote))) => self.seen(unit, batch, remote, now, turn),
-                Some((_, Polled::Gone)) if note.missed >= policy::GONE_LOOKS => {
+                Some(Polled::Seen(remote)) => self.seen(unit, batch, remote, now, turn),
+                Some(Polled::Gone) if note.missed >= policy::GONE_LOOKS => {
                     self.gone(unit, &batch, now, turn);
                 }
-                Some((_, Polled::Gone)) | None => {}
+                Some(Polled::Gone) | None => {}
             }
         }
     }

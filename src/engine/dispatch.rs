@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::effect::{Change, Effect, Issued, Turn, Which};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
 use super::job::{Chunk, ChunkState, Input, Job, JobState};
-use super::lanes::{Lane, Unit};
+use super::lanes::{Lane, Size, Unit};
 use super::machine::{Engine, GATE_AFTER, Running, find, find_mut};
 use super::policy;
 
@@ -53,7 +53,8 @@ impl Engine {
             return;
         };
         let pause = self.troubles.get(&unit).map_or(Millis(0), |trouble| trouble.not_before);
-        self.lanes.put(unit, lane, not_before.max(pause), job.head.queue.priority);
+        let size = policy::size_in(lane, job.head.source.bytes);
+        self.lanes.put(unit, lane, size, not_before.max(pause), job.head.queue.priority);
     }
 
     pub(super) fn chunk_wants(&self, job: &Job, chunk: &Chunk) -> Option<(Lane, Millis)> {
@@ -86,7 +87,7 @@ impl Engine {
         }
         self.lanes.ripen(now);
         for lane in Lane::ALL {
-            while self.has_room(lane, now) {
+            while self.is_open(lane, now) {
                 let Some(unit) = self.take(lane) else { break };
                 self.begin(lane, unit, now, turn);
             }
@@ -94,41 +95,25 @@ impl Engine {
         self.make_room_at_the_api(turn);
     }
 
-    pub(super) fn has_room(&self, lane: Lane, now: Millis) -> bool {
-        let running = self.running.values().filter(|running| running.lane == lane).count();
-        let limit = match lane {
-            Lane::Claim | Lane::Move | Lane::Send => 4,
-            Lane::Collect | Lane::Cancel => 2,
-            Lane::Find | Lane::Poll | Lane::Merge | Lane::Plan => 1,
-            Lane::Upload => self.policy.uploads,
-        };
-        if running >= limit {
-            return false;
-        }
+    /// Whether the API is well enough for a lane that leads to it.
+    pub(super) fn is_open(&self, lane: Lane, now: Millis) -> bool {
         let Some(gate) = self.gate.as_ref().filter(|_| lane.is_remote()) else { return true };
         // While the API is ill, one request at a time finds out whether it is well again.
         let idle = !self.running.values().any(|running| running.lane.is_remote());
         now >= gate.until && (gate.failures <= GATE_AFTER && !gate.denied || idle)
     }
 
+    /// The next unit of a lane for which there is room.
     pub(super) fn take(&mut self, lane: Lane) -> Option<Unit> {
-        if lane != Lane::Send {
-            return self.lanes.take(lane, |_| true);
-        }
-        let usage = self.usage();
-        let (jobs, policy) = (&self.jobs, &self.policy);
-        let uploads_free = usage.uploading < policy.uploads;
-        if usage.open_batches >= policy.open_batches {
-            return None;
-        }
-        self.lanes.take(lane, |unit| {
-            let Some((job, chunk)) = find(jobs, unit) else { return true };
-            if policy.goes_inline(&job.head.queue, chunk.rest) {
-                return true;
-            }
-            let fits = usage.stored_bytes + chunk.rest.bytes() <= policy.storage_bytes;
-            uploads_free && (fits || usage.stored_bytes == 0)
-        })
+        let mut lanes = std::mem::take(&mut self.lanes);
+        let has_room = |size| {
+            let under_way = self.under_way.get(&(lane, size)).copied().unwrap_or(0);
+            under_way < policy::at_a_time(lane, size)
+        };
+        let fits = |unit, size| lane != Lane::Send || self.obstacle(unit, size).is_none();
+        let taken = lanes.take(lane, has_room, fits);
+        self.lanes = lanes;
+        taken
     }
 
     /// Issues the effect a unit is ready for.
@@ -139,7 +124,7 @@ impl Engine {
         }
         let mut units = vec![unit];
         if lane == Lane::Poll {
-            while let Some(other) = self.lanes.take(Lane::Poll, |_| true) {
+            while let Some(other) = self.lanes.take(Lane::Poll, |_| true, |_, _| true) {
                 units.push(other);
             }
         }
@@ -214,7 +199,10 @@ impl Engine {
             self.lanes.remove(*unit);
             self.busy.insert(*unit);
         }
-        self.running.insert(ticket, Running { lane, units });
+        let bytes = units.first().and_then(|unit| self.jobs.get(&unit.job));
+        let size = policy::size_in(lane, bytes.map_or(0, |job| job.head.source.bytes));
+        *self.under_way.entry((lane, size)).or_default() += 1;
+        self.running.insert(ticket, Running { lane, size, units });
         turn.then.push(Issued { ticket, effect });
     }
 }
@@ -238,7 +226,8 @@ fn job_effect(job: &Job) -> Option<Effect> {
     let whole = || Box::new(job.clone());
     match &job.head.state {
         JobState::Claiming => {
-            Some(Effect::Claim { job: job.head.id, source: job.head.source.clone() })
+            let plan = policy::size_of(job.head.source.bytes) == Size::Small;
+            Some(Effect::Claim { head: head(), plan })
         }
         JobState::Planning => Some(Effect::Plan { head: head() }),
         JobState::Merging(_) => Some(Effect::Merge { job: whole() }),

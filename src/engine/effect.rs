@@ -3,7 +3,7 @@
 //! A [`Turn`] is consumed by one function of the shell, in this order: save, then act.
 
 use super::ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Row, Rows, Stamp, Ticket};
-use super::job::{Chunk, Head, Input, Job, Refusal, RemoteEnd, Source};
+use super::job::{Chunk, Head, Input, Job, Refusal, RemoteEnd};
 
 /// The answer of the engine to one event.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -22,6 +22,8 @@ pub enum Change {
     Head(Head),
     /// A chunk's record is new or has changed.
     Chunk(JobId, Chunk),
+    /// The job is complete and its chunks are not needed any more: they are to be forgotten.
+    Shed(JobId),
     /// The job and all its chunks are to be forgotten.
     Forget(JobId),
 }
@@ -63,9 +65,10 @@ pub enum Effect {
     /// Move the input from the inbox into the working folder.
     Claim {
         /// The job.
-        job: JobId,
-        /// The file.
-        source: Source,
+        head: Box<Head>,
+        /// Do what [`Effect::Plan`] does right after: the input is small, and a restart finds out
+        /// by itself how far this got.
+        plan: bool,
     },
     /// Read, check and index the input, and cut it into chunks.
     Plan {

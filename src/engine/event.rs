@@ -51,7 +51,7 @@ pub enum Outcome {
     Claimed,
     /// The input is in neither place: somebody took it away before the claim.
     Vanished,
-    /// The input is indexed and cut.
+    /// The input lies in the working folder, is indexed and cut.
     Planned {
         /// What reading it told.
         plan: Plan,

@@ -2,6 +2,7 @@
 //!
 //! A unit is a job or one of its chunks. It stands in at most one place: ready in a lane, or
 //! waiting for a time. Taking the next of a lane costs the same however many jobs there are.
+//! Jobs of different sizes queue apart, so that a small one never waits behind large ones.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,37 +69,56 @@ impl Lane {
     }
 }
 
+/// How much work a job is, by the bytes of its input. In a lane, each size has room of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Size {
+    /// Done in a moment.
+    Small,
+    /// Seconds.
+    Middle,
+    /// Minutes or hours.
+    Large,
+}
+
+impl Size {
+    /// All sizes.
+    pub const ALL: [Size; 3] = [Size::Small, Size::Middle, Size::Large];
+}
+
+/// Where a unit queues when it is ready.
+type Queue = (Lane, Size);
+
 /// Higher priority first, then older jobs, then earlier chunks.
 type Rank = (Reverse<i64>, Unit);
 
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    Ready(Lane, Rank),
-    Timed(Millis, Lane, Rank),
+    Ready(Queue, Rank),
+    Timed(Millis, Queue, Rank),
 }
 
 /// All units that want something.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    ready: BTreeMap<Lane, BTreeSet<Rank>>,
+    ready: BTreeMap<Queue, BTreeSet<Rank>>,
     timed: BTreeSet<(Millis, Unit)>,
     places: BTreeMap<Unit, Place>,
 }
 
 impl Lanes {
     /// Puts a unit where it belongs now, wherever it stood before.
-    pub fn put(&mut self, unit: Unit, lane: Lane, not_before: Millis, priority: i64) {
+    pub fn put(&mut self, unit: Unit, lane: Lane, size: Size, not_before: Millis, priority: i64) {
         self.remove(unit);
         let rank = (Reverse(priority), unit);
         self.timed.insert((not_before, unit));
-        self.places.insert(unit, Place::Timed(not_before, lane, rank));
+        self.places.insert(unit, Place::Timed(not_before, (lane, size), rank));
     }
 
     /// Takes a unit out.
     pub fn remove(&mut self, unit: Unit) {
         match self.places.remove(&unit) {
-            Some(Place::Ready(lane, rank)) => {
-                self.ready.entry(lane).or_default().remove(&rank);
+            Some(Place::Ready(queue, rank)) => {
+                self.ready.entry(queue).or_default().remove(&rank);
             }
             Some(Place::Timed(at, _, _)) => {
                 self.timed.remove(&(at, unit));
@@ -114,31 +134,48 @@ impl Lanes {
                 return;
             }
             self.timed.pop_first();
-            if let Some(Place::Timed(_, lane, rank)) = self.places.get(&unit).copied() {
-                self.ready.entry(lane).or_default().insert(rank);
-                self.places.insert(unit, Place::Ready(lane, rank));
+            if let Some(Place::Timed(_, queue, rank)) = self.places.get(&unit).copied() {
+                self.ready.entry(queue).or_default().insert(rank);
+                self.places.insert(unit, Place::Ready(queue, rank));
             }
         }
     }
 
-    /// The first ready unit of a lane that passes the test, taken out. Looks at no more than
-    /// a handful of units that do not pass.
-    pub fn take(&mut self, lane: Lane, mut fits: impl FnMut(Unit) -> bool) -> Option<Unit> {
-        let queue = self.ready.get_mut(&lane)?;
-        let rank = queue.iter().take(LOOK_AHEAD).find(|(_, unit)| fits(*unit)).copied()?;
-        queue.remove(&rank);
+    /// The first ready unit of a lane that passes the test, taken out; of each size, only a
+    /// handful of units that do not pass are looked at.
+    pub fn take(
+        &mut self,
+        lane: Lane,
+        has_room: impl Fn(Size) -> bool,
+        mut fits: impl FnMut(Unit, Size) -> bool,
+    ) -> Option<Unit> {
+        let mut first: Option<(Rank, Size)> = None;
+        for size in Size::ALL.into_iter().filter(|size| has_room(*size)) {
+            let Some(queue) = self.ready.get(&(lane, size)) else { continue };
+            // Whoever stands behind the best of another size need not be looked at.
+            let better = |rank: &&Rank| first.is_none_or(|(best, _)| **rank < best);
+            let mut seen = queue.iter().take(LOOK_AHEAD).take_while(better);
+            if let Some(rank) = seen.find(|(_, unit)| fits(*unit, size)) {
+                first = Some((*rank, size));
+            }
+        }
+        let (rank, size) = first?;
+        self.ready.get_mut(&(lane, size))?.remove(&rank);
         self.places.remove(&rank.1);
         Some(rank.1)
     }
 
-    /// The first ready unit of a lane.
-    pub fn first_ready(&self, lane: Lane) -> Option<Unit> {
-        self.ready.get(&lane).and_then(|queue| queue.first()).map(|(_, unit)| *unit)
+    /// The first ready unit of each size in a lane.
+    pub fn first_ready(&self, lane: Lane) -> impl Iterator<Item = (Unit, Size)> {
+        Size::ALL.into_iter().filter_map(move |size| {
+            let queue = self.ready.get(&(lane, size))?;
+            queue.first().map(|(_, unit)| (*unit, size))
+        })
     }
 
     /// Whether anybody is ready in a lane.
     pub fn any_ready(&self, lane: Lane) -> bool {
-        self.ready.get(&lane).is_some_and(|queue| !queue.is_empty())
+        self.first_ready(lane).next().is_some()
     }
 
     /// When the next waiting unit gets ready. Units that are ready and only wait for capacity

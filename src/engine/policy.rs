@@ -2,15 +2,17 @@
 
 use super::ids::Millis;
 use super::job::{Queue, Rest, Transport};
+use super::lanes::{Lane, Size};
 
 /// Limits and delays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Batches that may be open at the API at once (API contract, section 8).
+    /// Batches that may be open at the API at once (API contract, section 8); a tenth of them is
+    /// kept for small jobs.
     pub open_batches: usize,
-    /// Bytes of uploaded files that may lie at the API at once.
+    /// Bytes of uploaded files that may lie at the API at once; a hundredth is kept for small jobs.
     pub storage_bytes: u64,
-    /// Uploads at a time.
+    /// Uploads at a time, not counting one of a small job, which may go beside them.
     pub uploads: usize,
     /// A create request below this many bytes may carry its requests inline.
     pub inline_bytes: u64,
@@ -63,9 +65,15 @@ impl Policy {
         spread(base, salt ^ u64::from(failures))
     }
 
-    /// The pause before the next look at a batch of this age: an eighth of it, within bounds.
-    pub fn poll_ms(&self, age_ms: u64, salt: u64) -> u64 {
-        spread((age_ms / 8).clamp(self.poll_min_ms, self.poll_max_ms), salt)
+    /// When to look again at a batch of this age: after an eighth of it, within bounds, or up to
+    /// half of that pause earlier, so that batches fall due together. One list shows them all,
+    /// and costs the same however many of them are wanted.
+    pub fn next_poll(&self, now: Millis, age_ms: u64) -> Millis {
+        let pause = (age_ms / 8).clamp(self.poll_min_ms, self.poll_max_ms).max(2);
+        let latest = now.plus(pause);
+        // Powers of two, so that every moment of a coarse grid is one of each finer grid.
+        let grid = 1 << (pause / 2).ilog2();
+        Millis(latest.0 - latest.0 % grid)
     }
 
     /// The pause between two looks for a batch whose creation got no answer.
@@ -83,9 +91,59 @@ impl Policy {
         }
     }
 
+    /// Batches that may be open at once for jobs that are not small.
+    pub fn open_batches_of_others(&self) -> usize {
+        self.open_batches - self.open_batches / 10
+    }
+
+    /// Bytes of files that may lie at the API for jobs that are not small.
+    pub fn storage_bytes_of_others(&self) -> u64 {
+        self.storage_bytes - self.storage_bytes / 100
+    }
+
     /// The pause a server asked for, within reason: an absurd one is cut to an hour.
     pub fn honoured_ms(&self, asked_ms: Option<u64>) -> u64 {
         asked_ms.unwrap_or(0).min(RETRY_AFTER_MAX_MS)
+    }
+}
+
+/// How much work a job is whose input has so many bytes.
+pub fn size_of(input_bytes: u64) -> Size {
+    if input_bytes <= SMALL_BYTES_MAX {
+        Size::Small
+    } else if input_bytes <= MIDDLE_BYTES_MAX {
+        Size::Middle
+    } else {
+        Size::Large
+    }
+}
+
+/// The size that counts in a lane: a short question is as quick for a large job as for a small one.
+pub fn size_in(lane: Lane, input_bytes: u64) -> Size {
+    match lane {
+        Lane::Cancel | Lane::Find | Lane::Poll => Size::Small,
+        Lane::Claim
+        | Lane::Move
+        | Lane::Collect
+        | Lane::Merge
+        | Lane::Upload
+        | Lane::Send
+        | Lane::Plan => size_of(input_bytes),
+    }
+}
+
+/// How many effects of a lane are under way at a time for jobs of one size. Uploads are limited by
+/// [`Policy::uploads`] when an attempt begins.
+pub fn at_a_time(lane: Lane, size: Size) -> usize {
+    match (lane, size) {
+        (Lane::Find | Lane::Poll, _) => 1,
+        (Lane::Cancel, _) => 2,
+        (Lane::Upload, _) => usize::MAX,
+        (Lane::Claim | Lane::Move | Lane::Collect | Lane::Send, Size::Small) => 8,
+        (Lane::Plan | Lane::Merge, Size::Small) => 4,
+        (Lane::Send, Size::Middle | Size::Large) => 4,
+        (Lane::Claim | Lane::Move | Lane::Collect, Size::Middle | Size::Large) => 2,
+        (Lane::Plan | Lane::Merge, Size::Middle | Size::Large) => 1,
     }
 }
 
@@ -119,6 +177,10 @@ pub fn plausible(told: Option<Millis>, ours: Millis) -> Millis {
     told.filter(|told| told.0.abs_diff(ours.0) <= CLOCKS_APART_MAX_MS).unwrap_or(ours)
 }
 
+/// The input of a small job has at most so many bytes: it is read, sent and merged in milliseconds.
+const SMALL_BYTES_MAX: u64 = 1 << 20;
+/// The input of a middling job has at most so many bytes.
+const MIDDLE_BYTES_MAX: u64 = 256 << 20;
 /// Clocks further apart than this are not believed, milliseconds.
 const CLOCKS_APART_MAX_MS: u64 = 600_000;
 /// What an inline item costs more than a line of a file (spool/frame.rs).
@@ -181,8 +243,29 @@ mod tests {
     #[test]
     fn young_batches_are_looked_at_often_and_old_ones_rarely() {
         let policy = policy();
-        assert!(policy.poll_ms(0, 7) <= 12_500);
-        assert!(policy.poll_ms(36_000_000, 7) >= 225_000);
+        for now in [Millis(0), Millis(1_700_000_000_123), Millis(u64::MAX / 2)] {
+            let young = policy.next_poll(now, 0).since(now);
+            assert!((5_000..=10_000).contains(&young), "{young}");
+            let old = policy.next_poll(now, 36_000_000).since(now);
+            assert!((150_000..=300_000).contains(&old), "{old}");
+        }
+    }
+
+    #[test]
+    fn old_batches_that_were_looked_at_apart_fall_due_together() {
+        let policy = policy();
+        let now = 1_700_000_000_000;
+        let due: std::collections::BTreeSet<Millis> = (0..10_000)
+            .map(|n| policy.next_poll(Millis(now + n * 30), 10_000_000 + n * 1_000))
+            .collect();
+        // Five minutes of looks, one batch after the other, end in a few rounds of lists.
+        assert!(due.len() <= 4, "{} moments", due.len());
+    }
+
+    #[test]
+    fn a_pause_of_nothing_is_a_pause_all_the_same() {
+        let policy = Policy { poll_min_ms: 0, poll_max_ms: 0, ..policy() };
+        assert!(policy.next_poll(Millis(7), 0) > Millis(7));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Small changes to the engine's jobs that always end in a record to save.
 
 use super::effect::{Change, Effect, Turn};
-use super::ids::{JobId, Millis};
-use super::job::{Chunk, ChunkState, Input, JobState, Plan};
-use super::lanes::{Lane, Unit};
+use super::ids::{ChunkNo, JobId, Millis};
+use super::job::{Chunk, ChunkState, Delivery, Input, JobState, Plan};
+use super::lanes::{Lane, Size, Unit};
 use super::machine::{Engine, find, find_mut};
+use super::policy;
 
 /// What is taken at the API right now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,10 +18,69 @@ pub struct Usage {
     pub stored_bytes: u64,
 }
 
+/// What there is not enough of at the API right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// Batches that may be open.
+    Batches,
+    /// Uploads that may be under way.
+    Uploads,
+    /// Storage for files.
+    Storage,
+}
+
+impl Usage {
+    /// The same with a unit's part exchanged.
+    fn with(self, before: Usage, now: Usage) -> Usage {
+        Usage {
+            open_batches: self.open_batches + now.open_batches - before.open_batches,
+            uploading: self.uploading + now.uploading - before.uploading,
+            stored_bytes: self.stored_bytes + now.stored_bytes - before.stored_bytes,
+        }
+    }
+
+    /// Both together.
+    fn plus(self, other: Usage) -> Usage {
+        self.with(Usage::default(), other)
+    }
+}
+
 impl Engine {
     /// What is taken at the API right now.
     pub fn usage(&self) -> Usage {
-        self.usage
+        self.small_usage.plus(self.other_usage)
+    }
+
+    /// What keeps the rows of a chunk from going to the API now, if anything does.
+    pub(super) fn obstacle(&self, unit: Unit, size: Size) -> Option<Obstacle> {
+        let (all, others, policy) = (self.usage(), self.other_usage, &self.policy);
+        let is_small = size == Size::Small;
+        let batch = all.open_batches < policy.open_batches
+            && (is_small || others.open_batches < policy.open_batches_of_others());
+        if !batch {
+            return Some(Obstacle::Batches);
+        }
+        let (job, chunk) = find(&self.jobs, unit)?;
+        if policy.goes_inline(&job.head.queue, chunk.rest) {
+            return None;
+        }
+        let upload = match is_small {
+            true => self.small_usage.uploading == 0 || all.uploading < policy.uploads,
+            false => others.uploading < policy.uploads && all.uploading <= policy.uploads,
+        };
+        if !upload {
+            return Some(Obstacle::Uploads);
+        }
+        let bytes = chunk.rest.bytes();
+        let storage = all.stored_bytes + bytes <= policy.storage_bytes
+            && (is_small || others.stored_bytes + bytes <= policy.storage_bytes_of_others());
+        // What is larger than all there may be is tried alone.
+        (!storage && all.stored_bytes > 0).then_some(Obstacle::Storage)
+    }
+
+    /// How much work a job is.
+    pub(super) fn size(&self, id: JobId) -> Size {
+        self.jobs.get(&id).map_or(Size::Small, |job| policy::size_of(job.head.source.bytes))
     }
 
     /// Stops a job: nothing more is sent, its batches are cancelled, what they have is collected.
@@ -125,6 +185,14 @@ impl Engine {
         self.refile_job(id);
     }
 
+    /// Everything is done for a job: it moves to the past.
+    pub(super) fn complete(&mut self, id: JobId, delivery: Delivery, turn: &mut Turn) {
+        self.advance(id, JobState::Done(delivery), turn);
+        let Some(job) = self.jobs.remove(&id) else { return };
+        self.refile(Unit { job: id, chunk: None });
+        turn.save.extend(self.past.add(job).map(Change::Shed));
+    }
+
     /// Drops a job that turned out to be none.
     pub(super) fn forget(&mut self, id: JobId, turn: &mut Turn) {
         let Some(job) = self.jobs.remove(&id) else { return };
@@ -183,15 +251,23 @@ impl Engine {
         self.merge_when_settled(unit.job, turn);
     }
 
-    /// Goes on to merging once every chunk is settled.
+    /// Goes on to merging once every chunk is settled. Chunks stay settled, so those that were
+    /// found to be so before are not looked at again.
     pub(super) fn merge_when_settled(&mut self, id: JobId, turn: &mut Turn) {
         let Some(job) = self.jobs.get(&id) else { return };
         let JobState::Active(plan) = &job.head.state else { return };
         let over =
             |chunk: &Chunk| matches!(chunk.state, ChunkState::Settled | ChunkState::Split { .. });
-        if job.chunks.values().all(over) {
-            let plan = plan.clone();
-            self.advance(id, JobState::Merging(plan), turn);
+        let from = self.unsettled.get(&id).copied().unwrap_or(ChunkNo(0));
+        match job.chunks.range(from..).find(|(_, chunk)| !over(chunk)) {
+            Some((no, _)) => {
+                self.unsettled.insert(id, *no);
+            }
+            None => {
+                let plan = plan.clone();
+                self.unsettled.remove(&id);
+                self.advance(id, JobState::Merging(plan), turn);
+            }
         }
     }
 
@@ -206,11 +282,11 @@ impl Engine {
             false => self.takings.insert(unit, taken),
         };
         let before = before.unwrap_or_default();
-        self.usage.open_batches =
-            self.usage.open_batches + taken.open_batches - before.open_batches;
-        self.usage.uploading = self.usage.uploading + taken.uploading - before.uploading;
-        self.usage.stored_bytes =
-            self.usage.stored_bytes + taken.stored_bytes - before.stored_bytes;
+        let usage = match self.size(unit.job) {
+            Size::Small => &mut self.small_usage,
+            Size::Middle | Size::Large => &mut self.other_usage,
+        };
+        *usage = usage.with(before, taken);
     }
 
     fn taken_by(&self, chunk: &Chunk) -> Usage {
@@ -247,14 +323,8 @@ impl Engine {
     /// When a file waits for storage at the API, what is collected there already makes room:
     /// its answers are on our own disk, synced.
     pub(super) fn make_room_at_the_api(&mut self, turn: &mut Turn) {
-        let room = self.policy.storage_bytes.saturating_sub(self.usage.stored_bytes);
-        let blocked = self.lanes.any_ready(Lane::Send)
-            && self.usage.uploading < self.policy.uploads
-            && self.usage.open_batches < self.policy.open_batches
-            && self.usage.stored_bytes > 0
-            && self.lanes.first_ready(Lane::Send).is_some_and(|unit| {
-                find(&self.jobs, unit).is_some_and(|(_, chunk)| chunk.rest.bytes() > room)
-            });
+        let waits = |(unit, size)| self.obstacle(unit, size) == Some(Obstacle::Storage);
+        let blocked = self.lanes.first_ready(Lane::Send).any(waits);
         if !blocked {
             return;
         }

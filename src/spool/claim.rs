@@ -44,7 +44,7 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
     if !input.symlink_metadata().is_ok_and(|found| found.is_file()) {
         return Ok(Claimed::Vanished);
     }
-    durable::make_folder(&folders.job(job).path.join("input"))?;
+    make_folders(folders, job)?;
     match durable::move_file(&input, &target)? {
         Moved::Now => {
             sync_if_regular(&target)?;
@@ -53,6 +53,13 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
         Moved::Taken => Ok(Claimed::Already),
         Moved::NoSource => Ok(Claimed::Vanished),
     }
+}
+
+/// Makes the working folder with all that will be in it, so that one sync serves them all.
+fn make_folders(folders: &Folders, job: JobId) -> Result<(), SpoolError> {
+    let folder = folders.job(job).path;
+    durable::make_folder(&folder)?;
+    durable::make_folders(&folder, &["input", "answers", "out"])
 }
 
 /// What to tell people if a claimed input has another size than when it was read, because its

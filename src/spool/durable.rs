@@ -59,6 +59,22 @@ pub fn make_folder(path: &Path) -> Result<(), SpoolError> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
+/// Makes folders within one that is there, durably, with one sync for all.
+///
+/// # Errors
+/// If one of them can not be made, or `parent` not be synced.
+pub fn make_folders(parent: &Path, names: &[&str]) -> Result<(), SpoolError> {
+    for name in names {
+        let path = parent.join(name);
+        match fs::create_dir(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(error) => return Err(error).at("create folder", &path),
+        }
+    }
+    sync_folder(parent)
+}
+
 /// Finds out whether files can be made in a folder.
 ///
 /// # Errors

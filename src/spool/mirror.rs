@@ -2,11 +2,15 @@
 //!
 //! The store is the truth and is saved first; the mirror may lag by one change. It is replaced
 //! by rename, so a reader finds the old or the new one, but it is not synced: after a power cut
-//! it may be torn, and is then written again from the store.
+//! it may be torn, and is then written again from the store. Mirrors change often and live for a
+//! short time, so two files take turns: making and removing one each time costs more than writing.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{At, JobFolder, SpoolError};
 use crate::engine::ids::ChunkNo;
@@ -58,12 +62,24 @@ pub fn read_chunks(folder: &JobFolder) -> Result<Vec<Vec<u8>>, SpoolError> {
 )]
 fn put(path: &Path, record_json: &[u8]) -> Result<(), SpoolError> {
     let aside = path.with_extension("json.aside");
-    let mut file = File::create(&aside).at("write", &aside)?;
-    if let Err(error) = file.write_all(record_json) {
+    if let Err(error) = write_over(&aside, record_json) {
         drop(fs::remove_file(&aside));
         return Err(error).at("write", &aside);
     }
+    // The first time there is nothing to exchange; some file systems can not do it at all.
+    if renameat_with(CWD, &aside, CWD, path, RenameFlags::EXCHANGE).is_ok() {
+        return Ok(());
+    }
     fs::rename(&aside, path).at("rename to", path)
+}
+
+/// Not truncated first: file systems take that for the replacement of a precious file, and write
+/// it out at once.
+fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
+    let file = File::options().write(true).create(true).truncate(false).open(path)?;
+    file.write_all_at(content, 0)?;
+    let len = content.len() as u64;
+    if file.metadata()?.len() == len { Ok(()) } else { file.set_len(len) }
 }
 
 /// Reads the mirror of a job; `None` if there is none. What is read may be torn.
@@ -94,14 +110,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_mirror_written_is_the_one_read() {
+    fn the_last_mirror_written_is_the_one_read_however_long_those_before_were() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let folder = JobFolder { path: temp.path().to_owned() };
         assert_eq!(read(&folder).expect("asked"), None);
-        write(&folder, b"{\"a\":1}").expect("written");
-        write(&folder, b"{}").expect("written");
-        assert_eq!(read(&folder).expect("read").as_deref(), Some(&b"{}"[..]));
-        assert_eq!(fs::read_dir(temp.path()).expect("listed").count(), 1);
+        for record in [&b"{\"a\":1}"[..], b"{}", b"{\"b\":22}", b"[]", b"[1]"] {
+            write(&folder, record).expect("written");
+            assert_eq!(read(&folder).expect("read").as_deref(), Some(record));
+        }
+        assert_eq!(fs::read_dir(temp.path()).expect("listed").count(), 2);
     }
 
     #[test]

@@ -32,15 +32,14 @@ impl Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "inline",
         faults: doubtful_and_poisoned,
         settings: &[INLINE, LINES],
         prepare: |rig| rig.drop_file("a.jsonl", mixed()),
         drain: Rig::once,
-        points: "saved:claiming done:claim saved:planning done:plan saved:active saved:waiting \
-                 saved:creating done:create saved:uncertain done:find saved:polling done:poll \
+        points: "saved:claiming done:claim saved:active saved:waiting saved:creating done:create saved:uncertain done:find saved:polling done:poll \
                  saved:collecting done:collect saved:settled saved:split saved:merging done:merge \
                  saved:delivering done:deliver saved:cleaning done:clean saved:done",
         again: "saved:creating done:create done:find saved:polling done:poll saved:collecting \
@@ -52,13 +51,21 @@ pub const SCENARIOS: [Scenario; 8] = [
         settings: &[FILE, LINES],
         prepare: |rig| rig.drop_file("a.jsonl", mixed()),
         drain: Rig::once,
-        points: "saved:claiming done:claim saved:planning done:plan saved:active saved:waiting \
-                 saved:uploading done:upload saved:creating done:create saved:uncertain done:find \
+        points: "saved:claiming done:claim saved:active saved:waiting saved:uploading done:upload saved:creating done:create saved:uncertain done:find \
                  saved:polling done:poll saved:collecting done:collect saved:settled saved:split \
                  saved:merging done:merge saved:delivering done:deliver saved:cleaning done:clean \
                  saved:done",
         again: "saved:uploading done:upload saved:creating done:create done:find saved:polling \
                 done:poll saved:collecting done:collect saved:settled saved:split",
+    },
+    Scenario {
+        name: "not small",
+        faults: Faults::default,
+        settings: &[],
+        prepare: |rig| rig.drop_file("a.jsonl", requests(3) + &"\n".repeat(2 << 20)),
+        drain: Rig::once,
+        points: "saved:claiming done:claim saved:planning done:plan saved:active",
+        again: "",
     },
     Scenario {
         name: "refused",

@@ -5,6 +5,7 @@
 //! everything must come to its end. A failure prints its seed; `SEED=n` replays that one, `SEEDS=n`
 //! runs more of them.
 
+mod fairness;
 mod world;
 
 use world::World;

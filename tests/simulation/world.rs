@@ -38,6 +38,8 @@ struct Input {
     in_inbox: bool,
     answered: BTreeMap<u64, BatchName>,
     delivered: u32,
+    /// What the file claims to have; its rows are few in any case.
+    bytes: u64,
 }
 
 /// A batch at the API.
@@ -138,9 +140,11 @@ impl World {
         while self.random.chance(25) {
             poison.insert(1 + self.random.below(rows));
         }
-        let input = Input { rows, poison, in_inbox: true, answered: BTreeMap::new(), delivered: 0 };
+        let bytes = [1, 8 << 20, 1 << 30][self.random.below(3) as usize];
+        let (in_inbox, answered) = (true, BTreeMap::new());
+        let input = Input { rows, poison, in_inbox, answered, delivered: 0, bytes };
         self.inputs.insert(id, input);
-        self.tell(arrival(id))
+        self.tell(arrival(id, bytes))
     }
 
     /// Hands an event over, and does with the turn what the shell does: save, then act.
@@ -179,6 +183,11 @@ impl World {
                     job.chunks.insert(chunk.no, chunk);
                 }
             }
+            Change::Shed(id) => {
+                if let Some(job) = self.store.get_mut(&id) {
+                    job.chunks.clear();
+                }
+            }
             Change::Forget(id) => {
                 self.store.remove(&id);
             }
@@ -201,11 +210,11 @@ impl World {
         let (engine, turn) = Engine::resume(jobs, self.policy.clone(), self.clock());
         self.engine = engine;
         self.consume(turn)?;
-        let waiting: Vec<JobId> =
-            self.inputs.iter().filter(|(_, input)| input.in_inbox).map(|(id, _)| *id).collect();
-        for id in waiting {
+        let waiting = self.inputs.iter().filter(|(_, input)| input.in_inbox);
+        let waiting: Vec<_> = waiting.map(|(id, input)| (*id, input.bytes)).collect();
+        for (id, bytes) in waiting {
             if !self.store.contains_key(&id) {
-                self.tell(arrival(id))?;
+                self.tell(arrival(id, bytes))?;
             }
         }
         Ok(())
@@ -260,9 +269,9 @@ impl World {
 
     fn effect(&mut self, effect: Effect) -> Result<Result<Outcome, Failure>, String> {
         Ok(Ok(match effect {
-            Effect::Claim { job, .. } => {
-                self.input(job).in_inbox = false;
-                Outcome::Claimed
+            Effect::Claim { head, plan } => {
+                self.input(head.id).in_inbox = false;
+                if plan { self.plan(head.id) } else { Outcome::Claimed }
             }
             Effect::Plan { head } => self.plan(head.id),
             Effect::Upload { file, .. } => Outcome::Uploaded { file },
@@ -499,10 +508,64 @@ impl Remote {
     }
 }
 
-fn arrival(id: JobId) -> Event {
+/// The limits as they are by default.
+pub fn limits() -> Policy {
+    Policy {
+        open_batches: 90,
+        storage_bytes: 20_000_000_000,
+        uploads: 2,
+        inline_bytes: 16 << 20,
+        poll_min_ms: 10_000,
+        poll_max_ms: 300_000,
+        backoff_min_ms: 1000,
+        backoff_max_ms: 300_000,
+        uncertain: Uncertain::Resubmit,
+        uncertain_window_ms: 300_000,
+        duplicates: Duplicates::Process,
+        duplicate_window_ms: 0,
+        records_keep_ms: u64::MAX,
+        key_print: "key".to_owned(),
+    }
+}
+
+/// A plan of one chunk with one row of so many bytes.
+pub fn plan_of(bytes: u64) -> Outcome {
+    let plan = Plan {
+        rows: 1,
+        invalid: 0,
+        bytes,
+        sha256: String::new(),
+        planned: Millis(0),
+        first_create: None,
+        last_result: None,
+        cancelled: false,
+        warnings: Vec::new(),
+    };
+    let rows = Rows { first: Row(1), last: Row(1) };
+    let chunk = PlannedChunk { rows, left: Share { rows: 1, bytes }, right: Share::default() };
+    Outcome::Planned { plan, chunks: vec![chunk] }
+}
+
+/// A batch that has succeeded.
+pub fn seen_ended(name: &BatchName, now: Millis) -> RemoteBatch {
+    RemoteBatch {
+        name: name.clone(),
+        display_name: String::new(),
+        state: RemoteState::Succeeded,
+        done: true,
+        error: None,
+        created: Some(now),
+        ended: Some(now),
+        input_file: None,
+        output_file: None,
+    }
+}
+
+/// A file comes whole.
+pub fn arrival(id: JobId, bytes: u64) -> Event {
     Event::Arrived {
         id,
-        source: Source { folder: String::new(), name: format!("{id}.jsonl"), bytes: 1 },
+        source: Source { folder: String::new(), name: format!("{id}.jsonl"), bytes },
         queue: Queue {
             name: "default".to_owned(),
             model: "gemini-2.5-flash".to_owned(),
