@@ -1,0 +1,39 @@
+//! Intake against `wc -l`: both read every byte once, from the page cache.
+//!
+//! `plan FILE` does what the daemon does when it has claimed a file: it checks every line, notes
+//! where it stands, hashes all bytes and cuts chunks. Only syncing the index is left out.
+
+use std::process::Command;
+
+use super::process::measured;
+use super::report::{Row, median};
+use super::{Bench, daemon::Spool, process::Server};
+use crate::generate::{Amount, Kind};
+
+/// The rows.
+pub fn rows(bench: &Bench) -> Result<Vec<Row>, String> {
+    let bytes = bench.pick(256 << 20, 1 << 30);
+    let mut rows = Vec::new();
+    for (kind, what, goal) in [(Kind::Text, "text", 3.5), (Kind::Image, "1 MB image lines", 2.0)] {
+        let input = bench.input(kind, Amount::Bytes(bytes))?;
+        let server = Server::sink(&[])?;
+        let spool = Spool::new(bench, "intake", &server)?;
+        let file = input.to_str().ok_or("a path that is no text")?;
+        let (mut ratios, mut seconds) = (Vec::new(), Vec::new());
+        for _ in 0..bench.rounds() + 2 {
+            let counted = measured(Command::new("wc").arg("-l").arg(file))?;
+            let planned = measured(&mut spool.command(&["plan", file]))?;
+            ratios.push(planned.wall / counted.wall);
+            seconds.push(planned.wall);
+        }
+        let more = format!("{:.2} s for {} MiB", median(&seconds), bytes >> 20);
+        rows.push(Row::most(
+            &format!("intake ÷ `wc -l`, {what}"),
+            goal,
+            median(&ratios),
+            "",
+            &more,
+        ));
+    }
+    Ok(rows)
+}
