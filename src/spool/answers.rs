@@ -129,10 +129,11 @@ pub fn reject(
 pub fn rest(folder: &JobFolder, rows: Rows) -> Result<Rest, SpoolError> {
     let mut lines = open_lines(folder)?;
     let mut outcomes = open_outcomes(folder, lines.rows())?;
+    let (lines_path, outcomes_path) = (folder.lines(), folder.outcomes());
     let mut rest = Rest::default();
     for row in (rows.first.0..=rows.last.0).map(Row) {
-        let line = lines.get(row).at("read", &folder.lines())?;
-        let outcome = outcomes.get(row).at("read", &folder.outcomes())?;
+        let line = lines.get(row).at("read", &lines_path)?;
+        let outcome = outcomes.get(row).at("read", &outcomes_path)?;
         if line.fate == LineFate::Valid && outcome.verdict.is_open() {
             add(&mut rest, rows.middle(), row, &line);
         }

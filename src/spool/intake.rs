@@ -51,7 +51,7 @@ impl Intake {
     pub fn open(folder: &JobFolder, which: &Which) -> Result<Intake, SpoolError> {
         let mut intake = Intake {
             folder: folder.clone(),
-            which: which.clone(),
+            which: *which,
             lines: open_lines(folder)?,
             outcomes: Outcomes::open(folder, which.rows)?,
             open_before: 0,
@@ -74,6 +74,7 @@ impl Intake {
             // The next run writes its own.
             drop(fs::remove_file(self.strays_path()));
         }
+        let lines = self.folder.lines();
         for row in self.rows() {
             let mut entry = self.outcomes.get(row)?;
             let before = entry;
@@ -81,7 +82,7 @@ impl Intake {
                 entry = OPEN;
             }
             if entry.verdict.is_open() {
-                let fate = self.lines.get(row).at("read", &self.folder.lines())?.fate;
+                let fate = self.lines.get(row).at("read", &lines)?.fate;
                 if fate != LineFate::Valid {
                     entry = OutcomeEntry { verdict: Verdict::Invalid, ..OPEN };
                 }
@@ -155,9 +156,10 @@ impl Intake {
         if self.open_before == settled {
             return Ok(harvest);
         }
+        let lines = self.folder.lines();
         for row in self.rows() {
             if self.outcomes.get(row)?.verdict.is_open() {
-                let line = self.lines.get(row).at("read", &self.folder.lines())?;
+                let line = self.lines.get(row).at("read", &lines)?;
                 add(&mut harvest.rest, self.which.middle, row, &line);
             }
         }

@@ -113,9 +113,10 @@ impl<'a> Pass<'a> {
 
     fn run(&mut self) -> Result<(), SpoolError> {
         let accept = self.job.head.queue.accept;
+        let (lines, outcomes) = (self.folder.lines(), self.folder.outcomes());
         for row in (1..=self.plan.rows).map(Row) {
-            let entry = self.lines.get(row).at("read", &self.folder.lines())?;
-            let outcome = self.outcomes.get(row).at("read", &self.folder.outcomes())?;
+            let entry = self.lines.get(row).at("read", &lines)?;
+            let outcome = self.outcomes.get(row).at("read", &outcomes)?;
             self.input.key(&entry, &mut self.key)?;
             if entry.fate == LineFate::Valid && outcome.verdict.is_answer(accept) {
                 self.answered(&outcome)?;

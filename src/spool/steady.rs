@@ -99,7 +99,7 @@ mod tests {
         let path = folder.path().join("file");
         let mut file = SteadyFile::new(File::create(&path).expect("made"));
         let block = vec![7; 1 << 20];
-        for _ in 0..(3 * STEP_BYTES >> 20) {
+        for _ in 0..((3 * STEP_BYTES) >> 20) {
             file.write_all(&block).expect("written");
         }
         file.sync().expect("synced");

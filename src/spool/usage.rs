@@ -89,9 +89,8 @@ mod tests {
             format!(r#"{{{usage},"usageMetadata":{{"promptTokenCount":1}}}}"#),
             format!(r#"{{"candidates":[{{{usage}}}]}}"#),
             format!(r#"{{"candidates":[{{"a":1,{usage}}}],"b":2}}"#),
-            format!(
-                r#"{{"candidates":["x\"usageMetadata",{{"y\"usageMetadata":{{"totalTokenCount":1}}}}]}}"#
-            ),
+            r#"{"candidates":["x\"usageMetadata",{"y\"usageMetadata":{"totalTokenCount":1}}]}"#
+                .to_owned(),
             r#"{"a":"\"usageMetadata\":{\"totalTokenCount\":1}","b":3}"#.to_owned(),
             r#"{"x\"usageMetadata":{"totalTokenCount":1}}"#.to_owned(),
             r#"{"a":"usageMetadata","totalTokenCount":1}"#.to_owned(),

@@ -69,9 +69,12 @@ impl Windows {
         let window = self.held.get_mut(&key).expect("it was found or put there just now");
         window.used = self.now;
         let from = (start - key.1) as usize;
-        let cut = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-        let line = window.bytes.get(from..from + len).ok_or_else(cut);
-        line.at("read", &self.folder.answers(id.0, id.1))
+        // The path is only put together where it is needed: there are as many lines as rows.
+        window.bytes.get(from..from + len).ok_or_else(|| SpoolError {
+            action: "read",
+            path: self.folder.answers(id.0, id.1),
+            source: std::io::ErrorKind::UnexpectedEof.into(),
+        })
     }
 
     /// Moves a window on to a line of `len` bytes at `start`.

@@ -243,7 +243,7 @@ fn take_all(
     let mut limit = LineLimit::new(line_max);
     let mut received = 0;
     loop {
-        let piece = match pieces.next() {
+        let piece = match pieces.next_piece() {
             Ok(Some(piece)) => piece,
             Ok(None) => return Ok(received),
             // Here and now, since at the end of the program nobody comes back to this.

@@ -377,7 +377,7 @@ impl Pieces {
     ///
     /// # Errors
     /// If the body breaks off.
-    pub fn next(&mut self) -> io::Result<Option<Bytes>> {
+    pub fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
         match self.from.blocking_recv() {
             Some(Some(chunk)) => Ok(Some(chunk)),
             Some(None) => {
@@ -392,7 +392,7 @@ impl Pieces {
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() && !self.ended {
-            self.current = self.next()?.unwrap_or_default();
+            self.current = self.next_piece()?.unwrap_or_default();
         }
         let count = self.current.len().min(buffer.len());
         self.current.split_to(count).copy_to_slice(buffer.get_mut(..count).unwrap_or_default());
