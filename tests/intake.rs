@@ -63,8 +63,14 @@ impl Claimed {
 
     fn close(&self, row: u64, verdict: Verdict) {
         let file = fs::File::options().write(true).open(self.folder.outcomes()).expect("opened");
-        let outcome =
-            OutcomeEntry { verdict, chunk: ChunkNo(1), attempt: Attempt(1), start: 0, len: 0 };
+        let outcome = OutcomeEntry {
+            verdict,
+            chunk: ChunkNo(1),
+            attempt: Attempt(1),
+            start: 0,
+            len: 0,
+            within: None,
+        };
         index::write_at(&file, Row(row), &outcome).expect("written");
     }
 
@@ -478,6 +484,32 @@ fn a_body_has_only_what_is_valid_and_open() {
     let body = claimed.body(rows(1, 3), Frame::FileLine);
     assert!(body.is_empty());
     assert!(read_all(&body, 0).is_empty());
+}
+
+#[test]
+fn a_body_of_short_and_long_rows_is_read_on_from_anywhere() {
+    let mut expected = String::new();
+    let mut content = String::new();
+    let mut row = 0;
+    for round in 0..40 {
+        let long = [20, 31_000, 33_000, 70_000, 300_000][round % 5];
+        for len in [0; 60].into_iter().chain([long, 3 * long % 40_000]) {
+            row += 1;
+            let text = "abcdefghij".repeat(len / 10);
+            content.push_str(&format!("{{\"contents\":[{{\"a\":\"{text}\"}}],\r\"b\":1}}\n"));
+            expected.push_str(&format!(
+                "{{\"key\":\"{row}\",\"request\":{{\"contents\":[{{\"a\":\"{text}\"}}], \"b\":1}}}}\n"
+            ));
+        }
+    }
+    let claimed = Claimed::new("a.jsonl", content);
+    let rules = CutRules { batch_bytes_max: 1 << 40, ..rules() };
+    assert_eq!(claimed.plan_by(&rules).expect("planned").rows, row);
+    let body = claimed.body(rows(1, row), Frame::FileLine);
+    assert_eq!(body.len(), expected.len() as u64);
+    for offset in (0..expected.len()).step_by(94_321).chain([1, 40, expected.len() - 1]) {
+        assert!(read_all(&body, offset as u64) == expected.as_bytes()[offset..], "from {offset}");
+    }
 }
 
 #[test]

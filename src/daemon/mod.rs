@@ -6,6 +6,7 @@
 //! save ends the process: a restart reads again what is really on disk.
 
 pub mod failpoints;
+mod harvest;
 pub mod housekeeping;
 mod intake;
 pub mod operators;

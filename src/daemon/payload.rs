@@ -5,6 +5,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -31,8 +32,10 @@ fn stream(body: &Arc<Body>, offset: u64, len: u64) -> BoxStream<'static, io::Res
                 return;
             }
         };
+        let (back, free) = sync_channel(BLOCKS_AHEAD + 2);
         loop {
-            let block = read_block(&mut reader);
+            let buffer = free.try_recv().unwrap_or_else(|_| vec![0; BLOCK_BYTES].into());
+            let block = read_block(&mut reader, Lent { buffer, len: 0, back: back.clone() });
             let last = !matches!(&block, Ok(bytes) if !bytes.is_empty());
             if matches!(&block, Ok(bytes) if bytes.is_empty()) {
                 return;
@@ -48,19 +51,37 @@ fn stream(body: &Arc<Body>, offset: u64, len: u64) -> BoxStream<'static, io::Res
     .boxed()
 }
 
-fn read_block(reader: &mut impl Read) -> io::Result<Bytes> {
-    let mut block = vec![0_u8; BLOCK_BYTES];
-    let mut filled = 0;
-    while filled < block.len() {
-        match reader.read(&mut block[filled..]) {
+fn read_block(reader: &mut impl Read, mut block: Lent) -> io::Result<Bytes> {
+    while block.len < block.buffer.len() {
+        match reader.read(&mut block.buffer[block.len..]) {
             Ok(0) => break,
-            Ok(count) => filled += count,
+            Ok(count) => block.len += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    block.truncate(filled);
-    Ok(Bytes::from(block))
+    Ok(Bytes::from_owner(block))
+}
+
+/// A buffer that goes back to be filled again when the connection is done with it.
+struct Lent {
+    buffer: Box<[u8]>,
+    /// So many bytes of it are filled.
+    len: usize,
+    back: SyncSender<Box<[u8]>>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // Nobody may be left who fills it.
+        let _ = self.back.try_send(std::mem::take(&mut self.buffer));
+    }
 }
 
 /// Bytes read at a time.

@@ -11,18 +11,17 @@ use crate::engine::event::{Failure, Objection, Outcome};
 use crate::engine::ids::{BatchName, FileName, Row};
 use crate::engine::job::{Head, Input, Job, JobState, Plan, Queue, Refusal, RemoteEnd, Transport};
 use crate::provider::gemini::{Client, CreateFailure, CreateInput, RefusedKind};
-use crate::spool::answers::{self, CollectError};
+use crate::spool::answers;
 use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
 use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
-use crate::spool::{
-    Folders, JobFolder, SpoolError, archive, durable, manifest, merge, problem, session,
-};
+use crate::spool::{Folders, JobFolder, SpoolError, archive, manifest, merge, problem, session};
 
 use super::failpoints;
+use super::harvest;
 use super::payload::payload;
 
 /// Everything effects need.
@@ -260,29 +259,9 @@ impl Performer {
         accept_missing: bool,
     ) -> Result<Outcome, Failure> {
         let folder = self.folders.job(which.job);
-        let whole = folder.answers(which.chunk, which.attempt);
-        let download = folder.download(which.chunk, which.attempt);
-        if !whole.exists() {
-            self.on_disk(move |folders| {
-                durable::make_folder(&folders.job(which.job).path.join("answers"))
-            })
-            .await?;
-            self.client.fetch(&batch, &download).await?;
-        }
-        let collected = blocking(move || answers::collect(&folder, &which, accept_missing)).await;
-        match collected {
-            Ok(harvest) => Ok(Outcome::Collected(harvest)),
-            Err(CollectError::Spool(error)) => Err(local(&error)),
-            Err(short @ (CollectError::Torn { .. } | CollectError::Short { .. })) => {
-                // What was fetched is not all there is: fetch it from the start.
-                match std::fs::remove_file(&download) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(Failure::Local(error.to_string())),
-                }
-                Err(Failure::Transient(format!("results of {}: {short}", batch.0)))
-            }
-        }
+        harvest::collect(&self.client, folder, which, &batch, accept_missing)
+            .await
+            .map(Outcome::Collected)
     }
 
     async fn discard(&self, batch: &BatchName, input: &Input) -> Result<(), Failure> {

@@ -6,10 +6,9 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::frame::Frame;
+use super::frame::{Frame, Piece};
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
 use super::source;
 use super::{At, JobFolder, SpoolError};
@@ -24,6 +23,7 @@ pub struct Body {
     frame: Frame,
     len: u64,
     count: u64,
+    marks: Marks,
 }
 
 impl Body {
@@ -44,9 +44,11 @@ impl Body {
             frame,
             len: 0,
             count: 0,
+            marks: Marks::default(),
         };
         let mut open = OpenRows::new(folder, rows)?;
         while let Some((row, entry)) = open.next()? {
+            body.marks.pass(body.count, Mark { row, offset: body.len });
             body.len += frame.len(row, body.count == 0, entry.request_len);
             body.count += 1;
         }
@@ -74,14 +76,16 @@ impl Body {
     /// If the input or the indexes can not be opened.
     pub fn reader(&self, offset: u64) -> Result<BodyReader, SpoolError> {
         let file = source::reopen(&self.input).at("open", &self.input)?;
+        let mark = self.marks.before(offset).unwrap_or(Mark { row: self.rows.first, offset: 0 });
+        let rows = Rows { first: mark.row, ..self.rows };
         let mut reader = BodyReader {
-            open: OpenRows::new(&self.folder, self.rows)?,
+            open: OpenRows::new(&self.folder, rows)?,
             frame: self.frame,
-            window: Window { file, start: 0, bytes: Vec::new() },
+            window: Window::over(file),
             row: None,
-            first: true,
+            first: mark.offset == 0,
         };
-        let mut skip = offset;
+        let mut skip = offset - mark.offset;
         while let Some((row, entry)) = reader.open.next()? {
             let len = self.frame.len(row, reader.first, entry.request_len);
             if skip < len {
@@ -122,9 +126,9 @@ pub struct BodyReader {
 
 /// A row under way.
 struct Framed {
-    before: String,
+    before: Piece,
     request: LineEntry,
-    after: String,
+    after: Piece,
     at: u64,
 }
 
@@ -162,25 +166,30 @@ impl Framed {
         let before = self.before.len() as u64;
         let request = u64::from(self.request.request_len);
         let taken = if self.at < before {
-            copy(&self.before.as_bytes()[self.at as usize..], buffer)
+            copy(&self.before[self.at as usize..], buffer)
         } else if self.at < before + request {
             let inside = self.at - before;
-            let bytes =
-                window.at(self.request.request_start + inside, (request - inside) as usize)?;
-            let taken = copy(bytes, buffer);
-            // Between the tokens of JSON a line break is a blank; inside a string none can be.
-            for byte in &mut buffer[..taken] {
-                if matches!(byte, b'\n' | b'\r') {
-                    *byte = b' ';
-                }
-            }
+            let wanted = buffer.len().min((request - inside) as usize);
+            let taken = window.read(self.request.request_start + inside, &mut buffer[..wanted])?;
+            blank_line_breaks(&mut buffer[..taken]);
             taken
         } else {
             let inside = (self.at - before - request) as usize;
-            copy(&self.after.as_bytes()[inside..], buffer)
+            copy(&self.after[inside..], buffer)
         };
         self.at += taken as u64;
         Ok(taken)
+    }
+}
+
+/// Between the tokens of JSON a line break is a blank; inside a string none can be. Most inputs
+/// have none within a request.
+fn blank_line_breaks(bytes: &mut [u8]) {
+    let Some(first) = memchr::memchr2(b'\n', b'\r', bytes) else { return };
+    for byte in &mut bytes[first..] {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
     }
 }
 
@@ -190,45 +199,95 @@ fn copy(from: &[u8], to: &mut [u8]) -> usize {
     len
 }
 
+/// Places in a body from which it can be read on: a bounded number, whatever its length.
+#[derive(Debug, Clone)]
+struct Marks {
+    kept: Vec<Mark>,
+    /// Rows from mark to mark.
+    step: u64,
+}
+
+/// Where a row stands in a body.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    row: Row,
+    offset: u64,
+}
+
+impl Default for Marks {
+    fn default() -> Marks {
+        Marks { kept: Vec::new(), step: 256 }
+    }
+}
+
+impl Marks {
+    /// Keeps the place of a row, with `passed` rows before it, if it is its turn.
+    fn pass(&mut self, passed: u64, mark: Mark) {
+        if passed < self.kept.len() as u64 * self.step {
+            return;
+        }
+        self.kept.push(mark);
+        if self.kept.len() == MARKS_MAX {
+            // Every second one stays, the first among them.
+            let mut stays = false;
+            self.kept.retain(|_| {
+                stays = !stays;
+                stays
+            });
+            self.step *= 2;
+        }
+    }
+
+    /// The last one at or before a byte.
+    fn before(&self, offset: u64) -> Option<Mark> {
+        let after = self.kept.partition_point(|mark| mark.offset <= offset);
+        self.kept.get(after.checked_sub(1)?).copied()
+    }
+}
+
 /// A part of the input in memory.
 struct Window {
     file: File,
     start: u64,
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
+    /// So many of them are part of the input.
+    len: usize,
+    /// Where the last read ended.
+    last: u64,
 }
 
 impl Window {
-    /// Some of the `wanted` bytes at `start`, at least one.
-    fn at(&mut self, start: u64, wanted: usize) -> io::Result<&[u8]> {
-        let end = self.start + self.bytes.len() as u64;
-        if start < self.start || start >= end {
-            // Rows that follow one another are read in one go; a lone row costs little more
-            // than itself.
-            let near = start >= self.start && start - end.min(start) < NEAR_BYTES;
-            let fill = if near { WINDOW_BYTES } else { wanted.clamp(LONE_BYTES, WINDOW_BYTES) };
-            self.start = start;
-            self.bytes.resize(fill, 0);
-            let mut got = 0;
-            while got < fill {
-                match self.file.read_at(&mut self.bytes[got..], start + got as u64) {
-                    Ok(0) => break,
-                    Ok(more) => got += more,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        self.bytes.clear();
-                        return Err(error);
-                    }
+    fn over(file: File) -> Window {
+        Window { file, start: 0, bytes: Box::default(), len: 0, last: 0 }
+    }
+
+    /// Reads some of the bytes at `start`, at least one, unless `buffer` is empty.
+    fn read(&mut self, start: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let near = start.checked_sub(self.last).is_some_and(|gap| gap < NEAR_BYTES);
+        let held = start.checked_sub(self.start).filter(|at| *at < self.len as u64);
+        let taken = match held {
+            Some(at) => copy(&self.bytes[at as usize..self.len], buffer),
+            // Long rows go where they are wanted, without a stop in between.
+            None if buffer.len() >= LONG_BYTES => source::fill(&self.file, buffer, start)?,
+            None => {
+                if self.bytes.is_empty() {
+                    self.bytes = vec![0; WINDOW_BYTES].into_boxed_slice();
                 }
+                // Rows that follow one another are read in one go; a lone row costs little more
+                // than itself.
+                let size = if near { WINDOW_BYTES } else { buffer.len().max(LONE_BYTES) };
+                (self.start, self.len) = (start, 0);
+                self.len =
+                    source::fill(&self.file, &mut self.bytes[..size.min(WINDOW_BYTES)], start)?;
+                copy(&self.bytes[..self.len], buffer)
             }
-            self.bytes.truncate(got);
-            if got == 0 {
-                let text = format!("the input ends before byte {start}: it was changed meanwhile");
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
-            }
+        };
+        if taken == 0 {
+            let text = format!("the input ends before byte {start}: it was changed meanwhile");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
-        let from = (start - self.start) as usize;
-        let to = from.saturating_add(wanted).min(self.bytes.len());
-        Ok(&self.bytes[from..to])
+        self.last = start + taken as u64;
+        Ok(taken)
     }
 }
 
@@ -279,8 +338,37 @@ fn open_index<E: super::index::Entry>(path: &Path) -> Result<IndexReader<E>, Spo
 /// Bytes read at once where rows follow one another.
 const WINDOW_BYTES: usize = 256 * 1024;
 
+/// A part of a row that is at least as long as this is not read along with its neighbours.
+const LONG_BYTES: usize = 32 * 1024;
+
+/// Places kept for reading on, at most.
+const MARKS_MAX: usize = 1024;
+
 /// Bytes read at least for a row that stands alone.
 const LONE_BYTES: usize = 8 * 1024;
 
 /// Rows not further apart than this follow one another.
 const NEAR_BYTES: u64 = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_stay_few_and_the_nearest_one_before_a_byte_is_found() {
+        let mut marks = Marks::default();
+        let rows = 3_000_000;
+        for row in 0..rows {
+            marks.pass(row, Mark { row: Row(row + 5), offset: row * 10 });
+            assert!(marks.kept.len() < MARKS_MAX);
+        }
+        for offset in [0, 9, 10, 12_345_678, rows * 10 - 1, rows * 20] {
+            let mark = marks.before(offset).expect("the first row is marked");
+            assert_eq!(mark.offset, (mark.row.0 - 5) * 10);
+            assert!(mark.offset <= offset);
+            let near = offset.min(rows * 10) - mark.offset;
+            assert!(near <= marks.step * 10, "{near} bytes before {offset}");
+        }
+        assert!(Marks::default().before(7).is_none());
+    }
+}

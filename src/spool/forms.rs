@@ -13,6 +13,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::index::LineFate;
+use super::usual;
 
 /// Where the parts of a valid piece stand in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,17 @@ pub const KEY_BYTES_MAX: usize = 65_534;
 /// # Errors
 /// What is wrong with it.
 pub fn examine(bytes: &[u8], model: &str) -> Result<Request, Fault> {
+    match usual::request(bytes, model) {
+        Some(request) => Ok(request),
+        None => examine_closely(bytes, model),
+    }
+}
+
+/// As [`examine`], with the JSON reader that has the last word, for the usual piece too.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn examine_closely(bytes: &[u8], model: &str) -> Result<Request, Fault> {
     let text = text(bytes)?;
     let outer = outer(text)?;
     let key = key(text, &outer)?;

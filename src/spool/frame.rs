@@ -4,6 +4,8 @@
 //! request (3.3). The request itself goes out byte for byte, except that line breaks between its
 //! tokens become spaces, since an input file has one request a line.
 
+use std::ops::Deref;
+
 use crate::engine::ids::Row;
 
 /// Which dress a row wears.
@@ -17,19 +19,19 @@ pub enum Frame {
 
 impl Frame {
     /// What stands before the request.
-    pub fn before(self, row: Row, first: bool) -> String {
+    pub fn before(self, row: Row, first: bool) -> Piece {
         match (self, first) {
-            (Frame::FileLine, _) => format!("{{\"key\":\"{}\",\"request\":", row.0),
-            (Frame::InlineItem, true) => "{\"request\":".to_owned(),
-            (Frame::InlineItem, false) => ",{\"request\":".to_owned(),
+            (Frame::FileLine, _) => Piece::around(b"{\"key\":\"", row, b"\",\"request\":"),
+            (Frame::InlineItem, true) => Piece::of(b"{\"request\":"),
+            (Frame::InlineItem, false) => Piece::of(b",{\"request\":"),
         }
     }
 
     /// What stands after it.
-    pub fn after(self, row: Row) -> String {
+    pub fn after(self, row: Row) -> Piece {
         match self {
-            Frame::FileLine => "}\n".to_owned(),
-            Frame::InlineItem => format!(",\"metadata\":{{\"key\":\"{}\"}}}}", row.0),
+            Frame::FileLine => Piece::of(b"}\n"),
+            Frame::InlineItem => Piece::around(b",\"metadata\":{\"key\":\"", row, b"\"}}"),
         }
     }
 
@@ -45,9 +47,67 @@ impl Frame {
     }
 }
 
+/// A few bytes of a frame, kept where they are made: there are millions of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece {
+    bytes: [u8; Piece::BYTES],
+    len: usize,
+}
+
+impl Piece {
+    /// Enough for the longest text with the longest number in it.
+    const BYTES: usize = 48;
+
+    fn of(text: &[u8]) -> Piece {
+        let mut piece = Piece { bytes: [0; Piece::BYTES], len: 0 };
+        piece.push(text);
+        piece
+    }
+
+    fn around(before: &[u8], row: Row, after: &[u8]) -> Piece {
+        let mut digits = [0; 20];
+        let (mut from, mut rest) = (digits.len(), row.0);
+        loop {
+            from -= 1;
+            digits[from] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        let mut piece = Piece::of(before);
+        piece.push(&digits[from..]);
+        piece.push(after);
+        piece
+    }
+
+    fn push(&mut self, text: &[u8]) {
+        self.bytes[self.len..self.len + text.len()].copy_from_slice(text);
+        self.len += text.len();
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_row_number_is_written_out_whatever_its_length() {
+        for row in [0, 9, 10, 1_234_567_890, u64::MAX] {
+            let line = Frame::FileLine.before(Row(row), false);
+            assert_eq!(&*line, format!("{{\"key\":\"{row}\",\"request\":").as_bytes());
+            let item = Frame::InlineItem.after(Row(row));
+            assert_eq!(&*item, format!(",\"metadata\":{{\"key\":\"{row}\"}}}}").as_bytes());
+        }
+    }
 
     #[test]
     fn the_length_is_that_of_what_is_written() {

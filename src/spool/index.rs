@@ -101,6 +101,23 @@ pub struct OutcomeEntry {
     pub start: u64,
     /// Length of the result line without its newline.
     pub len: u32,
+    /// Where in the line the response stands; `None` if the line has to be read to find out.
+    pub within: Option<Within>,
+}
+
+/// Where in a result line its response stands, if little stands around it. Such a line was read
+/// whole once and has nothing unusual in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Within {
+    /// Bytes of the line before the response; never 0.
+    pub before: u8,
+    /// Bytes of the line after the response, below [`Within::AFTER_END`].
+    pub after: u8,
+}
+
+impl Within {
+    /// What does not fit into a record.
+    pub const AFTER_END: u8 = 32;
 }
 
 /// A record of fixed size.
@@ -152,20 +169,25 @@ impl Entry for OutcomeEntry {
     const SIZE: usize = 16;
 
     fn encode(&self, out: &mut [u8]) {
-        put(out, 0, 6, self.start);
+        let (before, after) = self.within.map_or((0, 0), |at| (at.before, at.after));
+        put(out, 0, 5, self.start);
+        out[5] = before;
         put(out, 6, 4, u64::from(self.len));
         put(out, 10, 3, u64::from(self.chunk.0));
         put(out, 13, 2, u64::from(self.attempt.0));
-        put(out, 15, 1, self.verdict as u64);
+        out[15] = self.verdict as u8 | after << VERDICT_BITS;
     }
 
     fn decode(bytes: &[u8]) -> Option<OutcomeEntry> {
+        // Older records have zeroes in place of both: no result file is as long as a terabyte.
+        let (before, after) = (bytes[5], bytes[15] >> VERDICT_BITS);
         Some(OutcomeEntry {
-            start: get(bytes, 0, 6),
+            start: get(bytes, 0, 5),
             len: get(bytes, 6, 4) as u32,
             chunk: ChunkNo(get(bytes, 10, 3) as u32),
             attempt: Attempt(get(bytes, 13, 2) as u16),
-            verdict: Verdict::from_u8(bytes[15])?,
+            verdict: Verdict::from_u8(bytes[15] & ((1 << VERDICT_BITS) - 1))?,
+            within: (before > 0).then_some(Within { before, after }),
         })
     }
 }
@@ -259,6 +281,9 @@ fn get(bytes: &[u8], at: usize, len: usize) -> u64 {
     u64::from_le_bytes(wide)
 }
 
+/// Bits of the last byte of an outcome that hold the verdict.
+const VERDICT_BITS: u32 = 3;
+
 /// Rows read at once by [`IndexReader::get`].
 const WINDOW_ROWS: u64 = 4096;
 
@@ -286,6 +311,33 @@ mod tests {
     }
 
     #[test]
+    fn an_outcome_comes_back_as_written_whatever_its_verdict() {
+        let places = [
+            None,
+            Some(Within { before: 1, after: 0 }),
+            Some(Within { before: 255, after: Within::AFTER_END - 1 }),
+        ];
+        for (number, within) in (0..=7).flat_map(|number| places.map(|place| (number, place))) {
+            let verdict = Verdict::from_u8(number).expect("0 to 7 are verdicts");
+            let (chunk, attempt) = (ChunkNo(0xff_ffff), Attempt(u16::MAX));
+            let start = (1 << 40) - 1;
+            let entry = OutcomeEntry { verdict, chunk, attempt, start, len: u32::MAX, within };
+            let mut bytes = [0_u8; OutcomeEntry::SIZE];
+            entry.encode(&mut bytes);
+            assert_eq!(OutcomeEntry::decode(&bytes), Some(entry));
+        }
+    }
+
+    #[test]
+    fn outcomes_of_older_versions_are_read() {
+        let bytes = [1, 2, 3, 4, 0, 0, 9, 0, 0, 0, 7, 0, 0, 2, 0, 6];
+        let entry = OutcomeEntry::decode(&bytes).expect("a record");
+        assert_eq!((entry.start, entry.len, entry.within), (0x0403_0201, 9, None));
+        assert_eq!((entry.chunk, entry.attempt), (ChunkNo(7), Attempt(2)));
+        assert_eq!(entry.verdict, Verdict::Retryable);
+    }
+
+    #[test]
     fn an_unwritten_outcome_reads_as_open() {
         let entry = OutcomeEntry::decode(&[0; OutcomeEntry::SIZE]).expect("zeroes are a record");
         assert_eq!(entry.verdict, Verdict::Open);
@@ -302,6 +354,7 @@ mod tests {
                 attempt: Attempt(2),
                 start: n * 10,
                 len: 9,
+                within: None,
             };
             append(&mut file, &entry).expect("written");
         }

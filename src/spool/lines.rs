@@ -47,17 +47,18 @@ impl Lines {
     /// The first one of `sink`.
     pub fn feed<E>(
         &mut self,
-        mut block: &[u8],
+        block: &[u8],
         sink: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        while let Some(end) = memchr::memchr(b'\n', block) {
-            self.end(&block[..end], sink)?;
-            self.start += self.seen + end as u64 + 1;
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', block) {
+            self.end(&block[begin..end], sink)?;
+            self.start += self.seen + (end - begin) as u64 + 1;
             self.number += 1;
             self.forget();
-            block = &block[end + 1..];
+            begin = end + 1;
         }
-        self.hold(block);
+        self.hold(&block[begin..]);
         Ok(())
     }
 
@@ -107,8 +108,11 @@ impl Lines {
     }
 
     fn forget(&mut self) {
-        self.seen = 0;
         self.inked = false;
+        if self.seen == 0 {
+            return;
+        }
+        self.seen = 0;
         self.held.clear();
         // One long line must not cost its memory for the rest of the file.
         self.held.shrink_to(HELD_BYTES);

@@ -11,13 +11,15 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
+use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry, Within};
 use super::outcomes::{open_lines, open_outcomes};
-use super::response::Answer;
 use super::result_line::ResultLine;
 use super::row_failure::RowFailure;
+use super::steady::SteadyFile;
+use super::usage::tokens_of;
+use super::windows::Windows;
 use super::{At, Folders, JobFolder, SpoolError, durable};
-use crate::engine::ids::{Attempt, ChunkNo, Row};
+use crate::engine::ids::Row;
 use crate::engine::job::{Chunk, Job, JobState, Plan, Tally};
 use crate::engine::verdict::Verdict;
 
@@ -71,13 +73,12 @@ struct Pass<'a> {
     lines: IndexReader<LineEntry>,
     outcomes: IndexReader<OutcomeEntry>,
     input: Input,
-    answers: AnswerFiles<'a>,
+    answers: Windows,
     leaves: Vec<&'a Chunk>,
     results: Output,
     errors: Output,
     tally: Tally,
     key: Vec<u8>,
-    line: Vec<u8>,
 }
 
 impl<'a> Pass<'a> {
@@ -101,71 +102,79 @@ impl<'a> Pass<'a> {
             lines,
             outcomes: open_outcomes(folder, plan.rows)?,
             input: Input::open(folder.input(&job.head.source.name))?,
-            answers: AnswerFiles { folder, open: Vec::new() },
+            answers: Windows::over(folder),
             leaves: job.leaves().collect(),
             results: Output::create(folder.merged_results())?,
             errors: Output::create(folder.merged_errors())?,
             tally: Tally::default(),
             key: Vec::new(),
-            line: Vec::new(),
         })
     }
 
     fn run(&mut self) -> Result<(), SpoolError> {
+        let accept = self.job.head.queue.accept;
         for row in (1..=self.plan.rows).map(Row) {
             let entry = self.lines.get(row).at("read", &self.folder.lines())?;
             let outcome = self.outcomes.get(row).at("read", &self.folder.outcomes())?;
             self.input.key(&entry, &mut self.key)?;
-            match self.failure(row, &entry, &outcome)? {
-                None => self.answered(&outcome)?,
-                Some(failure) => self.failed(&entry, &failure)?,
+            if entry.fate == LineFate::Valid && outcome.verdict.is_answer(accept) {
+                self.answered(&outcome)?;
+            } else {
+                let failure = self.failure(row, &entry, &outcome)?;
+                self.failed(&entry, &failure)?;
             }
         }
         Ok(())
     }
 
-    /// Why the row failed; `None` if it was answered. The result line, where there is one, is in
-    /// `self.line` afterwards.
+    fn answered(&mut self, outcome: &OutcomeEntry) -> Result<(), SpoolError> {
+        let line = self.answers.line(outcome)?;
+        let response = match outcome.within {
+            Some(within) => plain_response(line, within),
+            None => ResultLine::parse(line).map(|line| line.response.unwrap_or("null").as_bytes()),
+        };
+        let Some(response) = response else { return Err(self.no_line(outcome)) };
+        self.results.write(&[b"{\"key\":", &self.key, b",\"response\":", response, b"}\n"])?;
+        self.tally.tokens.add(tokens_of(response));
+        self.tally.answered += 1;
+        self.tally.truncated += u64::from(outcome.verdict == Verdict::Truncated);
+        Ok(())
+    }
+
+    /// Why a row that is not answered failed.
     fn failure(
         &mut self,
         row: Row,
         entry: &LineEntry,
         outcome: &OutcomeEntry,
-    ) -> Result<Option<RowFailure>, SpoolError> {
+    ) -> Result<RowFailure, SpoolError> {
         if entry.fate != LineFate::Valid {
-            return Ok(Some(RowFailure::invalid(entry.fate, (self.explain)(entry))));
+            return Ok(RowFailure::invalid(entry.fate, (self.explain)(entry)));
         }
         match outcome.verdict {
             Verdict::Open | Verdict::Invalid => {
                 let leaf = self.leaves.partition_point(|chunk| chunk.rows.last < row);
                 let leaf = self.leaves.get(leaf).filter(|chunk| chunk.rows.contains(row)).copied();
-                Ok(Some(RowFailure::unanswered(self.plan.cancelled, leaf)))
+                Ok(RowFailure::unanswered(self.plan.cancelled, leaf))
             }
             Verdict::Answered
             | Verdict::Truncated
             | Verdict::Blocked
             | Verdict::Empty
             | Verdict::Failed
-            | Verdict::Retryable => {
-                self.answers.read(outcome, &mut self.line)?;
-                if outcome.verdict.is_answer(self.job.head.queue.accept) {
-                    return Ok(None);
-                }
-                let line = self.answers.parsed(outcome, &self.line)?;
-                Ok(Some(RowFailure::of_line(outcome.verdict, &line)))
-            }
+            | Verdict::Retryable => match ResultLine::parse(self.answers.line(outcome)?) {
+                Some(line) => Ok(RowFailure::of_line(outcome.verdict, &line)),
+                None => Err(self.no_line(outcome)),
+            },
         }
     }
 
-    fn answered(&mut self, outcome: &OutcomeEntry) -> Result<(), SpoolError> {
-        let line = self.answers.parsed(outcome, &self.line)?;
-        let response = line.response.unwrap_or("null");
-        let parts = [b"{\"key\":", &self.key[..], b",\"response\":", response.as_bytes(), b"}\n"];
-        self.results.write(&parts)?;
-        self.tally.tokens.add(Answer::read(response).tokens);
-        self.tally.answered += 1;
-        self.tally.truncated += u64::from(outcome.verdict == Verdict::Truncated);
-        Ok(())
+    fn no_line(&self, outcome: &OutcomeEntry) -> SpoolError {
+        SpoolError {
+            action: "use",
+            path: self.folder.answers(outcome.chunk, outcome.attempt),
+            source: wrong(&format!("no result line stands at byte {}", outcome.start)),
+        }
     }
 
     fn failed(&mut self, entry: &LineEntry, failure: &RowFailure) -> Result<(), SpoolError> {
@@ -209,23 +218,42 @@ struct Input {
     path: PathBuf,
     file: File,
     piece: Vec<u8>,
+    /// A stretch of the input in which the next keys are, where rows are short.
+    window: Vec<u8>,
+    window_start: u64,
 }
 
 impl Input {
     fn open(path: PathBuf) -> Result<Input, SpoolError> {
         let file = File::open(&path).at("read", &path)?;
-        Ok(Input { path, file, piece: Vec::new() })
+        Ok(Input { path, file, piece: Vec::new(), window: Vec::new(), window_start: 0 })
     }
 
     /// The user's key as written; `"line-N"` if the row has none.
-    fn key(&self, entry: &LineEntry, key: &mut Vec<u8>) -> Result<(), SpoolError> {
+    fn key(&mut self, entry: &LineEntry, key: &mut Vec<u8>) -> Result<(), SpoolError> {
         key.clear();
         let Some(span) = entry.key else {
-            key.extend_from_slice(format!("\"line-{}\"", entry.line).as_bytes());
-            return Ok(());
+            return write!(key, "\"line-{}\"", entry.line).at("read", &self.path);
         };
-        key.resize(usize::from(span.len), 0);
-        self.file.read_exact_at(key, span.start).at("read", &self.path)
+        let len = usize::from(span.len);
+        if u64::from(entry.request_len) > SPARSE_BYTES {
+            key.resize(len, 0);
+            return self.file.read_exact_at(key, span.start).at("read", &self.path);
+        }
+        let end = self.window_start + self.window.len() as u64;
+        if span.start < self.window_start || span.start + len as u64 > end {
+            let size = len.max(WINDOW_BYTES) as u64;
+            self.window.clear();
+            self.window_start = span.start;
+            self.window.resize(size as usize, 0);
+            let count = read_up_to(&self.file, &mut self.window, span.start);
+            self.window.truncate(count.at("read", &self.path)?);
+        }
+        let from = (span.start - self.window_start) as usize;
+        let found = self.window.get(from..from + len);
+        let missing = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        key.extend_from_slice(found.ok_or_else(missing).at("read", &self.path)?);
+        Ok(())
     }
 
     /// Writes the request of a failed row on one line; `null` if there is no telling that it is
@@ -278,57 +306,26 @@ fn flatten(json: &mut [u8]) {
     json.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
 }
 
-/// The result files of the job, a few of them open at a time, the one used last in front.
-struct AnswerFiles<'a> {
-    folder: &'a JobFolder,
-    open: Vec<(ChunkNo, Attempt, File)>,
-}
-
-impl AnswerFiles<'_> {
-    /// Reads the result line of an outcome.
-    fn read(&mut self, outcome: &OutcomeEntry, line: &mut Vec<u8>) -> Result<(), SpoolError> {
-        let (chunk, attempt) = (outcome.chunk, outcome.attempt);
-        let path = || self.folder.answers(chunk, attempt);
-        let found = self.open.iter().position(|(c, a, _)| (*c, *a) == (chunk, attempt));
-        match found {
-            Some(0) => {}
-            Some(at) => self.open[..=at].rotate_right(1),
-            None => {
-                let file = File::open(path()).at("read", &path())?;
-                self.open.truncate(OPEN_MAX - 1);
-                self.open.insert(0, (chunk, attempt, file));
-            }
-        }
-        line.shrink_to(4 * PIECE_BYTES);
-        line.resize(outcome.len as usize, 0);
-        self.open[0].2.read_exact_at(line, outcome.start).at("read", &path())
-    }
-
-    fn parsed<'l>(
-        &self,
-        outcome: &OutcomeEntry,
-        line: &'l [u8],
-    ) -> Result<ResultLine<'l>, SpoolError> {
-        ResultLine::parse(line).ok_or_else(|| SpoolError {
-            action: "use",
-            path: self.folder.answers(outcome.chunk, outcome.attempt),
-            source: wrong(&format!("no result line stands at byte {}", outcome.start)),
-        })
-    }
+/// The response of a line in which it is known where it stands; `None` if it does not.
+fn plain_response(line: &[u8], within: Within) -> Option<&[u8]> {
+    let end = line.len().checked_sub(usize::from(within.after))?;
+    let response = line.get(usize::from(within.before)..end)?;
+    (response.starts_with(b"{") && response.ends_with(b"}")).then_some(response)
 }
 
 /// An output file while it is written aside.
 struct Output {
     path: PathBuf,
     aside: PathBuf,
-    writer: BufWriter<File>,
+    writer: BufWriter<SteadyFile>,
 }
 
 impl Output {
     fn create(path: PathBuf) -> Result<Output, SpoolError> {
         let aside = path.with_extension("aside");
-        let file = File::create(&aside).at("write", &aside)?;
-        Ok(Output { path, aside, writer: BufWriter::with_capacity(PIECE_BYTES, file) })
+        let file = SteadyFile::new(File::create(&aside).at("write", &aside)?);
+        let writer = BufWriter::with_capacity(PIECE_BYTES, file);
+        Ok(Output { path, aside, writer })
     }
 
     fn write(&mut self, parts: &[&[u8]]) -> Result<(), SpoolError> {
@@ -337,7 +334,7 @@ impl Output {
 
     fn publish(&mut self) -> Result<(), SpoolError> {
         self.writer.flush().at("write", &self.aside)?;
-        self.writer.get_ref().sync_all().at("sync", &self.aside)?;
+        self.writer.get_mut().sync().at("sync", &self.aside)?;
         durable::rename(&self.aside, &self.path)
     }
 
@@ -351,6 +348,20 @@ fn remove_quietly(path: &Path) {
     drop(fs::remove_file(path));
 }
 
+/// Reads until the buffer is full or the file ends.
+fn read_up_to(file: &File, buffer: &mut [u8], start: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], start + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
 fn wrong(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
@@ -358,5 +369,9 @@ fn wrong(text: &str) -> io::Error {
 /// Bytes read or written at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// Result files open at once.
-const OPEN_MAX: usize = 32;
+/// Bytes of the input in which keys are looked up at once.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+/// Beyond so many bytes of a request its key is read by itself, since little else of the stretch
+/// would be used.
+const SPARSE_BYTES: u64 = 2048;

@@ -2,6 +2,7 @@
 //!
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
+pub mod answer_lines;
 pub mod answers;
 pub mod archive;
 pub mod aside;
@@ -12,8 +13,12 @@ pub mod durable;
 pub mod forms;
 pub mod frame;
 pub mod free_name;
+mod halves;
 pub mod inbox;
 pub mod index;
+pub mod intake;
+pub mod judged;
+mod keys;
 pub mod lines;
 pub mod loose;
 pub mod manifest;
@@ -21,15 +26,23 @@ pub mod merge;
 pub mod mirror;
 pub mod outbox;
 pub mod outcomes;
+mod pass;
 pub mod plan;
 pub mod problem;
+mod quotes;
+pub mod receiver;
 pub mod response;
 pub mod result_line;
 pub mod row_failure;
+pub mod scan;
 pub mod session;
 pub mod sketch;
 pub mod source;
+pub mod steady;
+pub mod usage;
+pub mod usual;
 pub mod watch;
+pub mod windows;
 
 use std::path::{Path, PathBuf};
 

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use super::index::{Entry, IndexReader, LineEntry, OutcomeEntry};
 use super::{At, JobFolder, SpoolError};
-use crate::engine::ids::{Row, Rows};
+use crate::engine::ids::{Attempt, ChunkNo, Row, Rows};
+use crate::engine::verdict::Verdict;
 
 /// The outcomes of one run of rows, opened for change.
 pub struct Outcomes {
@@ -19,6 +20,8 @@ pub struct Outcomes {
     path: PathBuf,
     rows: Rows,
     slots: Vec<Option<Page>>,
+    /// Something was written since the last sync.
+    unsynced: bool,
 }
 
 struct Page {
@@ -41,7 +44,7 @@ impl Outcomes {
         }
         let file = open_file(folder, indexed)?;
         let slots = (0..SLOTS).map(|_| None).collect();
-        Ok(Outcomes { file, path, rows, slots })
+        Ok(Outcomes { file, path, rows, slots, unsynced: false })
     }
 
     /// What is known of a row.
@@ -63,10 +66,11 @@ impl Outcomes {
         let (page, at) = self.page(row)?;
         entry.encode(&mut page.bytes[at..at + OutcomeEntry::SIZE]);
         page.dirty = true;
+        self.unsynced = true;
         Ok(())
     }
 
-    /// Makes every change durable.
+    /// Makes every change durable; without one there is nothing to do.
     ///
     /// # Errors
     /// If the file can not be written or synced.
@@ -74,7 +78,11 @@ impl Outcomes {
         for slot in 0..self.slots.len() {
             self.write_back(slot)?;
         }
-        self.file.sync_data().at("sync", &self.path)
+        if self.unsynced {
+            self.file.sync_data().at("sync", &self.path)?;
+            self.unsynced = false;
+        }
+        Ok(())
     }
 
     fn page(&mut self, row: Row) -> Result<(&mut Page, usize), SpoolError> {
@@ -141,6 +149,16 @@ fn open_file(folder: &JobFolder, rows: u64) -> Result<File, SpoolError> {
     Ok(file)
 }
 
+/// A row that nothing is known of.
+pub const OPEN: OutcomeEntry = OutcomeEntry {
+    verdict: Verdict::Open,
+    chunk: ChunkNo(0),
+    attempt: Attempt(0),
+    start: 0,
+    len: 0,
+    within: None,
+};
+
 /// Rows of a page: 4 KiB.
 const PAGE_ROWS: u64 = 256;
 
@@ -150,8 +168,6 @@ const SLOTS: u64 = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::ids::{Attempt, ChunkNo};
-    use crate::engine::verdict::Verdict;
     use crate::spool::index::{LineFate, append};
 
     fn folder_of(rows: u64) -> (tempfile::TempDir, JobFolder) {
@@ -172,7 +188,7 @@ mod tests {
 
     fn entry(start: u64) -> OutcomeEntry {
         let (chunk, attempt) = (ChunkNo(1), Attempt(1));
-        OutcomeEntry { verdict: Verdict::Answered, chunk, attempt, start, len: 1 }
+        OutcomeEntry { verdict: Verdict::Answered, chunk, attempt, start, len: 1, within: None }
     }
 
     #[test]

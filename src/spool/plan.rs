@@ -1,6 +1,6 @@
 //! Reads an input once: checks every line, writes the line index, cuts it into chunks.
 //!
-//! Reads 256 KiB at a time and holds one line; a bad line becomes an invalid row and never holds
+//! Holds a few blocks and one line; a bad line becomes an invalid row and never holds
 //! the others back. The indexes get their names only when they are whole and synced. An input
 //! without a single valid line is refused, with the first problem named by line and column.
 
@@ -9,12 +9,11 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::document::{Broken, Document, Whole};
 use super::forms::{self, Fault};
 use super::index::LineFate;
 use super::lines::{Lines, Piece, is_blank};
+use super::pass::{self, Content};
 use super::problem::{Problem, too_long};
 use super::sketch::Sketch;
 use super::source::{self, Ending, Opened, refusal};
@@ -138,7 +137,7 @@ impl Job<'_> {
         if shape == Shape::Lines {
             return self.as_lines(start, sketch);
         }
-        let (sha256, bytes, warnings) = match self.as_document(start, &mut sketch) {
+        let (content, warnings) = match self.as_document(start, &mut sketch) {
             Ok(read) => read,
             // With a list begun it can be nothing else. Otherwise it may still be JSON Lines
             // whose first line is broken.
@@ -158,10 +157,10 @@ impl Job<'_> {
         }
         if sketch.valid() == 0 {
             let refusal = no_valid_row(&sketch, "request", false);
-            sketch.finish(sha256, bytes, Vec::new())?;
+            sketch.finish(content, Vec::new())?;
             return Err(PlanError::Unusable(refusal));
         }
-        sketch.finish(sha256, bytes, warnings)
+        sketch.finish(content, warnings)
     }
 
     /// Looks at the first bytes; answers with the offset after a byte order mark.
@@ -230,28 +229,28 @@ impl Job<'_> {
             cut_off |= piece.number == 1 && fault.is_some_and(|fault| fault.cut_off);
             Ok::<(), PlanError>(())
         };
-        let (sha256, bytes) = self.read(start, |block| lines.feed(block, &mut sink))?;
+        let content = self.read(start, |block| lines.feed(block, &mut sink))?;
         lines.finish(&mut sink)?;
         if sketch.rows() == 0 {
             return Err(unusable_blank());
         }
         if sketch.valid() == 0 {
             let refusal = no_valid_row(&sketch, "line", cut_off);
-            sketch.finish(sha256, bytes, Vec::new())?;
+            sketch.finish(content, Vec::new())?;
             return Err(PlanError::Unusable(refusal));
         }
-        sketch.finish(sha256, bytes, Vec::new())
+        sketch.finish(content, Vec::new())
     }
 
-    /// Puts down the rows of a document; answers with checksum, size and warnings.
+    /// Puts down the rows of a document; answers with what it is and with warnings.
     fn as_document(
         &self,
         start: u64,
         sketch: &mut Sketch<'_>,
-    ) -> Result<(String, u64, Vec<String>), PlanError> {
+    ) -> Result<(Content, Vec<String>), PlanError> {
         let mut document = Document::new(start, self.line_limit());
         let mut sink = |piece: Piece<'_>| self.judge(sketch, piece).map(drop);
-        let (sha256, bytes) = self.read(start, |block| document.feed(block, &mut sink))?;
+        let content = self.read(start, |block| document.feed(block, &mut sink))?;
         let mut warnings = Vec::new();
         match document.finish()? {
             Whole::List { model, unused } => {
@@ -271,7 +270,7 @@ impl Job<'_> {
                 self.judge(sketch, piece)?;
             }
         }
-        Ok((sha256, bytes, warnings))
+        Ok((content, warnings))
     }
 
     /// Puts a row down, valid or not.
@@ -305,28 +304,13 @@ impl Job<'_> {
         &self,
         start: u64,
         mut feed: impl FnMut(&[u8]) -> Result<(), PlanError>,
-    ) -> Result<(String, u64), PlanError> {
-        let mut hash = Sha256::new();
-        let mut block = vec![0; BLOCK_BYTES];
-        let mut reader = Positioned { file: self.file, at: 0 };
-        loop {
-            let at = reader.at;
-            let len = match reader.read(&mut block) {
-                Ok(len) => len,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).at("read", self.input)?,
-            };
-            if len == 0 {
-                break;
-            }
-            hash.update(&block[..len]);
-            let skip = start.saturating_sub(at).min(len as u64) as usize;
-            feed(&block[skip..len])?;
-            (self.progress)(reader.at);
-        }
-        let digest = hash.finalize();
-        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok((sha256, reader.at))
+    ) -> Result<Content, PlanError> {
+        pass::through(self.file, self.input, |offset, block| {
+            let skip = start.saturating_sub(offset).min(block.len() as u64) as usize;
+            feed(&block[skip..])?;
+            (self.progress)(offset + block.len() as u64);
+            Ok(())
+        })
     }
 
     fn line_limit(&self) -> usize {
@@ -448,9 +432,6 @@ fn check_body_model(named: &str, model: &str) -> Result<(), PlanError> {
     let remedy = "Take `model` out, or drop the file into a queue with that model.";
     Err(PlanError::Unusable(refusal("other_model", message, remedy)))
 }
-
-/// Bytes read at once.
-const BLOCK_BYTES: usize = 256 * 1024;
 
 /// So much of a first line is looked at to tell a document from lines.
 const SNIFF_BYTES: u64 = 1 << 20;

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -145,6 +146,24 @@ pub fn reopen(path: &Path) -> io::Result<File> {
         Opened::Unreadable => Err(io::ErrorKind::PermissionDenied.into()),
         Opened::Missing => Err(io::ErrorKind::NotFound.into()),
     }
+}
+
+/// Fills `buffer` from byte `start` of an input on; answers with fewer bytes than it holds only at
+/// the end of the input.
+///
+/// # Errors
+/// What the system says.
+pub fn fill(input: &File, buffer: &mut [u8], start: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match input.read_at(&mut buffer[got..], start + got as u64) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
 }
 
 /// What a person calls this kind of file.

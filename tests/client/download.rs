@@ -1,38 +1,81 @@
 //! Results as they come: inline, by file, torn, doubled, broken off.
 
-use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use gemini_batchd::engine::event::Failure;
 use gemini_batchd::engine::ids::BatchName;
-use gemini_batchd::provider::gemini::{Client, Fetched};
+use gemini_batchd::provider::gemini::{Client, Fetched, Results};
 
 use crate::server::{Reply, Request, Server};
 
 const LINES: &str = "{\"key\":\"1\",\"response\":{}}\n{\"key\":\"2\",\"response\":{}}\n";
 const FILE: &str = "/download/v1beta/files/batch-abc:download?alt=media";
 
+/// Keeps results in memory as the spool does on disk.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    paused: bool,
+}
+
+impl Results for Kept {
+    fn resume(&mut self) -> Result<u64, Failure> {
+        self.paused = false;
+        Ok(self.bytes.len() as u64)
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.bytes.clear();
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if bytes.windows(4).any(|four| four == b"full") {
+            return Err(Failure::Local("the disk is full".to_owned()));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn is_whole(&mut self) -> bool {
+        let start = self.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let tail = &self.bytes[start..];
+        tail.is_empty() || serde_json::from_slice::<serde_json::Value>(tail).is_ok()
+    }
+
+    fn pause(&mut self) -> Result<(), Failure> {
+        self.paused = true;
+        Ok(())
+    }
+}
+
+#[derive(Default)]
 struct Place {
-    folder: tempfile::TempDir,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl Place {
     fn new() -> Place {
-        Place { folder: tempfile::tempdir().expect("a temporary folder") }
+        Place::default()
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("c1-a1.download")
+    fn holding(text: &str) -> Place {
+        let place = Place::new();
+        place.kept.lock().expect("no panic holds it").bytes = text.as_bytes().to_vec();
+        place
     }
 
     fn text(&self) -> String {
-        std::fs::read_to_string(self.path()).expect("there")
+        let kept = self.kept.lock().expect("no panic holds it");
+        String::from_utf8(kept.bytes.clone()).expect("text")
+    }
+
+    fn is_paused(&self) -> bool {
+        self.kept.lock().expect("no panic holds it").paused
     }
 
     async fn fetch(&self, client: &Client) -> Result<Fetched, Failure> {
-        let fetched = client.fetch(&BatchName("batches/abc".to_owned()), &self.path()).await;
-        let names = std::fs::read_dir(self.folder.path()).expect("listed").count();
-        assert!(names <= 1, "nothing is left beside the results");
-        fetched
+        client.fetch(&BatchName("batches/abc".to_owned()), &self.kept).await
     }
 }
 
@@ -66,7 +109,6 @@ async fn inline_results_are_taken_once_line_by_line_as_they_came() {
         let fetched = place.fetch(&server.client()).await.expect("fetched");
         let expected = format!("{}\n{second}\n", item.replace(['\n', '\r'], " "));
         assert_eq!(place.text(), expected);
-        assert_eq!(fetched.bytes, expected.len() as u64);
         assert_eq!(fetched.request_count, Some(2));
         assert_eq!(server.seen().len(), 1);
     }
@@ -89,14 +131,17 @@ async fn a_broken_character_spoils_one_inline_result_only() {
 
 #[tokio::test]
 async fn an_operation_that_breaks_off_leaves_nothing_behind() {
-    let body = operation("SUCCEEDED", r#","output":{"inlinedResponses":{"inlinedResponses":[]}}"#);
+    let list = r#","output":{"inlinedResponses":{"inlinedResponses":[{"a":1},{"a":2}]}}"#;
+    let body = operation("SUCCEEDED", list);
     for cut in [body.len() / 2, body.len() - 1] {
         let short = body[..cut].to_owned();
         let length = body.len();
         let server =
             Server::start(move |_| Reply::promising(200, &[], short.as_bytes(), length)).await;
-        let failure = Place::new().fetch(&server.client()).await.expect_err("torn");
+        let place = Place::new();
+        let failure = place.fetch(&server.client()).await.expect_err("torn");
         assert!(matches!(failure, Failure::Transient(_)), "{failure:?}");
+        assert_eq!(place.text(), "");
     }
 }
 
@@ -108,9 +153,8 @@ async fn a_result_file_is_downloaded_and_its_last_line_may_lack_the_break() {
         })
         .await;
         let place = Place::new();
-        let fetched = place.fetch(&server.client()).await.expect("fetched");
+        place.fetch(&server.client()).await.expect("fetched");
         assert_eq!(place.text(), lines);
-        assert_eq!(fetched.bytes, lines.len() as u64);
     }
 }
 
@@ -136,6 +180,7 @@ async fn a_download_that_broke_goes_on_where_the_server_allows_it() {
         let failure = place.fetch(&server.client()).await.expect_err("cut");
         assert!(matches!(failure, Failure::Transient(_)), "{failure:?}");
         assert_eq!(place.text(), LINES[..30]);
+        assert!(place.is_paused(), "what came is kept");
         place.fetch(&server.client()).await.expect("fetched");
         assert_eq!(place.text(), LINES);
         let asked: Vec<_> = server.seen().into_iter().filter(is_file).collect();
@@ -152,8 +197,7 @@ async fn a_range_that_does_not_fit_starts_over() {
         (true, None) => Reply::json(LINES),
     })
     .await;
-    let place = Place::new();
-    std::fs::write(place.path(), &LINES[..30]).expect("written");
+    let place = Place::holding(&LINES[..30]);
     let failure = place.fetch(&server.client()).await.expect_err("does not fit");
     assert!(matches!(failure, Failure::Transient(_)), "{failure:?}");
     place.fetch(&server.client()).await.expect("fetched");
@@ -168,12 +212,11 @@ async fn nothing_more_to_download_is_complete_only_with_a_whole_last_line() {
         (true, None) => Reply::json(LINES),
     })
     .await;
-    let place = Place::new();
-    std::fs::write(place.path(), LINES).expect("written");
+    let place = Place::holding(LINES);
     place.fetch(&server.client()).await.expect("fetched");
     assert_eq!(place.text(), LINES);
 
-    std::fs::write(place.path(), &LINES[..30]).expect("written");
+    let place = Place::holding(&LINES[..30]);
     assert!(place.fetch(&server.client()).await.is_err());
     place.fetch(&server.client()).await.expect("fetched");
     assert_eq!(place.text(), LINES);
@@ -190,16 +233,28 @@ async fn a_torn_last_line_is_no_success_even_if_the_length_is_right() {
 }
 
 #[tokio::test]
-async fn zeroes_left_by_a_power_cut_are_not_built_on() {
-    let server = Server::start(|request| {
-        Reply::json(if is_file(request) { LINES.to_owned() } else { by_file() })
-    })
-    .await;
-    let place = Place::new();
-    std::fs::write(place.path(), b"{\"key\"\0\0\0\0").expect("written");
+async fn what_can_not_be_taken_ends_the_download_with_its_reason() {
+    let list = r#","output":{"inlinedResponses":{"inlinedResponses":[{"a":"full"}]}}"#;
+    for body in [by_file(), operation("SUCCEEDED", list)] {
+        let server = Server::start(move |request| {
+            Reply::json(if is_file(request) { "{\"full\":1}\n".to_owned() } else { body.clone() })
+        })
+        .await;
+        let place = Place::new();
+        let failure = place.fetch(&server.client()).await.expect_err("refused");
+        assert_eq!(failure, Failure::Local("the disk is full".to_owned()));
+        assert!(!place.is_paused());
+    }
+}
+
+#[tokio::test]
+async fn inline_results_replace_what_an_earlier_try_left() {
+    let list = r#","output":{"inlinedResponses":{"inlinedResponses":[{"a":1}]}}"#;
+    let body = operation("SUCCEEDED", list);
+    let server = Server::start(move |_| Reply::json(body.clone())).await;
+    let place = Place::holding(&LINES[..30]);
     place.fetch(&server.client()).await.expect("fetched");
-    assert_eq!(place.text(), LINES);
-    assert!(server.seen().iter().all(|request| request.header("range").is_none()));
+    assert_eq!(place.text(), "{\"a\":1}\n");
 }
 
 #[tokio::test]
@@ -209,9 +264,8 @@ async fn a_success_without_results_is_not_ready_and_other_ends_have_none() {
         let server = Server::start(move |_| Reply::json(operation(state, ""))).await;
         let place = Place::new();
         match place.fetch(&server.client()).await {
-            Ok(fetched) => {
+            Ok(_) => {
                 assert!(ended, "{state}");
-                assert_eq!(fetched.bytes, 0);
                 assert_eq!(place.text(), "");
             }
             Err(failure) => {

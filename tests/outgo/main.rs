@@ -7,4 +7,5 @@ mod archiving;
 mod collecting;
 mod delivering;
 mod merging;
+mod receiving;
 mod world;

@@ -62,7 +62,8 @@ impl ClientSettings {
             idle_timeout: Duration::from_secs(60),
             reply_timeout: Duration::from_secs(180),
             bytes_per_second_min: 16 * 1024,
-            piece_bytes: 64 * 1024 * 1024,
+            // Each piece waits for its answer; a break costs at most what the server kept nothing of.
+            piece_bytes: 256 * 1024 * 1024,
             recovery_pause: Duration::from_secs(1),
             item_bytes_max: 128 * 1024 * 1024,
             results_bytes_max: 64 * 1024 * 1024 * 1024,

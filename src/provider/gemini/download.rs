@@ -1,139 +1,188 @@
-//! Fetches the results of a batch that has ended, as lines in a file.
+//! Fetches the results of a batch that has ended, and hands them on while they arrive.
 //!
 //! Results come inline, inside the operation, or as a file (API contract, 5.1); either is taken
-//! for either input. Promises: one copy of inline results; bytes as they came; a file is resumed from
-//! what is on disk where the server allows it (7.9); what is returned is synced and does not end
-//! in a torn line. It never holds more than one result in memory, and never trusts a length.
+//! for either input. Promises: one copy of inline results; bytes as they came; a file is gone on
+//! with where an earlier try stopped, if the server allows it (7.9); results that end inside a line
+//! are no success. It never holds more than one result in memory, and never trusts a length.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, RANGE};
 use reqwest::{Method, Response, StatusCode};
-use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
 use super::client::{CallError, Client, failure};
-use super::lines::{self, BUFFER_BYTES, LineLimit, WholeText};
+use super::lines::{LineLimit, WholeText};
 use super::operation::{Operation, ReadError};
-use super::transfer::Incoming;
+use super::transfer::{Incoming, Pieces};
 use super::wire::plain;
 use crate::engine::event::{Failure, RemoteBatch};
 use crate::engine::ids::{BatchName, FileName};
 use crate::engine::job::RemoteState;
 
-/// Results on disk.
+/// Takes results while they arrive, one a line. Every call is made where it may block.
+pub trait Results: Send + 'static {
+    /// How many bytes of a result file an earlier try left.
+    ///
+    /// # Errors
+    /// If that can not be told; nothing is fetched then.
+    fn resume(&mut self) -> Result<u64, Failure>;
+
+    /// Forgets whatever was taken, now or by an earlier try.
+    ///
+    /// # Errors
+    /// If that fails; nothing is fetched then.
+    fn restart(&mut self) -> Result<(), Failure>;
+
+    /// Takes the next bytes, wherever they may be cut.
+    ///
+    /// # Errors
+    /// If they can not be taken; the rest is not fetched then.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure>;
+
+    /// Whether the results may end here.
+    fn is_whole(&mut self) -> bool;
+
+    /// Nothing more comes for now: another try will resume what was taken of a file.
+    ///
+    /// # Errors
+    /// If it can not be kept.
+    fn pause(&mut self) -> Result<(), Failure>;
+}
+
+/// Results that a connection and its caller hold together.
+type Shared<R> = Arc<Mutex<R>>;
+
+/// What was fetched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fetched {
     /// The batch as the operation described it.
     pub remote: RemoteBatch,
     /// How many requests the API says it had.
     pub request_count: Option<u64>,
-    /// Size of the results in bytes.
-    pub bytes: u64,
 }
 
 impl Client {
-    /// Fetches the results of `batch` into the file `into`, one result a line. What is there
-    /// already is taken for the beginning of the same results, left by an earlier try.
+    /// Fetches the results of `batch` into `results`. After a success they are whole.
     ///
     /// # Errors
     /// `NotReady` if the batch has not ended, or has succeeded and shows no results yet; `Gone`
     /// if the batch or its results do not exist (any more). After `Transient` another call goes
     /// on where this one stopped, if the server allows it.
-    pub async fn fetch(&self, batch: &BatchName, into: &Path) -> Result<Fetched, Failure> {
-        let aside = aside(into);
-        let operation = self.fetch_operation(batch, into, &aside).await;
-        remove(&aside)?;
-        let operation = operation?;
+    pub async fn fetch<R: Results>(
+        &self,
+        batch: &BatchName,
+        results: &Shared<R>,
+    ) -> Result<Fetched, Failure> {
+        let operation = match self.fetch_operation(batch, results).await {
+            Ok(operation) => operation,
+            Err((failure, false)) => return Err(failure),
+            Err((failure, true)) => {
+                // Inline results come anew each time.
+                on(results, R::restart).await?;
+                return Err(failure);
+            }
+        };
         let (items, request_count) = (operation.items, operation.request_count);
-        let remote =
-            operation.into_batch().map_err(|error| Failure::Transient(error.to_string()))?;
-        if remote.name != *batch {
-            return Err(Failure::Transient("get batch: the answer is about another".to_owned()));
-        }
-        if !remote.is_finished() {
-            let message = format!("{} has not ended yet", batch.0);
-            return Err(Failure::NotReady(message));
-        }
+        let checked = checked(operation, batch);
+        let remote = match checked {
+            Ok(remote) => remote,
+            Err(failure) if items > 0 => {
+                on(results, R::restart).await?;
+                return Err(failure);
+            }
+            Err(failure) => return Err(failure),
+        };
         match &remote.output_file {
-            // Inline results are in place already.
+            // Inline results were handed on already.
             _ if items > 0 => {}
-            Some(file) => self.download(file, into).await?,
+            Some(file) => self.download(file, results).await?,
             None if remote.state == RemoteState::Succeeded => {
                 let message = format!("{} has succeeded but shows no results yet", batch.0);
                 return Err(Failure::NotReady(message));
             }
-            None => drop(File::create(into).map_err(|error| local(into, &error))?),
+            None => on(results, R::restart).await?,
         }
-        let bytes = on_disk(into, lines::seal).await?;
-        Ok(Fetched { remote, request_count, bytes })
+        Ok(Fetched { remote, request_count })
     }
 
-    /// Streams the operation to disk and reads it from there; inline results go into `into`.
-    async fn fetch_operation(
+    /// Reads the operation while it arrives; inline results go into `results`. An error tells
+    /// whether some of them did.
+    async fn fetch_operation<R: Results>(
         &self,
         batch: &BatchName,
-        into: &Path,
-        aside: &Path,
-    ) -> Result<Operation, Failure> {
+        results: &Shared<R>,
+    ) -> Result<Operation, (Failure, bool)> {
         let action = "get batch";
-        let response = self.get_batch(batch).await?.map_err(|error| error.failure(action))?;
-        refuse_compressed(&response, action)?;
+        let untouched = |failure| (failure, false);
+        let response = self.get_batch(batch).await.map_err(untouched)?;
+        let response = response.map_err(|error| untouched(error.failure(action)))?;
+        refuse_compressed(&response, action).map_err(untouched)?;
         let max = self.inner.settings.results_bytes_max.saturating_mul(2);
-        let mut incoming = Incoming::new(response, self.pace(), max);
-        let mut file = tokio::fs::File::create(aside).await.map_err(|e| local(aside, &e))?;
-        copy(&mut incoming, &mut file, aside, action, &mut |_| Ok(())).await?;
-        let (aside, into) = (aside.to_owned(), into.to_owned());
         let item_max = self.inner.settings.item_bytes_max;
-        let worker = tokio::task::spawn_blocking(move || split(&aside, &into, item_max));
-        match worker.await {
-            Ok(outcome) => outcome,
-            Err(error) => Err(Failure::Local(format!("reading the results failed: {error}"))),
-        }
+        let results = Arc::clone(results);
+        let touched = Arc::new(AtomicBool::new(false));
+        let touches = Arc::clone(&touched);
+        let parsed = Incoming::new(response, self.pace(), max)
+            .parse(move |pieces| split(pieces, item_max, &results, &touches))
+            .await;
+        let operation = parsed.map_err(|error| failure(error, action)).and_then(|split| split);
+        operation.map_err(|failure| (failure, touched.load(Ordering::Acquire)))
     }
 
-    /// Downloads a result file, from the byte on disk if there are some.
-    async fn download(&self, name: &FileName, into: &Path) -> Result<(), Failure> {
+    /// Downloads a result file, from where an earlier try stopped if there was one.
+    async fn download<R: Results>(
+        &self,
+        name: &FileName,
+        results: &Shared<R>,
+    ) -> Result<(), Failure> {
         let action = "download results";
-        let kept = on_disk(into, lines::usable_len).await?;
+        let kept = on(results, R::resume).await?;
         let (response, offset) = match self.ask_results(name, kept).await? {
             Answer::From(response, offset) => (response, offset),
-            Answer::Complete => return self.check_tail(into, kept).await,
+            Answer::Complete => {
+                let whole = on(results, |results| Ok(results.is_whole())).await?;
+                if whole {
+                    return Ok(());
+                }
+                // What is torn can not be mended by going on.
+                on(results, R::restart).await?;
+                return Err(torn());
+            }
             Answer::Mismatch => {
-                truncate(into, 0).map_err(|error| local(into, &error))?;
-                let message = format!("{action}: what is on disk does not fit; starting over");
+                on(results, R::restart).await?;
+                let message = format!("{action}: what was kept does not fit; starting over");
                 return Err(Failure::Transient(message));
             }
         };
         refuse_compressed(&response, action)?;
-        let mut file = tokio::fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(into)
-            .await
-            .map_err(|error| local(into, &error))?;
-        file.set_len(offset).await.map_err(|error| local(into, &error))?;
-        file.seek(SeekFrom::Start(offset)).await.map_err(|error| local(into, &error))?;
+        if offset < kept {
+            on(results, R::restart).await?;
+        }
         let expected = response.content_length();
         let max = self.inner.settings.results_bytes_max.saturating_sub(offset);
-        let mut incoming = Incoming::new(response, self.pace(), max);
         let line_max = self.inner.settings.item_bytes_max;
-        let mut limit = LineLimit::new(line_max);
-        let mut check = |chunk: &[u8]| match limit.keeps(chunk) {
-            true => Ok(()),
-            false => {
-                Err(Failure::Rejected(format!("{action}: a line is longer than {line_max} bytes")))
+        let into = Arc::clone(results);
+        let received = Incoming::new(response, self.pace(), max)
+            .parse(move |pieces| take_all(pieces, &mut *lock(&into), line_max))
+            .await;
+        let failed = match received {
+            // What could not be taken is not kept either.
+            Ok(Err(NotTaken::Refused(failure))) => return Err(failure),
+            Ok(Err(NotTaken::Broken)) => {
+                return Err(Failure::Transient(format!("{action}: the connection broke off")));
             }
+            Err(error) => return Err(failure(error, action)),
+            Ok(Ok(received)) if expected.is_some_and(|expected| expected != received) => {
+                let message = format!("{action}: {received} bytes came instead of {expected:?}");
+                Failure::Transient(message)
+            }
+            Ok(Ok(_)) if !on(results, |results| Ok(results.is_whole())).await? => torn(),
+            Ok(Ok(_)) => return Ok(()),
         };
-        copy(&mut incoming, &mut file, into, action, &mut check).await?;
-        if expected.is_some_and(|expected| expected != incoming.received) {
-            let message =
-                format!("{action}: {} bytes came instead of {expected:?}", incoming.received);
-            return Err(Failure::Transient(message));
-        }
-        self.check_tail(into, 0).await
+        on(results, R::pause).await?;
+        Err(failed)
     }
 
     /// Asks for a result file from `kept` bytes on.
@@ -165,19 +214,6 @@ impl Client {
             Some(_) | None => Ok(Answer::Mismatch),
         }
     }
-
-    /// Whether the last line is whole. `complete_at` is not 0 if the server said that nothing
-    /// follows: then a torn line can not be mended by going on, only by starting over.
-    async fn check_tail(&self, into: &Path, complete_at: u64) -> Result<(), Failure> {
-        let max = self.inner.settings.item_bytes_max;
-        if on_disk(into, move |path| lines::ends_whole(path, max)).await? {
-            return Ok(());
-        }
-        if complete_at > 0 {
-            truncate(into, 0).map_err(|error| local(into, &error))?;
-        }
-        Err(Failure::Transient("download results: they end inside a line".to_owned()))
-    }
 }
 
 /// What the server offers of a result file.
@@ -190,52 +226,73 @@ enum Answer {
     Mismatch,
 }
 
-/// Writes what comes in to a file; `check` sees every piece first.
-async fn copy(
-    incoming: &mut Incoming,
-    file: &mut tokio::fs::File,
-    path: &Path,
-    action: &str,
-    check: &mut (dyn FnMut(&[u8]) -> Result<(), Failure> + Send),
-) -> Result<(), Failure> {
-    let mut writer = tokio::io::BufWriter::with_capacity(BUFFER_BYTES, file);
-    let outcome = loop {
-        match incoming.next().await {
-            Ok(Some(chunk)) => {
-                check(&chunk)?;
-                writer.write_all(&chunk).await.map_err(|error| local(path, &error))?;
-            }
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(failure(error, action)),
-        }
-    };
-    // Also what came before a break is kept: the next try goes on from there.
-    writer.flush().await.map_err(|error| local(path, &error))?;
-    outcome
+/// Why what came was not taken.
+enum NotTaken {
+    /// The connection broke; what came before is kept.
+    Broken,
+    /// For this reason.
+    Refused(Failure),
 }
 
-/// Reads an operation from disk; every inline result becomes a line of `into`, which is not
-/// touched if there is none.
-fn split(aside: &Path, into: &Path, item_max: u64) -> Result<Operation, Failure> {
-    let source = File::open(aside).map_err(|error| local(aside, &error))?;
-    let mut out: Option<BufWriter<File>> = None;
-    let mut sink = |item: &str| -> io::Result<()> {
-        if out.is_none() {
-            out = Some(BufWriter::with_capacity(BUFFER_BYTES, File::create(into)?));
-        }
-        let Some(out) = out.as_mut() else { return Ok(()) };
-        // Line breaks can only stand between tokens: inside a string they are escaped.
-        for (n, part) in item.split(['\n', '\r']).enumerate() {
-            if n > 0 {
-                out.write_all(b" ")?;
+/// Hands on a result file and tells how many bytes came.
+fn take_all(
+    pieces: &mut Pieces,
+    results: &mut impl Results,
+    line_max: u64,
+) -> Result<u64, NotTaken> {
+    let mut limit = LineLimit::new(line_max);
+    let mut received = 0;
+    loop {
+        let piece = match pieces.next() {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(received),
+            // Here and now, since at the end of the program nobody comes back to this.
+            Err(_) => {
+                return Err(results.pause().map_or_else(NotTaken::Refused, |()| NotTaken::Broken));
             }
-            out.write_all(part.as_bytes())?;
+        };
+        if !limit.keeps(&piece) {
+            let message = format!("download results: a line is longer than {line_max} bytes");
+            return Err(NotTaken::Refused(Failure::Rejected(message)));
         }
-        out.write_all(b"\n")
+        results.take(&piece).map_err(NotTaken::Refused)?;
+        received += piece.len() as u64;
+    }
+}
+
+/// Reads an operation; every inline result becomes a line of `results`, which are not touched if
+/// there is none.
+fn split<R: Results>(
+    pieces: &mut Pieces,
+    item_max: u64,
+    results: &Shared<R>,
+    touches: &AtomicBool,
+) -> Result<Operation, Failure> {
+    let mut refused = None;
+    let mut flat = Vec::new();
+    let mut sink = |item: &str| -> io::Result<()> {
+        let mut results = lock(results);
+        let begun = match touches.swap(true, Ordering::AcqRel) {
+            true => Ok(()),
+            false => results.restart(),
+        };
+        // Line breaks can only stand between tokens: inside a string they are escaped.
+        flat.clear();
+        flat.extend(item.bytes().map(|byte| match byte {
+            b'\n' | b'\r' => b' ',
+            other => other,
+        }));
+        flat.push(b'\n');
+        begun.and_then(|()| results.take(&flat)).map_err(|failure| {
+            refused = Some(failure);
+            io::Error::other("a result was not taken")
+        })
     };
-    let operation = Operation::read(WholeText::new(source), item_max, Some(&mut sink));
-    let operation = operation.map_err(|error| match error {
-        ReadError::Sink(error) => local(into, &error),
+    let operation = Operation::read(WholeText::new(pieces), item_max, Some(&mut sink));
+    operation.map_err(|error| match error {
+        ReadError::Sink(error) => {
+            refused.unwrap_or_else(|| Failure::Local(format!("get batch: {error}")))
+        }
         ReadError::Content(error) if error.is_io() => {
             Failure::Rejected(format!("get batch: {}", plain(&error.to_string(), 300)))
         }
@@ -243,11 +300,23 @@ fn split(aside: &Path, into: &Path, item_max: u64) -> Result<Operation, Failure>
             "get batch: the answer cannot be read: {}",
             plain(&error.to_string(), 300)
         )),
-    })?;
-    if let Some(mut out) = out {
-        out.flush().map_err(|error| local(into, &error))?;
+    })
+}
+
+/// The batch that an operation describes, if it is the one asked for and has ended.
+fn checked(operation: Operation, batch: &BatchName) -> Result<RemoteBatch, Failure> {
+    let remote = operation.into_batch().map_err(|error| Failure::Transient(error.to_string()))?;
+    if remote.name != *batch {
+        return Err(Failure::Transient("get batch: the answer is about another".to_owned()));
     }
-    Ok(operation)
+    if !remote.is_finished() {
+        return Err(Failure::NotReady(format!("{} has not ended yet", batch.0)));
+    }
+    Ok(remote)
+}
+
+fn torn() -> Failure {
+    Failure::Transient("download results: they end inside a line".to_owned())
 }
 
 /// `bytes 7-99/100` begins at 7.
@@ -271,36 +340,18 @@ fn refuse_compressed(response: &Response, action: &str) -> Result<(), Failure> {
     }
 }
 
-/// Does something that may take a while with a file, on a thread made for that.
-async fn on_disk<T: Send + 'static>(
-    path: &Path,
-    act: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+/// Does something with results that may take a while, on a thread made for that.
+async fn on<R: Results, T: Send + 'static>(
+    results: &Shared<R>,
+    act: impl FnOnce(&mut R) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let owned = path.to_owned();
-    match tokio::task::spawn_blocking(move || act(&owned)).await {
-        Ok(outcome) => outcome.map_err(|error| local(path, &error)),
-        Err(error) => Err(Failure::Local(format!("work on {}: {error}", path.display()))),
+    let results = Arc::clone(results);
+    match tokio::task::spawn_blocking(move || act(&mut lock(&results))).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Failure::Local(format!("work on results failed: {error}"))),
     }
 }
 
-fn truncate(path: &Path, len: u64) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open(path)?.set_len(len)
-}
-
-fn remove(path: &Path) -> Result<(), Failure> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(local(path, &error)),
-    }
-}
-
-/// Where the operation lies while its results are taken out.
-fn aside(into: &Path) -> PathBuf {
-    let name = into.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    into.with_file_name(format!("{name}.operation"))
-}
-
-fn local(path: &Path, error: &io::Error) -> Failure {
-    Failure::Local(format!("cannot write {}: {error}", path.display()))
+fn lock<R>(results: &Mutex<R>) -> MutexGuard<'_, R> {
+    results.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,7 +16,7 @@ pub mod wire;
 pub use batches::RemoteFile;
 pub use client::{Client, ClientError, ClientSettings};
 pub use create::{CreateFailure, CreateInput, Created, RefusedKind};
-pub use download::Fetched;
+pub use download::{Fetched, Results};
 pub use key::ApiKey;
 pub use transfer::Payload;
 pub mod emulator;

@@ -372,14 +372,27 @@ pub struct Pieces {
     ended: bool,
 }
 
+impl Pieces {
+    /// The next piece as it came; `None` at the end. Not to be mixed with reading.
+    ///
+    /// # Errors
+    /// If the body breaks off.
+    pub fn next(&mut self) -> io::Result<Option<Bytes>> {
+        match self.from.blocking_recv() {
+            Some(Some(chunk)) => Ok(Some(chunk)),
+            Some(None) => {
+                self.ended = true;
+                Ok(None)
+            }
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() && !self.ended {
-            match self.from.blocking_recv() {
-                Some(Some(chunk)) => self.current = chunk,
-                Some(None) => self.ended = true,
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
-            }
+            self.current = self.next()?.unwrap_or_default();
         }
         let count = self.current.len().min(buffer.len());
         self.current.split_to(count).copy_to_slice(buffer.get_mut(..count).unwrap_or_default());

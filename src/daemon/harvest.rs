@@ -1,0 +1,125 @@
+//! Results on their way from the API into the spool.
+//!
+//! Only puts the two together: the provider tells what arrives, the spool takes it in.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::engine::effect::Which;
+use crate::engine::event::{Failure, Harvest};
+use crate::engine::ids::BatchName;
+use crate::provider::gemini::{Client, Results};
+use crate::spool::answers::{self, CollectError};
+use crate::spool::receiver::Receiver;
+use crate::spool::{JobFolder, SpoolError, durable};
+
+use super::failpoints;
+
+/// Fetches the results of an attempt, unless they are here already, and takes them in.
+///
+/// # Errors
+/// Sorted by what to do about it; nothing of the attempt stays noted then.
+pub async fn collect(
+    client: &Client,
+    folder: JobFolder,
+    which: Which,
+    batch: &BatchName,
+    accept_missing: bool,
+) -> Result<Harvest, Failure> {
+    let begun = blocking(move || begin(folder, which, accept_missing)).await;
+    let taker = match begun.map_err(|error| sorted(batch, error))? {
+        Begun::Here(harvest) => return Ok(harvest),
+        Begun::Open(receiver) => {
+            Arc::new(Mutex::new(Taker { receiver: *receiver, batch: batch.clone() }))
+        }
+    };
+    let fetched = client.fetch(batch, &taker).await;
+    blocking(move || {
+        let Taker { receiver, batch } = &mut *taker.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = match fetched {
+            Ok(_) => receiver.finish().map_err(|error| refuse(receiver, batch, error)),
+            Err(failure) => Err(failure),
+        };
+        if taken.is_err() {
+            receiver.give_up().map_err(|error| local(&error))?;
+        }
+        taken
+    })
+    .await
+}
+
+/// What there is to begin with.
+enum Begun {
+    /// The results lie here, whole.
+    Here(Harvest),
+    /// They are to be fetched.
+    Open(Box<Receiver>),
+}
+
+fn begin(folder: JobFolder, which: Which, accept_missing: bool) -> Result<Begun, CollectError> {
+    let answers = folder.answers(which.chunk, which.attempt);
+    if answers.exists() {
+        return answers::collect(&folder, &which, accept_missing).map(Begun::Here);
+    }
+    answers.parent().map_or(Ok(()), durable::make_folder)?;
+    Ok(Begun::Open(Box::new(Receiver::open(&folder, &which, accept_missing)?)))
+}
+
+/// Takes results of a batch as the provider hands them on.
+struct Taker {
+    receiver: Receiver,
+    batch: BatchName,
+}
+
+impl Results for Taker {
+    fn resume(&mut self) -> Result<u64, Failure> {
+        self.receiver.resume().map_err(|error| local(&error))
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.receiver.restart().map_err(|error| local(&error))
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.receiver.take(bytes).map_err(|error| refuse(&mut self.receiver, &self.batch, error))
+    }
+
+    fn is_whole(&mut self) -> bool {
+        self.receiver.is_whole()
+    }
+
+    fn pause(&mut self) -> Result<(), Failure> {
+        self.receiver.pause().map_err(|error| local(&error))
+    }
+}
+
+/// Sorts an error; results that are damaged or short must be fetched from the start.
+fn refuse(receiver: &mut Receiver, batch: &BatchName, error: CollectError) -> Failure {
+    match &error {
+        CollectError::Spool(_) => sorted(batch, error),
+        CollectError::Torn { .. } | CollectError::Short { .. } => match receiver.restart() {
+            Ok(()) => sorted(batch, error),
+            Err(error) => local(&error),
+        },
+    }
+}
+
+fn sorted(batch: &BatchName, error: CollectError) -> Failure {
+    match error {
+        CollectError::Spool(error) => local(&error),
+        short @ (CollectError::Torn { .. } | CollectError::Short { .. }) => {
+            Failure::Transient(format!("results of {}: {short}", batch.0))
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let work = || {
+        failpoints::disk();
+        work()
+    };
+    tokio::task::spawn_blocking(work).await.expect("disk work is never cancelled and never panics")
+}
+
+fn local(error: &SpoolError) -> Failure {
+    Failure::Local(error.to_string())
+}
