@@ -11,9 +11,13 @@ import os
 import sys
 import time
 
-import httpx
 from google import genai
 from google.genai import types
+
+try:
+    import httpx
+except ImportError:
+    import httpx2 as httpx
 
 BLOCK = 256 * 1024
 

@@ -19,9 +19,7 @@ use gemini_batchd_hot::{MODEL, NAME, World, rules};
 fn lines(c: &mut Criterion) {
     let place = tempfile::tempdir().expect("a temporary folder");
     let mut group = c.benchmark_group("lines");
-    for (kind, name) in
-        [(Kind::Text, "text"), (Kind::Tiny, "tiny"), (Kind::Image, "image")]
-    {
+    for (kind, name) in [(Kind::Text, "text"), (Kind::Tiny, "tiny"), (Kind::Image, "image")] {
         let text = input(kind, place.path());
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(format!("examine/{name}"), |b| {

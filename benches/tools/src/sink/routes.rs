@@ -70,13 +70,13 @@ impl Sink {
 
     fn call(&self, to: &mut Connection, head: &Head) -> io::Result<()> {
         let path = head.path.trim_start_matches("/download");
-        let path = path.strip_prefix("/v1beta/").unwrap_or(path);
+        let version = |path| ["/v1beta/", "/v1/"].iter().find_map(|v| str::strip_prefix(path, v));
+        let uploading = path.strip_prefix("/upload").and_then(version) == Some("files");
+        let path = version(path).unwrap_or(path);
         match (head.method.as_str(), path) {
             (_, path) if path.starts_with("/sink/") => self.own(to, head, &path[6..]),
-            ("POST", "/upload/v1beta/files") if head.asked("upload_id").is_empty() => {
-                self.start(to, head)
-            }
-            ("POST" | "PUT", "/upload/v1beta/files") => self.piece(to, head),
+            ("POST", _) if uploading && head.asked("upload_id").is_empty() => self.start(to, head),
+            ("POST" | "PUT", _) if uploading => self.piece(to, head),
             ("POST", path) if path.ends_with(":batchGenerateContent") => {
                 self.create(to, head, path.trim_end_matches(":batchGenerateContent"))
             }

@@ -19,14 +19,21 @@ pub fn rows(bench: &Bench) -> Result<Vec<Row>, String> {
         let server = Server::sink(&[])?;
         let spool = Spool::new(bench, "intake", &server)?;
         let file = input.to_str().ok_or("a path that is no text")?;
-        let (mut ratios, mut seconds) = (Vec::new(), Vec::new());
+        let (mut ratios, mut seconds, mut cpu) = (Vec::new(), Vec::new(), (0.0, 0.0));
         for _ in 0..bench.rounds() + 2 {
             let counted = measured(Command::new("wc").arg("-l").arg(file))?;
             let planned = measured(&mut spool.command(&["plan", file]))?;
             ratios.push(planned.wall / counted.wall);
             seconds.push(planned.wall);
+            cpu = (cpu.0 + planned.cpu, cpu.1 + counted.cpu);
         }
-        let more = format!("{:.2} s for {} MiB", median(&seconds), bytes >> 20);
+        // Neighbours on the machine are in the seconds, but hardly in the CPU time.
+        let more = format!(
+            "{:.2} s for {} MiB; by CPU {:.1}",
+            median(&seconds),
+            bytes >> 20,
+            cpu.0 / cpu.1.max(0.01)
+        );
         rows.push(Row::most(
             &format!("intake ÷ `wc -l`, {what}"),
             goal,

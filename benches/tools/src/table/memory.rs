@@ -65,7 +65,8 @@ impl Case {
         let taken = spool.once_or_partial()?;
         spool.check("a", answers)?;
         let name = format!("peak RSS, {what}");
-        let more = format!("{:.1} s, {} chunks", taken.wall, cuts.len());
+        let batches = server.get("/sink/count?what=create")?;
+        let more = format!("{:.1} s, batches: {batches}", taken.wall);
         // Nobody else needs the largest ones, and the disk has to hold the next.
         drop(std::fs::remove_dir_all(folder));
         if std::fs::metadata(&self.input).is_ok_and(|file| file.len() > 3 << 29) {
