@@ -90,15 +90,26 @@ pub fn try_writing(folder: &Path) -> Result<(), SpoolError> {
 /// # Errors
 /// If the rename or the copy fails for another reason than those in [`Moved`].
 pub fn move_file(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
-    match renameat_with(CWD, source, CWD, target, RenameFlags::NOREPLACE) {
-        Ok(()) => {}
-        Err(Errno::NOENT) if fs::symlink_metadata(source).is_err() => return Ok(Moved::NoSource),
-        Err(Errno::EXIST) => return Ok(Moved::Taken),
-        Err(Errno::XDEV) => return copy_across(source, target),
-        Err(errno) => return Err(io::Error::from(errno)).at("move to", target),
+    let moved = move_unsynced(source, target)?;
+    if moved == Moved::Now {
+        sync_parents(source, target)?;
     }
-    sync_parents(source, target)?;
-    Ok(Moved::Now)
+    Ok(moved)
+}
+
+/// The same, but the names are only durable when the caller has synced both folders: for several
+/// moves one after the other, of which a power cut may keep any.
+///
+/// # Errors
+/// As [`move_file`].
+pub fn move_unsynced(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    match renameat_with(CWD, source, CWD, target, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(Moved::Now),
+        Err(Errno::NOENT) if fs::symlink_metadata(source).is_err() => Ok(Moved::NoSource),
+        Err(Errno::EXIST) => Ok(Moved::Taken),
+        Err(Errno::XDEV) => copy_across(source, target),
+        Err(errno) => Err(io::Error::from(errno)).at("move to", target),
+    }
 }
 
 /// Writes a file whole or not at all, replacing an older version of the same file of ours.

@@ -79,6 +79,8 @@ pub fn deliver(
             return parcel.take_back();
         }
     }
+    // One sync for the claim and all that was moved; the receipt's syncs the folder they left.
+    durable::sync_folder(&parcel.folder)?;
     durable::replace(&parcel.receipt, parcel.folder_number()?.as_bytes())?;
     match durable::move_file(&parcel.names.claim, &parcel.names.manifest)? {
         Moved::Now => Ok(DeliverOutcome::Done),
@@ -108,7 +110,8 @@ struct Parcel {
 }
 
 impl Parcel {
-    /// Claims the stem, durably; `false` if it belongs to somebody else.
+    /// Claims the stem; `false` if it belongs to somebody else. A power cut may take the claim
+    /// back, and even keep a file that was moved after it: that one proves that the stem is ours.
     fn claim(&self, manifest: &[u8]) -> Result<bool, SpoolError> {
         let claim = &self.names.claim;
         if owner(claim)?.is(self.id) {
@@ -116,13 +119,13 @@ impl Parcel {
             durable::rename(&self.own_aside(), claim)?;
             return Ok(true);
         }
-        // If somebody removed our claim, what we moved already still proves that the stem is ours.
+        // The claim may be gone: removed by somebody, or never on the disk.
         let resumed = self.has_moved()? && is_free(&self.names.manifest)?;
         if !resumed && !self.names.all_free()? {
             return Ok(false);
         }
         self.write_claim(manifest)?;
-        if durable::move_file(&self.own_aside(), claim)? == Moved::Taken {
+        if durable::move_unsynced(&self.own_aside(), claim)? == Moved::Taken {
             remove(&self.own_aside())?;
             return Ok(false);
         }
@@ -150,7 +153,7 @@ impl Parcel {
         if !is_free(source)? {
             self.open_up(source)?;
         }
-        let moved = durable::move_file(source, target).inspect_err(|_| {
+        let moved = durable::move_unsynced(source, target).inspect_err(|_| {
             // A full disk is not made fuller by what is copied again anyway.
             drop(fs::remove_file(hidden(target)));
         })?;
@@ -211,9 +214,15 @@ impl Parcel {
         }
     }
 
+    /// Whether any of the files is in the outbox already; on some file systems a power cut leaves
+    /// it under both names.
     fn has_moved(&self) -> Result<bool, SpoolError> {
-        let (source, target) = &self.moves[0];
-        Ok(is_free(source)? && !is_free(target)?)
+        for (source, target) in &self.moves {
+            if !is_free(target)? && (is_free(source)? || is_same_file(source, target)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Lets the group of the outbox folder read a file.
@@ -281,6 +290,12 @@ fn owner(path: &Path) -> Result<Owner, SpoolError> {
         Err(error) if error.is_io() => Err(io::Error::from(error)).at("read", path),
         Err(_) => Ok(Owner::NobodyKnown),
     }
+}
+
+fn is_same_file(one: &Path, other: &Path) -> Result<bool, SpoolError> {
+    let one = fs::symlink_metadata(one).at("look at", one)?;
+    let other = fs::symlink_metadata(other).at("look at", other)?;
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
