@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::ids::Millis;
-use crate::engine::job::{Chunk, ChunkState, Delivery, Job, JobState, Plan, Refusal, RemoteState};
+use crate::engine::job::{Chunk, ChunkState, Delivery, Job, JobState, Refusal, RemoteState};
 
 /// Everything there is to see at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,9 +145,19 @@ pub enum NoSuchJob {
 }
 
 impl Snapshot {
-    /// Builds the snapshot of these jobs.
-    pub fn build<'a>(health: Health, jobs: impl IntoIterator<Item = &'a Job>) -> Snapshot {
+    /// Builds the snapshot of these jobs. Of complete jobs that are not among them, `older` says
+    /// how many there are, and how many of those were cancelled.
+    pub fn build<'a>(
+        health: Health,
+        jobs: impl IntoIterator<Item = &'a Job>,
+        older: (usize, usize),
+    ) -> Snapshot {
         let mut counts = BTreeMap::new();
+        for (word, count) in [("done", older.0 - older.1), ("cancelled", older.1)] {
+            if count > 0 {
+                counts.insert(word.to_owned(), count as u64);
+            }
+        }
         let (mut live, mut over) = (Vec::new(), Vec::new());
         for job in jobs {
             *counts.entry(state_word(job).to_owned()).or_insert(0) += 1;
@@ -354,7 +364,7 @@ fn lines(job: &Job) -> Lines {
             open: 0,
         };
     }
-    let Some(plan) = plan(job) else { return Lines::default() };
+    let Some(plan) = job.head.state.plan() else { return Lines::default() };
     let open = job.leaves().filter(|chunk| chunk.state != ChunkState::Settled);
     let open: u64 = open.map(|chunk| chunk.rest.rows()).sum();
     let ended = job.chunks.values().flat_map(|chunk| &chunk.batches);
@@ -398,28 +408,13 @@ fn batches(job: &Job) -> (Vec<BatchView>, u64) {
 }
 
 fn times(job: &Job) -> Times {
-    let plan = plan(job);
+    let plan = job.head.state.plan();
     Times {
         claimed: moment(job.head.claimed),
         planned: plan.map(|plan| moment(plan.planned)),
         first_create: plan.and_then(|plan| plan.first_create).map(moment),
         last_result: plan.and_then(|plan| plan.last_result).map(moment),
         delivered: delivery(job).map(|delivery| moment(delivery.delivered)),
-    }
-}
-
-fn plan(job: &Job) -> Option<&Plan> {
-    match &job.head.state {
-        JobState::Active(plan) | JobState::Merging(plan) => Some(plan),
-        JobState::Delivering(delivery)
-        | JobState::Cleaning(delivery)
-        | JobState::Done(delivery) => Some(&delivery.plan),
-        JobState::Claiming
-        | JobState::Planning
-        | JobState::Refusing(_)
-        | JobState::Failed(_)
-        | JobState::Holding(_)
-        | JobState::Held(_) => None,
     }
 }
 

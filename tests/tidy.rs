@@ -110,6 +110,24 @@ fn no_source_file_is_too_long() {
 }
 
 #[test]
+fn every_fault_has_its_row_and_every_test_named_there_exists() {
+    let page = fs::read_to_string(root().join("docs/faults.md")).expect("docs/faults.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    let numbers: Vec<u32> =
+        rows.iter().filter_map(|row| row.split('|').nth(1)?.trim().parse().ok()).collect();
+    assert_eq!(numbers, (1..=87).collect::<Vec<_>>());
+    let below = |folder| sources_below(folder).into_iter().map(|source| source.text);
+    let code: String = below("src").chain(below("tests")).collect();
+    for row in rows {
+        // A name of many words is that of a test; shorter ones are failpoints and the like.
+        let names = row.split('`').skip(1).step_by(2).filter(|name| name.contains('_'));
+        for name in names {
+            assert!(code.contains(&format!("fn {name}(")), "docs/faults.md: no test {name}");
+        }
+    }
+}
+
+#[test]
 fn every_source_file_says_what_it_is_for() {
     for source in sources().iter().filter(|source| source.path != "main.rs") {
         let first = source.text.lines().next().unwrap_or_default();
@@ -152,6 +170,10 @@ fn architecture() -> String {
 }
 
 fn sources() -> Vec<Source> {
+    sources_below("src")
+}
+
+fn sources_below(folder: &str) -> Vec<Source> {
     fn walk(folder: &Path, base: &Path, found: &mut Vec<Source>) {
         for entry in fs::read_dir(folder).expect("listed") {
             let path = entry.expect("listed").path();
@@ -164,7 +186,7 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    let (base, mut found) = (root().join("src"), Vec::new());
+    let (base, mut found) = (root().join(folder), Vec::new());
     walk(&base, &base, &mut found);
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found

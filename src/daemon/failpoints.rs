@@ -26,6 +26,7 @@ pub fn saved(changes: &[Change]) {
         match change {
             Change::Head(head) => die_at("saved", job_word(&head.state)),
             Change::Chunk(_, chunk) => die_at("saved", chunk_word(&chunk.state)),
+            Change::Shed(_) => die_at("saved", "shed"),
             Change::Forget(_) => die_at("saved", "forget"),
         }
     }

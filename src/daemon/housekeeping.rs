@@ -3,15 +3,16 @@
 //! Nothing here is needed for a job to end well, and nothing is removed that we do not know: a
 //! file or batch at the API goes only if its stamp names a job of ours that is over.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::BufWriter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::event::Failure;
 use crate::engine::ids::{JobId, Millis, Stamp};
-use crate::engine::job::{Job, JobState};
-use crate::spool::{At, SpoolError, archive, durable};
-use crate::store::{JobStore, export};
+use crate::spool::{At, Folders, SpoolError, archive, durable};
+use crate::store::{JobStore, StoreError, export};
 
 use super::perform::Performer;
 
@@ -21,10 +22,8 @@ pub struct Chores {
     pub performer: Arc<Performer>,
     /// How long inputs stay in the archive.
     pub archive_keep: Duration,
-    /// Every job known.
-    pub jobs: Vec<Job>,
-    /// All records as JSON Lines.
-    pub export: Option<Vec<u8>>,
+    /// Every job that is complete or was refused.
+    pub over: HashSet<JobId>,
     /// When the round began.
     pub now: Millis,
 }
@@ -35,15 +34,8 @@ impl Chores {
         let folders = self.performer.folders.clone();
         let keep_ms = u64::try_from(self.archive_keep.as_millis()).unwrap_or(u64::MAX);
         let older_than = Millis(self.now.0.saturating_sub(keep_ms));
-        let (export, now) = (self.export.clone(), self.now);
-        let on_disk = move || {
-            let removed = archive::sweep_archive(&folders, older_than)?;
-            if let Some(records) = export {
-                write_export(&folders.state.join("exports"), &records, now)?;
-            }
-            Ok::<_, SpoolError>(removed)
-        };
-        match tokio::task::spawn_blocking(on_disk).await {
+        let sweep = move || archive::sweep_archive(&folders, older_than);
+        match tokio::task::spawn_blocking(sweep).await {
             Ok(Ok(removed)) => tracing::info!(removed, "old inputs were removed from the archive"),
             Ok(Err(error)) => tracing::warn!(%error, "housekeeping on disk did not finish"),
             Err(error) => tracing::error!(%error, "housekeeping on disk ended badly"),
@@ -79,12 +71,7 @@ impl Chores {
     fn is_over(&self, display_name: &str) -> bool {
         let stamped = display_name.strip_prefix(Stamp::PREFIX);
         let id: Option<JobId> = stamped.and_then(|rest| rest.get(..26)?.parse().ok());
-        id.is_some_and(|id| {
-            self.jobs.iter().any(|job| {
-                job.head.id == id
-                    && matches!(job.head.state, JobState::Done(_) | JobState::Failed(_))
-            })
-        })
+        id.is_some_and(|id| self.over.contains(&id))
     }
 }
 
@@ -97,24 +84,36 @@ fn gone_is_fine(removed: Result<(), Failure>) -> Result<u64, Failure> {
     }
 }
 
-/// All records as JSON Lines, if they can be read.
-pub fn export_text(store: &dyn JobStore) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
-    match export::export(store, &mut text) {
-        Ok(_) => Some(text),
-        Err(error) => {
-            tracing::error!(%error, "the records could not be exported");
-            None
-        }
-    }
+/// Why there is no export.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The records can not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The export can not be written.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
 }
 
-/// Writes today's export and removes all but the newest few.
-fn write_export(folder: &Path, records: &[u8], now: Millis) -> Result<(), SpoolError> {
+/// Writes all records as today's export, one after the other, and removes all exports but the
+/// newest few.
+///
+/// # Errors
+/// If the records can not be read, or the export not be written; the older ones stay then.
+pub fn export_records(
+    store: &dyn JobStore,
+    folders: &Folders,
+    now: Millis,
+) -> Result<(), ExportError> {
+    let folder = &folders.state.join("exports");
     durable::make_folder(folder)?;
     let millis = i64::try_from(now.0).unwrap_or(i64::MAX);
     let day = jiff::Timestamp::from_millisecond(millis).unwrap_or_default().strftime("%Y-%m-%d");
-    durable::replace(&folder.join(format!("{day}.jsonl")), records)?;
+    let aside = folder.join(".export.aside");
+    let mut file = BufWriter::new(File::create(&aside).at("write", &aside)?);
+    export::export(store, &mut file)?;
+    file.get_ref().sync_all().at("sync", &aside)?;
+    durable::rename(&aside, &folder.join(format!("{day}.jsonl")))?;
     let entries = std::fs::read_dir(folder).at("list", folder)?;
     let mut exports: Vec<_> = entries
         .flatten()

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::engine::Engine;
 use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::{Refusal, Source};
@@ -109,10 +110,16 @@ impl Intake {
 
     /// Starts a scan, or remembers that one is wanted.
     pub fn look(&mut self, handle: &Handle, now: Millis) {
-        let Some(mut scanner) = self.scanner.take() else {
+        if self.scanner.is_none() {
             self.again = true;
             return;
-        };
+        }
+        // What was given out still lies there until it is claimed, and would only be found again.
+        if handle.with_engine(Engine::claims_waiting) > GIVEN_OUT_MAX / 2 {
+            self.next_look = Some(now.plus(CLAIMS_PAUSE_MS));
+            return;
+        }
+        let Some(mut scanner) = self.scanner.take() else { return };
         self.next_look = None;
         if self.watching.as_ref().is_none_or(Watching::is_stale) {
             self.watching = (self.watch)();
@@ -121,7 +128,7 @@ impl Intake {
         let handle = handle.clone();
         spawn(async move {
             let work = move || {
-                let scan = scanner.scan(&folders, now, &fresh);
+                let scan = scanner.scan(&folders, now, &fresh, GIVEN_OUT_MAX);
                 Scanned { scanner, scan }
             };
             if let Ok(scanned) = tokio::task::spawn_blocking(work).await {
@@ -147,6 +154,9 @@ impl Intake {
                 self.found = !scan.ready.is_empty();
                 self.quiet = scan.ready.is_empty() && scan.next_look.is_none();
                 next = scan.next_look.map_or(next, |at| next.min(at));
+                if scan.more {
+                    next = now.plus(CLAIMS_PAUSE_MS);
+                }
                 for trouble in &scan.troubles {
                     tracing::warn!(%trouble, "a part of the inbox could not be looked at");
                 }
@@ -229,3 +239,7 @@ fn fresh_id(now: Millis, last: &mut Option<ulid::Ulid>) -> JobId {
 
 /// So many paths are remembered as complete; beyond that, files settle like copied ones.
 const FRESH_MAX: usize = 10_000;
+/// Files given out by one scan, so that a full inbox is taken in by parts, oldest first.
+const GIVEN_OUT_MAX: usize = 1000;
+/// How soon to look again while files that were given out wait to be claimed, milliseconds.
+const CLAIMS_PAUSE_MS: u64 = 20;

@@ -30,6 +30,7 @@ use crate::engine::Engine;
 use crate::engine::effect::{Effect, Issued, Turn};
 use crate::engine::event::{Command, Event, Failure};
 use crate::engine::ids::{JobId, Millis, Ticket};
+use crate::engine::job::JobState;
 use crate::store::{JobStore, StoreError};
 
 use intake::Intake;
@@ -338,7 +339,7 @@ impl Daemon {
     fn is_all_over(&self) -> bool {
         let engine = lock(&self.engine);
         !engine.is_busy()
-            && engine.jobs().all(|job| job.is_over() || supervisor::waits_for_a_person(job))
+            && engine.unfinished().all(|job| job.is_over() || supervisor::waits_for_a_person(job))
     }
 
     /// Why a run that ends by itself may end now, if it may.
@@ -365,13 +366,22 @@ impl Daemon {
     }
 
     fn keep_house(&self, now: Millis) {
-        let known = lock(&self.engine).jobs().cloned().collect();
-        let export = housekeeping::export_text(self.store.as_ref());
+        let folders = &self.performer.folders;
+        let exported = tokio::task::block_in_place(|| {
+            housekeeping::export_records(self.store.as_ref(), folders, now)
+        });
+        if let Err(error) = exported {
+            tracing::error!(%error, "the records could not be exported");
+        }
+        let engine = lock(&self.engine);
+        let refused =
+            engine.unfinished().filter(|job| matches!(job.head.state, JobState::Failed(_)));
+        let over = engine.past().ids().chain(refused.map(|job| job.head.id)).collect();
+        drop(engine);
         let chores = housekeeping::Chores {
             performer: Arc::clone(&self.performer),
             archive_keep: self.config.housekeeping.archive_keep,
-            jobs: known,
-            export,
+            over,
             now,
         };
         spawn(chores.run().instrument(tracing::info_span!("housekeeping")));

@@ -26,7 +26,10 @@ impl Identity {
     /// Everything there is to see at this moment.
     pub fn snapshot(&self, handle: &Handle, clock: &dyn Clock) -> Snapshot {
         let now = clock.now();
-        handle.with_engine(|engine| Snapshot::build(self.health(engine, now), engine.jobs()))
+        handle.with_engine(|engine| {
+            let older = engine.past().older_counts();
+            Snapshot::build(self.health(engine, now), engine.jobs(), older)
+        })
     }
 
     fn health(&self, engine: &Engine, now: Millis) -> Health {

@@ -25,6 +25,9 @@ impl Daemon {
                     self.told.remove(id);
                     self.touched.remove(id);
                 }
+                Change::Shed(id) => {
+                    self.told.remove(id);
+                }
                 Change::Chunk(..) => {}
             }
         }
@@ -38,7 +41,7 @@ impl Daemon {
             let (id, chunk) = match change {
                 Change::Head(head) => (head.id, None),
                 Change::Chunk(id, chunk) => (*id, Some(chunk)),
-                Change::Forget(_) => continue,
+                Change::Shed(_) | Change::Forget(_) => continue,
             };
             self.touched.insert(id);
             let many =

@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, KeyProblem};
-use crate::engine::Engine;
 use crate::engine::job::{Chunk, ChunkState, Job, JobState};
 use crate::engine::policy::{Duplicates, Policy, Uncertain};
+use crate::engine::{Engine, Recollection};
 use crate::provider::gemini::key::KeyError;
 use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::SpoolError;
@@ -76,8 +76,9 @@ impl Setup {
             let jobs = rebuild::rebuild(&folders, &mut store, &policy, clock.now())?;
             tracing::error!(jobs, "the jobs under way were rebuilt from their working folders");
         }
-        let jobs = store.load()?;
-        let (engine, first_turn) = Engine::resume(jobs, policy, clock.now());
+        let mut recollection = Recollection::default();
+        store.each_job(&mut |job| recollection.take_in(job))?;
+        let (engine, first_turn) = recollection.resume(policy, clock.now());
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
         let handle = Handle { engine: Arc::clone(&engine), messages: sender };
@@ -205,6 +206,12 @@ pub fn status_line(engine: &Engine) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for job in engine.jobs() {
         *counts.entry(state_word(&job.head.state)).or_default() += 1;
+    }
+    let (older, cancelled) = engine.past().older_counts();
+    for (state, count) in [("done", older - cancelled), ("cancelled", cancelled)] {
+        if count > 0 {
+            *counts.entry(state).or_default() += count;
+        }
     }
     let counts: Vec<String> =
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();

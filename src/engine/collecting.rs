@@ -1,6 +1,6 @@
 //! From the first look at a batch to the end of its attempt, and what follows it.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::effect::Turn;
 use super::event::{Failure, Harvest, Polled, RemoteBatch};
@@ -20,17 +20,18 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
-        let seen: BTreeMap<BatchName, Polled> = seen.into_iter().collect();
+        let seen: HashMap<BatchName, Polled> = seen.into_iter().collect();
         for &unit in units {
             let Some((_, chunk)) = find(&self.jobs, unit) else { continue };
             let ChunkState::Polling(batch) = chunk.state.clone() else { continue };
             let polled = seen.get(&batch.name);
             let age = now.since(batch.created);
             let mut note = self.polls.get(&unit).copied().unwrap_or_default();
-            note.next = now.plus(self.policy.poll_ms(age, salt(unit)));
+            note.next = self.policy.next_poll(now, age);
             note.missed = match polled {
                 Some(Polled::Gone) => note.missed.saturating_add(1),
-                Some(Polled::Seen(_)) | None => 0,
+                Some(Polled::Seen(_)) => 0,
+                None => note.missed,
             };
             self.polls.insert(unit, note);
             match polled {

@@ -38,7 +38,7 @@ impl Engine {
         let batch = Batch { name, input, created, adopted, remote, key_print };
         let state = ChunkState::Polling(batch);
         self.set_chunk(unit, state, turn);
-        let next = now.plus(self.policy.poll_ms(0, salt(unit)));
+        let next = self.policy.next_poll(now, 0);
         self.polls.insert(unit, super::machine::PollNote { next, missed: 0 });
         self.change_plan(unit.job, turn, |plan| {
             let fresh = plan.first_create.is_none();

@@ -22,6 +22,8 @@ pub enum Change {
     Head(Head),
     /// A chunk's record is new or has changed.
     Chunk(JobId, Chunk),
+    /// The job is complete and its chunks are not needed any more: they are to be forgotten.
+    Shed(JobId),
     /// The job and all its chunks are to be forgotten.
     Forget(JobId),
 }

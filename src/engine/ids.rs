@@ -27,6 +27,9 @@ impl Millis {
 pub struct JobId([u8; 26]);
 
 impl JobId {
+    /// No id is smaller.
+    pub const MIN: JobId = JobId([b'0'; 26]);
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("a JobId is made of ASCII letters and digits only")

@@ -326,6 +326,24 @@ pub enum Doubt {
     RateLimited,
 }
 
+impl JobState {
+    /// What reading the input told, once it is read.
+    pub fn plan(&self) -> Option<&Plan> {
+        match self {
+            JobState::Active(plan) | JobState::Merging(plan) => Some(plan),
+            JobState::Delivering(delivery)
+            | JobState::Cleaning(delivery)
+            | JobState::Done(delivery) => Some(&delivery.plan),
+            JobState::Claiming
+            | JobState::Planning
+            | JobState::Refusing(_)
+            | JobState::Failed(_)
+            | JobState::Holding(_)
+            | JobState::Held(_) => None,
+        }
+    }
+}
+
 impl Job {
     /// Whether nothing more will happen to the job by itself.
     pub fn is_over(&self) -> bool {

@@ -11,6 +11,7 @@ use super::event::{Event, Failure, Outcome};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
 use super::job::{Chunk, Head, Job, JobState, Queue, Source};
 use super::lanes::{Lane, Lanes, Size, Unit};
+use super::past::Past;
 use super::policy::{self, Policy};
 use super::records::Usage;
 
@@ -18,7 +19,9 @@ use super::records::Usage;
 #[derive(Debug)]
 pub struct Engine {
     pub(super) policy: Policy,
+    /// The jobs that are not complete.
     pub(super) jobs: BTreeMap<JobId, Job>,
+    pub(super) past: Past,
     pub(super) lanes: Lanes,
     pub(super) running: BTreeMap<Ticket, Running>,
     pub(super) busy: BTreeSet<Unit>,
@@ -27,7 +30,8 @@ pub struct Engine {
     pub(super) stopping: BTreeSet<BatchName>,
     pub(super) discarded: BTreeSet<BatchName>,
     pub(super) claiming: BTreeSet<(String, String)>,
-    pub(super) contents: BTreeMap<String, Vec<JobId>>,
+    /// Which jobs have which content, by its SHA-256.
+    pub(super) contents: BTreeSet<(Box<str>, JobId)>,
     pub(super) takings: BTreeMap<Unit, Usage>,
     /// What small jobs take at the API, and what the others do.
     pub(super) small_usage: Usage,
@@ -88,9 +92,17 @@ impl Engine {
     /// An engine over the saved jobs. Everything under way is asked for again as it stands, except
     /// that a create that may have been sent is looked for first.
     pub fn resume(jobs: Vec<Job>, policy: Policy, now: Millis) -> (Engine, Turn) {
+        let mut recollection = Recollection::default();
+        jobs.into_iter().for_each(|job| recollection.take_in(job));
+        recollection.resume(policy, now)
+    }
+
+    fn over(recollection: Recollection, policy: Policy, now: Millis) -> (Engine, Turn) {
+        let Recollection { jobs, past, contents } = recollection;
         let mut engine = Engine {
             policy,
-            jobs: jobs.into_iter().map(|job| (job.head.id, job)).collect(),
+            jobs,
+            past,
             lanes: Lanes::default(),
             running: BTreeMap::new(),
             busy: BTreeSet::new(),
@@ -99,7 +111,8 @@ impl Engine {
             stopping: BTreeSet::new(),
             discarded: BTreeSet::new(),
             claiming: BTreeSet::new(),
-            contents: BTreeMap::new(),
+            // Sorted once, not with each job.
+            contents: contents.into_iter().collect(),
             takings: BTreeMap::new(),
             small_usage: Usage::default(),
             other_usage: Usage::default(),
@@ -126,23 +139,10 @@ impl Engine {
     /// Finds out again what is remembered of a job beside its record.
     fn recall(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let plan = match &job.head.state {
-            JobState::Claiming => {
-                let source = &job.head.source;
-                self.claiming.insert((source.folder.clone(), source.name.clone()));
-                return;
-            }
-            JobState::Active(plan) | JobState::Merging(plan) => plan,
-            JobState::Delivering(delivery)
-            | JobState::Cleaning(delivery)
-            | JobState::Done(delivery) => &delivery.plan,
-            JobState::Planning
-            | JobState::Refusing(_)
-            | JobState::Failed(_)
-            | JobState::Holding(_)
-            | JobState::Held(_) => return,
-        };
-        self.contents.entry(plan.sha256.clone()).or_default().push(id);
+        if job.head.state == JobState::Claiming {
+            let source = &job.head.source;
+            self.claiming.insert((source.folder.clone(), source.name.clone()));
+        }
     }
 
     /// Takes in what happened and says what to save and what to do.
@@ -196,14 +196,29 @@ impl Engine {
         [self.lanes.next_time(), gate].into_iter().flatten().min()
     }
 
-    /// Every job known, oldest first.
+    /// The newest complete jobs, then every other one, each oldest first.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.past.recent().chain(self.unfinished())
+    }
+
+    /// Every job that is not complete, oldest first.
+    pub fn unfinished(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values()
     }
 
-    /// One job.
+    /// Every job that is complete.
+    pub fn past(&self) -> &Past {
+        &self.past
+    }
+
+    /// One job; of complete ones only the newest are there.
     pub fn job(&self, id: JobId) -> Option<&Job> {
-        self.jobs.get(&id)
+        self.jobs.get(&id).or_else(|| self.past.get(id))
+    }
+
+    /// Files that lie in the inbox and are going to be claimed.
+    pub fn claims_waiting(&self) -> usize {
+        self.claiming.len()
     }
 
     /// Whether any effect is under way.
@@ -292,30 +307,45 @@ impl Engine {
 
     fn forget_old(&mut self, now: Millis, turn: &mut Turn) {
         let keep = self.policy.records_keep_ms;
-        let old = |job: &&Job| {
-            let ended = match &job.head.state {
-                JobState::Done(delivery) => Some(delivery.delivered),
-                JobState::Failed(_) | JobState::Held(_) => Some(job.head.claimed),
-                JobState::Claiming
-                | JobState::Planning
-                | JobState::Active(_)
-                | JobState::Merging(_)
-                | JobState::Delivering(_)
-                | JobState::Cleaning(_)
-                | JobState::Refusing(_)
-                | JobState::Holding(_) => None,
-            };
-            ended.is_some_and(|ended| policy::is_older_than(ended, keep, now))
-        };
+        let old = |job: &&Job| job.is_over() && policy::is_older_than(job.head.claimed, keep, now);
         let ids: Vec<JobId> = self.jobs.values().filter(old).map(|job| job.head.id).collect();
         for id in ids {
             self.forget(id, turn);
         }
-        let jobs = &self.jobs;
-        self.contents.retain(|_, ids| {
-            ids.retain(|id| jobs.contains_key(id));
-            !ids.is_empty()
-        });
+        for id in self.past.older_than(keep, now) {
+            self.past.forget(id);
+            turn.save.push(Change::Forget(id));
+        }
+        let (jobs, past) = (&self.jobs, &self.past);
+        self.contents.retain(|(_, id)| jobs.contains_key(id) || past.known(*id).is_some());
+        // What came from an older store has the rest of its records; a night takes some.
+        turn.save.extend(self.past.shed(SHED_A_NIGHT).into_iter().map(Change::Shed));
+    }
+}
+
+/// The saved jobs while they are read, one after the other, so that never all of them are held.
+#[derive(Debug, Default)]
+pub struct Recollection {
+    jobs: BTreeMap<JobId, Job>,
+    past: Past,
+    contents: Vec<(Box<str>, JobId)>,
+}
+
+impl Recollection {
+    /// Takes in a job as it was saved; they come in the order of their ids.
+    pub fn take_in(&mut self, job: Job) {
+        let id = job.head.id;
+        if let Some(plan) = job.head.state.plan() {
+            self.contents.push((plan.sha256.as_str().into(), id));
+        }
+        if let Some(job) = self.past.take_in(job) {
+            self.jobs.insert(id, job);
+        }
+    }
+
+    /// The engine over all that was taken in; see [`Engine::resume`].
+    pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
+        Engine::over(self, policy, now)
     }
 }
 
@@ -348,3 +378,5 @@ const SET_BACK_MS: u64 = 5_000;
 const UNSEEN_MS: u64 = 120_000;
 /// So many failures in a row are taken for accidents; after that the API seems ill.
 pub(super) const GATE_AFTER: u32 = 3;
+/// Complete jobs that lose the records of their chunks in one housekeeping round, at most.
+const SHED_A_NIGHT: usize = 10_000;

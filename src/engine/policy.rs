@@ -65,9 +65,15 @@ impl Policy {
         spread(base, salt ^ u64::from(failures))
     }
 
-    /// The pause before the next look at a batch of this age: an eighth of it, within bounds.
-    pub fn poll_ms(&self, age_ms: u64, salt: u64) -> u64 {
-        spread((age_ms / 8).clamp(self.poll_min_ms, self.poll_max_ms), salt)
+    /// When to look again at a batch of this age: after an eighth of it, within bounds, or up to
+    /// half of that pause earlier, so that batches fall due together. One list shows them all,
+    /// and costs the same however many of them are wanted.
+    pub fn next_poll(&self, now: Millis, age_ms: u64) -> Millis {
+        let pause = (age_ms / 8).clamp(self.poll_min_ms, self.poll_max_ms).max(2);
+        let latest = now.plus(pause);
+        // Powers of two, so that every moment of a coarse grid is one of each finer grid.
+        let grid = 1 << (pause / 2).ilog2();
+        Millis(latest.0 - latest.0 % grid)
     }
 
     /// The pause between two looks for a batch whose creation got no answer.
@@ -237,8 +243,29 @@ mod tests {
     #[test]
     fn young_batches_are_looked_at_often_and_old_ones_rarely() {
         let policy = policy();
-        assert!(policy.poll_ms(0, 7) <= 12_500);
-        assert!(policy.poll_ms(36_000_000, 7) >= 225_000);
+        for now in [Millis(0), Millis(1_700_000_000_123), Millis(u64::MAX / 2)] {
+            let young = policy.next_poll(now, 0).since(now);
+            assert!((5_000..=10_000).contains(&young), "{young}");
+            let old = policy.next_poll(now, 36_000_000).since(now);
+            assert!((150_000..=300_000).contains(&old), "{old}");
+        }
+    }
+
+    #[test]
+    fn old_batches_that_were_looked_at_apart_fall_due_together() {
+        let policy = policy();
+        let now = 1_700_000_000_000;
+        let due: std::collections::BTreeSet<Millis> = (0..10_000)
+            .map(|n| policy.next_poll(Millis(now + n * 30), 10_000_000 + n * 1_000))
+            .collect();
+        // Five minutes of looks, one batch after the other, end in a few rounds of lists.
+        assert!(due.len() <= 4, "{} moments", due.len());
+    }
+
+    #[test]
+    fn a_pause_of_nothing_is_a_pause_all_the_same() {
+        let policy = Policy { poll_min_ms: 0, poll_max_ms: 0, ..policy() };
+        assert!(policy.next_poll(Millis(7), 0) > Millis(7));
     }
 
     #[test]

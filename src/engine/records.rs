@@ -2,7 +2,7 @@
 
 use super::effect::{Change, Effect, Turn};
 use super::ids::{ChunkNo, JobId, Millis};
-use super::job::{Chunk, ChunkState, Input, JobState, Plan};
+use super::job::{Chunk, ChunkState, Delivery, Input, JobState, Plan};
 use super::lanes::{Lane, Size, Unit};
 use super::machine::{Engine, find, find_mut};
 use super::policy;
@@ -183,6 +183,14 @@ impl Engine {
         job.head.state = state;
         turn.save.push(Change::Head(job.head.clone()));
         self.refile_job(id);
+    }
+
+    /// Everything is done for a job: it moves to the past.
+    pub(super) fn complete(&mut self, id: JobId, delivery: Delivery, turn: &mut Turn) {
+        self.advance(id, JobState::Done(delivery), turn);
+        let Some(job) = self.jobs.remove(&id) else { return };
+        self.refile(Unit { job: id, chunk: None });
+        turn.save.extend(self.past.add(job).map(Change::Shed));
     }
 
     /// Drops a job that turned out to be none.

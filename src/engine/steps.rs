@@ -62,7 +62,8 @@ impl Engine {
             }
             Outcome::Cleaned => {
                 if let Some(JobState::Cleaning(delivery)) = self.state(id) {
-                    self.advance(id, JobState::Done(delivery.clone()), turn);
+                    let delivery = delivery.clone();
+                    self.complete(id, delivery, turn);
                 }
             }
             Outcome::Cancelled => {
@@ -127,7 +128,7 @@ impl Engine {
             self.advance(id, JobState::Holding(refusal), turn);
             return;
         }
-        self.contents.entry(plan.sha256.clone()).or_default().push(id);
+        self.contents.insert((plan.sha256.as_str().into(), id));
         self.advance(id, JobState::Active(plan), turn);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         for chunk in chunks {
@@ -142,22 +143,22 @@ impl Engine {
         if self.policy.duplicates == Duplicates::Process {
             return None;
         }
-        let first = self.contents.get(sha256)?.iter().find(|other| {
-            let state = self.state(**other);
-            **other != id
-                && match state {
-                    // What was not answered can be dropped again.
-                    Some(JobState::Done(delivery)) if delivery.tally.answered == 0 => false,
-                    Some(JobState::Done(delivery)) if delivery.plan.cancelled => false,
-                    Some(JobState::Done(delivery)) => {
-                        let window = self.policy.duplicate_window_ms;
-                        !policy::is_older_than(delivery.delivered, window, now)
-                    }
-                    Some(JobState::Failed(_) | JobState::Held(_)) | None => false,
-                    Some(_) => true,
+        let from = (sha256.into(), JobId::MIN);
+        let same = self.contents.range(from..).take_while(|(content, _)| **content == *sha256);
+        let (first, name) = same.map(|(_, other)| *other).filter(|other| *other != id).find_map(
+            |other| match self.past.known(other) {
+                // What was not answered can be dropped again.
+                Some(known) => {
+                    let window = self.policy.duplicate_window_ms;
+                    let recent = !policy::is_older_than(known.delivered, window, now);
+                    (known.answered && recent).then_some((other, known.name))
                 }
-        })?;
-        let name = self.jobs.get(first).map(|job| job.head.source.name.as_str())?;
+                None => {
+                    let job = self.jobs.get(&other).filter(|job| !job.is_over())?;
+                    Some((other, job.head.source.name.as_str()))
+                }
+            },
+        )?;
         Some(Refusal {
             reason: "duplicate".to_owned(),
             message: format!("the same content was dropped before as {name} (job {first})"),

@@ -4,6 +4,12 @@
 //! handles, follows no symbolic link, and opens regular files only. A file is ready when an event
 //! said that it was renamed in, or when its size and time of change have been still for the
 //! settling time. Nothing is moved here, and nothing outside of the inbox is looked at.
+//!
+//! Every name is seen by every scan, but only a limited number of files is given out by one, the
+//! oldest first; only those are opened. Files that were still before are not asked about again
+//! until it is their turn, so that a hundred thousand of them cost little.
+
+mod turn;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, OsStr};
@@ -11,10 +17,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::source::{self, DEPTH_MAX, Ending, Opened, refusal};
+use super::source::{self, DEPTH_MAX, Ending, refusal};
 use super::{At, Folders, SpoolError};
 use crate::engine::ids::Millis;
 use crate::engine::job::{Refusal, Source};
@@ -31,8 +37,10 @@ pub struct IntakeRules {
 /// What a scan found.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Files that have arrived whole, the oldest first.
+    /// Files that have arrived whole, the oldest first; at most as many as were asked for.
     pub ready: Vec<Source>,
+    /// Whether more of them lie there.
+    pub more: bool,
     /// Entries that will never be an input.
     pub refused: Vec<Refused>,
     /// When a file that still settles may be ready.
@@ -55,6 +63,9 @@ pub struct Refused {
 pub struct Scanner {
     rules: IntakeRules,
     settling: HashMap<PathBuf, Seen>,
+    /// When the files that were still were last changed, by their inodes. It only says whose turn
+    /// it is; whether a file is still the same is asked when it has come.
+    still: HashMap<u64, i128>,
 }
 
 /// How a file looked, and since when.
@@ -69,11 +80,11 @@ struct Seen {
 impl Scanner {
     /// A scanner that has seen nothing yet.
     pub fn new(rules: IntakeRules) -> Scanner {
-        Scanner { rules, settling: HashMap::new() }
+        Scanner { rules, settling: HashMap::new(), still: HashMap::new() }
     }
 
-    /// Looks through the whole inbox. `fresh` are paths that an event said were renamed in: they
-    /// are whole, and so is everything in a folder that was.
+    /// Looks through the whole inbox and gives out at most `max` files. `fresh` are paths that an
+    /// event said were renamed in: they are whole, and so is everything in a folder that was.
     ///
     /// # Errors
     /// If the inbox itself can not be read. An entry that goes away meanwhile is no error, and
@@ -83,6 +94,7 @@ impl Scanner {
         folders: &Folders,
         now: Millis,
         fresh: &HashSet<PathBuf>,
+        max: usize,
     ) -> Result<Scan, SpoolError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inbox = rustix::fs::open(&folders.inbox, flags, Mode::empty())
@@ -91,19 +103,19 @@ impl Scanner {
         let mut walk = Walk {
             rules: &self.rules,
             before: &self.settling,
+            still_before: &self.still,
             now,
             fresh,
             settling: HashMap::new(),
-            ready: Vec::new(),
+            still: HashMap::new(),
+            folders: Vec::new(),
+            candidates: Vec::new(),
             scan: Scan::default(),
         };
         walk.folder(&inbox, &folders.inbox, "", 0, false)?;
-        let Walk { settling, mut ready, mut scan, .. } = walk;
-        self.settling = settling;
-        ready.sort_unstable_by(|(a, left), (b, right)| {
-            (a, &left.folder, &left.name).cmp(&(b, &right.folder, &right.name))
-        });
-        scan.ready = ready.into_iter().map(|(_, source)| source).collect();
+        walk.give_out(&inbox, &folders.inbox, max);
+        let Walk { settling, still, scan, .. } = walk;
+        (self.settling, self.still) = (settling, still);
         Ok(scan)
     }
 }
@@ -111,11 +123,26 @@ impl Scanner {
 struct Walk<'a> {
     rules: &'a IntakeRules,
     before: &'a HashMap<PathBuf, Seen>,
+    still_before: &'a HashMap<u64, i128>,
     now: Millis,
     fresh: &'a HashSet<PathBuf>,
     settling: HashMap<PathBuf, Seen>,
-    ready: Vec<(i128, Source)>,
+    still: HashMap<u64, i128>,
+    /// Sub-folders of the inbox with candidates in them, by their index.
+    folders: Vec<String>,
+    candidates: Vec<Candidate>,
     scan: Scan,
+}
+
+/// A file whose turn may have come. They are ordered by age.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    changed_ns: i128,
+    /// Index of its sub-folder.
+    folder: u32,
+    name: Box<str>,
+    /// Whether it or its folder was renamed in.
+    whole: bool,
 }
 
 impl Walk<'_> {
@@ -135,6 +162,14 @@ impl Walk<'_> {
             if self.is_left_alone(name) {
                 continue;
             }
+            if entry.file_type() == FileType::RegularFile
+                && let Some(changed_ns) = self.still_before.get(&entry.ino()).copied()
+                && let Ok(name) = source::check_name(name)
+                && is_input(name)
+            {
+                self.candidate(entry.ino(), changed_ns, folder, name, false);
+                continue;
+            }
             let stat = match rustix::fs::statat(handle, raw, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 Err(Errno::NOENT) => continue,
@@ -152,7 +187,7 @@ impl Walk<'_> {
                     self.sub_folder(handle, raw, path, (folder, name), depth, whole);
                 }
                 (Ok(name), FileType::RegularFile) => {
-                    self.file(handle, path, (folder, name), &stat, whole);
+                    self.file(path, (folder, name), &stat, whole);
                 }
                 (
                     Ok(_),
@@ -205,62 +240,36 @@ impl Walk<'_> {
         }
     }
 
-    fn file(
-        &mut self,
-        parent: &OwnedFd,
-        path: PathBuf,
-        (folder, name): (&str, &str),
-        stat: &Stat,
-        whole: bool,
-    ) {
-        if !whole && !self.is_still(&path, stat) {
+    fn file(&mut self, path: PathBuf, (folder, name): (&str, &str), stat: &Stat, whole: bool) {
+        let was_whole = self.still_before.get(&stat.st_ino) == Some(&changed_ns(stat));
+        if !whole && !was_whole && !self.is_still(&path, stat) {
             return;
         }
         match source::ending(name) {
-            Ending::Lines | Ending::Document => {}
+            Ending::Lines | Ending::Document => {
+                self.candidate(stat.st_ino, changed_ns(stat), folder, name, whole);
+            }
             Ending::Compressed => {
                 let message = format!("`{name}`: compressed input is not supported yet");
                 let refusal = refusal("compressed", message, "Decompress it and drop it again.");
                 self.refuse(path, refusal);
-                return;
             }
             Ending::Unknown => {
                 let message = format!("`{name}` ends neither in .jsonl nor in .ndjson or .json");
                 let remedy = "Drop files with one JSON request a line, named so.";
                 self.refuse(path, refusal("unknown_ending", message, remedy));
-                return;
             }
         }
-        if stat.st_nlink > 1 && stat.st_uid != rustix::process::geteuid().as_raw() {
-            let message = format!(
-                "`{name}` is a hard link to a file of user {}, which has other names too",
-                stat.st_uid
-            );
-            let remedy = "Drop a copy of it.";
-            self.refuse(path, refusal("hard_link", message, remedy));
-            return;
+    }
+
+    fn candidate(&mut self, inode: u64, changed_ns: i128, folder: &str, name: &str, whole: bool) {
+        if self.folders.last().is_none_or(|last| last != folder) {
+            self.folders.push(folder.to_owned());
         }
-        let needed = Access::WRITE_OK | Access::EXEC_OK;
-        if rustix::fs::accessat(parent, ".", needed, AtFlags::EACCESS).is_err() {
-            self.refuse(path, not_to_be_taken(name));
-            return;
-        }
-        match source::open_at(parent, name) {
-            Ok(Opened::File(_)) => {}
-            // It went away, or is another thing by now: the next scan will see.
-            Ok(Opened::Missing | Opened::Special(_)) => return,
-            Ok(Opened::Unreadable) => {
-                self.refuse(path, unreadable(name));
-                return;
-            }
-            Err(error) => return self.trouble("open", path, error),
-        }
-        let source = Source {
-            folder: folder.to_owned(),
-            name: name.to_owned(),
-            bytes: u64::try_from(stat.st_size).unwrap_or(0),
-        };
-        self.ready.push((changed_ns(stat), source));
+        let index = u32::try_from(self.folders.len() - 1).unwrap_or(u32::MAX);
+        self.still.insert(inode, changed_ns);
+        let name = name.into();
+        self.candidates.push(Candidate { changed_ns, folder: index, name, whole });
     }
 
     /// Whether a file has been still for the settling time. If not, it is remembered.
@@ -323,6 +332,10 @@ impl Walk<'_> {
 const NEVER_TOUCHED: &[&str] =
     &["*.part", "*.tmp", "*.crdownload", "@eaDir", "lost+found", "*.job.toml"];
 
+fn is_input(name: &str) -> bool {
+    matches!(source::ending(name), Ending::Lines | Ending::Document)
+}
+
 /// Troubles kept of one scan.
 const TROUBLES_MAX: usize = 16;
 
@@ -335,16 +348,6 @@ fn special(name: &OsStr, kind: &str) -> Refusal {
     let message = format!("`{}` is a {kind}; only regular files are taken", source::spoken(name));
     let reason = if kind == "symbolic link" { "symlink" } else { "special_file" };
     refusal(reason, message, "Drop the file itself, or a copy of it.")
-}
-
-fn not_to_be_taken(name: &str) -> Refusal {
-    let user = rustix::process::geteuid().as_raw();
-    let message = format!(
-        "`{name}` lies in a folder that the daemon's user ({user}) may not write in, so it cannot be \
-         taken out"
-    );
-    let remedy = "Let the daemon's group write there: chgrp and chmod g+w the folder.";
-    refusal("folder_not_writable", message, remedy)
 }
 
 fn unreadable(name: &str) -> Refusal {

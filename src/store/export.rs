@@ -33,12 +33,18 @@ pub fn export(store: &dyn JobStore, out: &mut impl Write) -> Result<u64, StoreEr
         lines += 1;
         out.write_all(&record).map_err(write_error)
     };
-    for job in store.load()? {
-        put(record::write_head(&job.head))?;
-        for chunk in job.chunks.values() {
-            put(record::write_chunk(job.head.id, chunk))?;
+    let mut wrote = Ok(());
+    store.each_job(&mut |job| {
+        if wrote.is_ok() {
+            wrote = put(record::write_head(&job.head));
         }
-    }
+        for chunk in job.chunks.values() {
+            if wrote.is_ok() {
+                wrote = put(record::write_chunk(job.head.id, chunk));
+            }
+        }
+    })?;
+    wrote?;
     for (name, value) in store.notes()? {
         put(record::write_note(&name, &value))?;
     }

@@ -51,6 +51,11 @@ pub fn stage(
             Change::Chunk(id, chunk) => {
                 put(&mut writes, chunk_key(*id, chunk.no), record::write_chunk(*id, chunk))?;
             }
+            Change::Shed(id) => {
+                let prefix = format!("{}/", head_key(*id));
+                writes.retain(|key, _| !key.starts_with(&prefix));
+                writes.extend(stored(&prefix)?.into_iter().map(|key| (key, None)));
+            }
             Change::Forget(id) => {
                 let prefix = head_key(*id);
                 writes.retain(|key, _| !key.starts_with(&prefix));
@@ -75,20 +80,27 @@ pub fn stage_note(name: &str, value: &str) -> Result<Writes, StoreError> {
     Ok(writes)
 }
 
-/// Puts jobs together from their records, which must come in the order of their keys.
+/// Puts jobs together from their records, which must come in the order of their keys, and hands
+/// each over when it is whole.
 ///
 /// # Errors
 /// [`StoreError::Unreadable`] for a record that can not be understood, stands under a key that is
 /// not its own, or is a chunk without its job; and whatever `records` fails with.
 pub fn assemble<V: AsRef<[u8]>>(
     records: impl Iterator<Item = Result<(String, V), StoreError>>,
-) -> Result<Vec<Job>, StoreError> {
-    let mut jobs: Vec<Job> = Vec::new();
+    take: &mut dyn FnMut(Job),
+) -> Result<(), StoreError> {
+    let mut current: Option<Job> = None;
     for entry in records {
         let (key, value) = entry?;
         match read(&key, value.as_ref())? {
-            Record::Head(head) => jobs.push(Job { head: *head, chunks: BTreeMap::new() }),
-            Record::Chunk(id, chunk) => match jobs.last_mut() {
+            Record::Head(head) => {
+                let next = Job { head: *head, chunks: BTreeMap::new() };
+                if let Some(whole) = current.replace(next) {
+                    take(whole);
+                }
+            }
+            Record::Chunk(id, chunk) => match &mut current {
                 Some(job) if job.head.id == id => {
                     job.chunks.insert(chunk.no, *chunk);
                 }
@@ -97,7 +109,10 @@ pub fn assemble<V: AsRef<[u8]>>(
             Record::Note { .. } => return Err(unreadable(&key, "a note where jobs are kept")),
         }
     }
-    Ok(jobs)
+    if let Some(last) = current {
+        take(last);
+    }
+    Ok(())
 }
 
 /// Reads the notes from their records.
@@ -126,6 +141,9 @@ pub fn read_notes<V: AsRef<[u8]>>(
 fn read(key: &str, value: &[u8]) -> Result<Record, StoreError> {
     let record = record::read(value).map_err(|reason| unreadable(key, &reason))?;
     let own = match &record {
+        Record::Head(head) if key.strip_prefix(JOBS) == Some(head.id.as_str()) => {
+            return Ok(record);
+        }
         Record::Head(head) => head_key(head.id),
         Record::Chunk(id, chunk) => chunk_key(*id, chunk.no),
         Record::Note { name, .. } => note_key(name),

@@ -79,10 +79,10 @@ impl MemoryStore {
 }
 
 impl JobStore for MemoryStore {
-    fn load(&self) -> Result<Vec<Job>, StoreError> {
+    fn each_job(&self, take: &mut dyn FnMut(Job)) -> Result<(), StoreError> {
         self.usable()?;
         let records = self.starting_with(layout::JOBS);
-        layout::assemble(records.map(|(key, value)| Ok((key.clone(), value))))
+        layout::assemble(records.map(|(key, value)| Ok((key.clone(), value))), take)
     }
 
     fn save(&mut self, changes: &[Change]) -> Result<(), StoreError> {

@@ -28,12 +28,22 @@ pub use memory::MemoryStore;
 
 /// Keeps jobs durably. One owner, one thread at a time; every call blocks.
 pub trait JobStore: Send {
-    /// All jobs, ordered by id.
+    /// Hands over all jobs, ordered by id; one at a time is held here.
     ///
     /// # Errors
     /// [`StoreError::Unreadable`] names the first record that can not be understood;
     /// [`StoreError::Broken`] if the store itself fails.
-    fn load(&self) -> Result<Vec<Job>, StoreError>;
+    fn each_job(&self, take: &mut dyn FnMut(Job)) -> Result<(), StoreError>;
+
+    /// All jobs, ordered by id.
+    ///
+    /// # Errors
+    /// As for [`JobStore::each_job`].
+    fn load(&self) -> Result<Vec<Job>, StoreError> {
+        let mut jobs = Vec::new();
+        self.each_job(&mut |job| jobs.push(job))?;
+        Ok(jobs)
+    }
 
     /// Makes all changes in one step. When it returns, they are durable.
     ///

@@ -129,16 +129,20 @@ pub fn from_mirror(bytes: &[u8]) -> Result<Job, String> {
     Ok(Job { head: Form::restore(head)?, chunks })
 }
 
-/// Tells the version first, so that a newer record is not taken for a broken one.
+/// Tells the version of what can not be read, so that a newer record is not taken for a broken one.
 fn open(bytes: &[u8]) -> Result<EnvelopeV1, String> {
     #[derive(Deserialize)]
     struct Peek {
         v: u32,
     }
-    let Peek { v } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    match v {
-        1 => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
-        other => Err(format!("it has version {other}, this gemini-batchd reads version 1")),
+    match serde_json::from_slice::<EnvelopeV1>(bytes) {
+        Ok(envelope) if envelope.v == VERSION => Ok(envelope),
+        read => match (serde_json::from_slice(bytes), read) {
+            (Ok(Peek { v: VERSION }), Err(error)) | (Err(error), _) => Err(error.to_string()),
+            (Ok(Peek { v }), _) => {
+                Err(format!("it has version {v}, this gemini-batchd reads version {VERSION}"))
+            }
+        },
     }
 }
 

@@ -183,9 +183,9 @@ impl SledStore {
 }
 
 impl JobStore for SledStore {
-    fn load(&self) -> Result<Vec<Job>, StoreError> {
+    fn each_job(&self, take: &mut dyn FnMut(Job)) -> Result<(), StoreError> {
         self.usable()?;
-        layout::assemble(self.starting_with(layout::JOBS))
+        layout::assemble(self.starting_with(layout::JOBS), take)
     }
 
     fn save(&mut self, changes: &[Change]) -> Result<(), StoreError> {

@@ -93,6 +93,60 @@ async fn a_poll_stops_when_all_are_seen_and_asks_by_name_only_for_what_no_list_s
     assert_eq!(hidden.state, RemoteState::Unknown("NEW_STATE".to_owned()));
 }
 
+/// A server with so many pages of a hundred batches each; every batch is running.
+async fn server_with_pages(pages: usize) -> Server {
+    let running = |id: &str| entry(id, "s", "2026-01-02T00:00:00Z", "RUNNING");
+    Server::start(move |request| {
+        if let Some(id) = request.path().strip_prefix("/v1beta/batches/") {
+            return Reply::json(running(id));
+        }
+        let page: usize = request
+            .target
+            .split_once("pageToken=")
+            .map_or(0, |(_, token)| token.parse().expect("our own token"));
+        let entries: Vec<String> =
+            (0..100).map(|n| running(&format!("b{}", page * 100 + n))).collect();
+        let next = match page + 1 < pages {
+            true => format!(r#","nextPageToken":"{}""#, page + 1),
+            false => String::new(),
+        };
+        Reply::json(format!(r#"{{"operations":[{}]{next}}}"#, entries.join(",")))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn ten_thousand_batches_are_polled_with_a_hundred_requests() {
+    let server = server_with_pages(100).await;
+    let all: Vec<BatchName> = (0..10_000).map(|n| BatchName(format!("batches/b{n}"))).collect();
+    let client = server.client();
+    for round in 1..=2 {
+        assert_eq!(client.poll(&all).await.expect("polled").len(), all.len());
+        assert_eq!(server.seen().len(), round * 100);
+    }
+}
+
+#[tokio::test]
+async fn a_few_batches_at_the_end_of_a_long_list_are_asked_for_by_name() {
+    let server = server_with_pages(30).await;
+    let client = server.client();
+    // Nobody knows yet how long the list is.
+    client.poll(&names(&["b2999"])).await.expect("polled");
+    assert_eq!(server.seen().len(), 30);
+    client.poll(&names(&["b2999", "b2998"])).await.expect("polled");
+    let asked: Vec<String> = server.seen().split_off(30).into_iter().map(|r| r.target).collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked.iter().all(|target| target.starts_with("/v1beta/batches/b29")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn of_many_batches_that_no_list_shows_a_poll_asks_for_a_hundred() {
+    let server = server_with_pages(1).await;
+    let hidden: Vec<BatchName> = (0..500).map(|n| BatchName(format!("batches/h{n}"))).collect();
+    assert_eq!(server.client().poll(&hidden).await.expect("polled").len(), 100);
+    assert_eq!(server.seen().len(), 101);
+}
+
 #[tokio::test]
 async fn a_cancel_of_what_is_over_and_a_delete_of_what_is_gone_are_fine() {
     let server = Server::start(|request| match request.path() {

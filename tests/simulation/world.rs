@@ -183,6 +183,11 @@ impl World {
                     job.chunks.insert(chunk.no, chunk);
                 }
             }
+            Change::Shed(id) => {
+                if let Some(job) = self.store.get_mut(&id) {
+                    job.chunks.clear();
+                }
+            }
             Change::Forget(id) => {
                 self.store.remove(&id);
             }

@@ -35,7 +35,11 @@ impl Model {
                 self.jobs.remove(&id);
                 Change::Forget(id)
             }
-            1..=3 => {
+            1 => {
+                job.chunks.clear();
+                Change::Shed(id)
+            }
+            2..=3 => {
                 job.head = dice.head(id);
                 Change::Head(job.head.clone())
             }
@@ -130,6 +134,25 @@ fn forgetting_a_job_leaves_its_neighbours_alone() {
         let loaded = keeper.store().load().expect("read");
         assert_eq!(loaded.iter().map(|job| job.head.id).collect::<Vec<_>>(), [id(1), id(3)]);
         assert!(loaded.iter().all(|job| job.chunks.len() == 20));
+    });
+}
+
+#[test]
+fn a_job_that_sheds_its_chunks_keeps_its_own_record() {
+    with_every_store(|keeper| {
+        let mut dice = Dice(9);
+        let heads: Vec<_> = (1..=2).map(|number| dice.head(id(number))).collect();
+        let mut changes = Vec::new();
+        for head in &heads {
+            changes.push(Change::Head(head.clone()));
+            changes.extend((1..=5).map(|no| Change::Chunk(head.id, dice.chunk(ChunkNo(no)))));
+        }
+        keeper.store().save(&changes).expect("saved");
+        keeper.store().save(&[Change::Shed(id(1))]).expect("saved");
+        keeper.restart();
+        let loaded = keeper.store().load().expect("read");
+        assert_eq!(loaded[0], Job { head: heads[0].clone(), chunks: BTreeMap::new() });
+        assert_eq!((&loaded[1].head, loaded[1].chunks.len()), (&heads[1], 5));
     });
 }
 

@@ -1,11 +1,12 @@
 //! The small calls: lists, states, cancels and removals of batches and files.
 //!
-//! Promises: every list is read to its last page, or the call fails; a poll reads lists, which
-//! carry no results, and asks by name only for what no list shows; what is gone already needs no
-//! removal. Nothing is asked twice by itself.
+//! Promises: every list is read to its last page, or the call fails; a poll asks by name when that
+//! takes fewer requests than the list has pages, and reads the list, which carries no results,
+//! when not; what is gone already needs no removal. Nothing is asked twice by itself.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Response};
@@ -82,30 +83,47 @@ impl Client {
         Ok(all)
     }
 
-    /// The state of each of these batches, by lists, which carry no results (API contract, 6.2);
-    /// only what no list shows is asked for by name.
+    /// The states of these batches. When they are fewer than the pages that the list of batches
+    /// took the last time, each is asked for by name; otherwise the list is read (API contract,
+    /// 6.2) until all were seen, and only what it does not show is asked for by name. Of what no
+    /// list shows, at most [`ASKED_MAX`] are told of in one poll: the others have their turn in
+    /// another.
     ///
     /// # Errors
     /// If one of them can not be told; then none is.
     pub async fn poll(&self, names: &[BatchName]) -> Result<Vec<(BatchName, Polled)>, Failure> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut missing: HashSet<&BatchName> = names.iter().collect();
         let mut seen = BTreeMap::new();
-        self.batch_pages(|entry| {
+        let mut missing: HashSet<&BatchName> = names.iter().collect();
+        let pages = self.inner.pages_polled.load(Ordering::Relaxed);
+        if missing.len() < pages {
+            // The list may have become shorter meanwhile: it is tried again after a while.
+            self.inner.pages_polled.store(pages - 1, Ordering::Relaxed);
+        } else {
+            self.poll_by_list(&mut missing, &mut seen).await?;
+        }
+        // A set has another order each time, so that all of them are asked for in the end.
+        for name in missing.into_iter().take(ASKED_MAX) {
+            seen.insert(name.clone(), self.get_state(name).await?);
+        }
+        Ok(seen.into_iter().collect())
+    }
+
+    /// Moves what the list shows from `missing` to `seen`.
+    async fn poll_by_list(
+        &self,
+        missing: &mut HashSet<&BatchName>,
+        seen: &mut BTreeMap<BatchName, Polled>,
+    ) -> Result<(), Failure> {
+        let pages = self.batch_pages(|entry| {
             if let Some(batch) = readable(entry)
                 && missing.remove(&batch.name)
             {
                 seen.insert(batch.name.clone(), Polled::Seen(batch));
             }
             if missing.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
-        .await?;
-        for name in missing {
-            seen.insert(name.clone(), self.get_state(name).await?);
-        }
-        Ok(seen.into_iter().collect())
+        });
+        self.inner.pages_polled.store(pages.await?, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn get_state(&self, name: &BatchName) -> Result<Polled, Failure> {
@@ -239,21 +257,24 @@ impl Client {
         self.ask(request).await.map(drop).map_err(|error| error.failure("check the key"))
     }
 
-    /// Reads the list of batches page by page until `each` breaks off.
+    /// Reads the list of batches page by page until `each` breaks off; answers with the number
+    /// of pages read.
     async fn batch_pages(
         &self,
         mut each: impl FnMut(&RawValue) -> ControlFlow<()>,
-    ) -> Result<(), Failure> {
+    ) -> Result<usize, Failure> {
         let mut tokens = Tokens::default();
+        let mut pages = 0;
         loop {
+            pages += 1;
             let page: BatchPage = self.page("/batches", &tokens, "list batches").await?;
             for entry in page.operations.unwrap_or_default() {
                 if each(&entry).is_break() {
-                    return Ok(());
+                    return Ok(pages);
                 }
             }
             if !tokens.next(page.next_page_token, "list batches")? {
-                return Ok(());
+                return Ok(pages);
             }
         }
     }
@@ -303,6 +324,9 @@ fn readable(entry: &RawValue) -> Option<RemoteBatch> {
 fn mentions(entry: &RawValue, stamp: &Stamp) -> bool {
     entry.get().contains(&stamp.0) || entry.get().contains(&stamp.0.replace('/', "\\/"))
 }
+
+/// Batches that one poll asks for by name because no list shows them.
+const ASKED_MAX: usize = 100;
 
 /// Pages of a list that are followed: 100,000 entries.
 const PAGES_MAX: usize = 1000;

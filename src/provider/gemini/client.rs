@@ -6,6 +6,7 @@
 //! the monotonic one. The calls themselves are in the files beside this one.
 
 use std::io::BufReader;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -107,6 +108,8 @@ pub(super) struct Inner {
     fresh: reqwest::Client,
     /// What the server's clock said, and when by ours.
     server_clock: Mutex<Option<(Millis, Instant)>>,
+    /// Pages of the list of batches that the last poll had to read.
+    pub(super) pages_polled: AtomicUsize,
 }
 
 impl std::fmt::Debug for Client {
@@ -144,7 +147,9 @@ impl Client {
         };
         let (pooled, fresh) = (build(2)?, build(0)?);
         let server_clock = Mutex::new(None);
-        Ok(Client { inner: Arc::new(Inner { settings, base, pooled, fresh, server_clock }) })
+        let pages_polled = AtomicUsize::new(1);
+        let inner = Inner { settings, base, pooled, fresh, server_clock, pages_polled };
+        Ok(Client { inner: Arc::new(inner) })
     }
 
     /// How far the server's clock is ahead of `now`, milliseconds, by the last answer that told

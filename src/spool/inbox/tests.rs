@@ -35,7 +35,7 @@ impl Inbox {
     }
 
     fn scan(&mut self, now: u64) -> Scan {
-        self.scanner.scan(&self.folders, Millis(now), &HashSet::new()).expect("scanned")
+        self.scanner.scan(&self.folders, Millis(now), &HashSet::new(), usize::MAX).expect("scanned")
     }
 }
 
@@ -101,8 +101,62 @@ fn what_was_renamed_in_is_ready_at_once_and_so_is_a_whole_folder() {
     inbox.drop("sub/b.jsonl", "x", 10_000);
     inbox.drop("c.jsonl", "x", 10_000);
     let fresh = HashSet::from([path, inbox.folders.inbox.join("sub")]);
-    let scan = inbox.scanner.scan(&inbox.folders, Millis(10_001), &fresh).expect("scanned");
+    let scan =
+        inbox.scanner.scan(&inbox.folders, Millis(10_001), &fresh, usize::MAX).expect("scanned");
     assert_eq!(names(&scan), ["|a.jsonl", "sub|b.jsonl"]);
+}
+
+#[test]
+fn a_full_inbox_is_given_out_by_parts_the_oldest_first() {
+    let mut inbox = Inbox::new();
+    for n in 0..25_u64 {
+        let folder = ["", "sub/", "sub/deep/"][(n % 3) as usize];
+        inbox.drop(&format!("{folder}{n:02}.jsonl"), "x", 5_000 - n);
+    }
+    inbox.drop("notes.txt", "x", 1_000);
+    let mut given = Vec::new();
+    for part in 0..3 {
+        let none = HashSet::new();
+        let scan = inbox.scanner.scan(&inbox.folders, Millis(100_000), &none, 10).expect("scanned");
+        assert_eq!(scan.more, part < 2);
+        assert_eq!(scan.refused.len(), 1, "what is no input takes nobody's turn");
+        for source in scan.ready {
+            fs::remove_file(inbox.folders.inbox.join(&source.folder).join(&source.name))
+                .expect("taken");
+            given.push(source.name);
+        }
+    }
+    let oldest_first: Vec<String> = (0..25).rev().map(|n| format!("{n:02}.jsonl")).collect();
+    assert_eq!(given, oldest_first);
+}
+
+#[test]
+fn a_file_that_was_still_and_changed_before_its_turn_settles_again() {
+    let mut inbox = Inbox::new();
+    let path = inbox.drop("b.jsonl", "x", 5_000);
+    inbox.drop("a.jsonl", "x", 4_000);
+    let none = HashSet::new();
+    let scan = |inbox: &mut Inbox, now| {
+        inbox.scanner.scan(&inbox.folders, Millis(now), &none, 1).expect("scanned")
+    };
+    assert_eq!(names(&scan(&mut inbox, 10_000)), ["|a.jsonl"]);
+    fs::remove_file(inbox.folders.inbox.join("a.jsonl")).expect("taken");
+    inbox.drop("b.jsonl", "xy", 10_500);
+    assert_eq!(fs::metadata(&path).expect("there").len(), 2);
+    assert!(scan(&mut inbox, 11_000).ready.is_empty());
+    assert_eq!(names(&scan(&mut inbox, 12_500)), ["|b.jsonl"]);
+}
+
+#[test]
+fn a_file_renamed_in_stays_whole_while_it_waits_for_its_turn() {
+    let mut inbox = Inbox::new();
+    inbox.drop("a.jsonl", "x", 9_000);
+    let path = inbox.drop("b.jsonl", "x", 10_000);
+    let fresh = HashSet::from([path, inbox.folders.inbox.join("a.jsonl")]);
+    let scan = inbox.scanner.scan(&inbox.folders, Millis(10_001), &fresh, 1).expect("scanned");
+    assert_eq!((names(&scan), scan.more), (vec!["|a.jsonl".to_owned()], true));
+    fs::remove_file(inbox.folders.inbox.join("a.jsonl")).expect("taken");
+    assert_eq!(names(&inbox.scan(10_002)), ["|b.jsonl"]);
 }
 
 #[test]
