@@ -59,8 +59,8 @@ pub fn deliver(
     if delivery.tally.failed > 0 {
         moves.push((work.merged_errors(), names.errors.clone()));
     }
-    let receipt = work.path.join("out").join("receipt");
-    let parcel = Parcel { id: job.head.id, folder, names, moves, receipt };
+    let receipts = work.path.join("out");
+    let parcel = Parcel { id: job.head.id, folder, names, moves, receipts };
     if owner(&parcel.names.manifest)?.is(parcel.id) {
         parcel.drop_claim()?;
         return Ok(DeliverOutcome::Done);
@@ -79,9 +79,11 @@ pub fn deliver(
             return parcel.take_back();
         }
     }
-    // One sync for the claim and all that was moved; the receipt's syncs the folder they left.
+    parcel.leave_receipt()?;
+    // Claim, moves and receipt are on the disk before the manifest gets its name. Only now: the
+    // first sync after several changes writes them all, and the second has nothing left to do.
     durable::sync_folder(&parcel.folder)?;
-    durable::replace(&parcel.receipt, parcel.folder_number()?.as_bytes())?;
+    durable::sync_folder(&parcel.receipts)?;
     match durable::move_file(&parcel.names.claim, &parcel.names.manifest)? {
         Moved::Now => Ok(DeliverOutcome::Done),
         Moved::Taken => parcel.take_back(),
@@ -105,8 +107,9 @@ struct Parcel {
     folder: PathBuf,
     names: Names,
     moves: Vec<(PathBuf, PathBuf)>,
-    /// Written in the working folder when all but the manifest's name is done.
-    receipt: PathBuf,
+    /// Where in the working folder an empty file says that all but the manifest's name is done,
+    /// and by its name, in which folder of the outbox.
+    receipts: PathBuf,
 }
 
 impl Parcel {
@@ -175,19 +178,35 @@ impl Parcel {
     /// Whether an earlier run completed the delivery, although nothing of it is there any more:
     /// whoever waits for a manifest may take all files away the moment it appears.
     fn was_handed_over(&self) -> Result<bool, SpoolError> {
-        let mut gone = !is_free(&self.receipt)? && !owner(&self.names.claim)?.is(self.id);
+        let mut gone = !owner(&self.names.claim)?.is(self.id);
         for (source, _) in &self.moves {
             gone = gone && is_free(source)?;
         }
-        if !gone {
+        if !gone || self.count_receipts()? == 0 {
             return Ok(false);
         }
-        let number = fs::read_to_string(&self.receipt).at("read", &self.receipt)?;
-        if number == self.folder_number()? {
+        if !is_free(&self.receipt()?)? {
             return Ok(true);
         }
         let text = "it is not the folder that a delivery was begun in; mount that one again";
         Err(io::Error::other(text)).at("deliver to", &self.folder)
+    }
+
+    fn leave_receipt(&self) -> Result<(), SpoolError> {
+        let receipt = self.receipt()?;
+        File::create(&receipt).map(drop).at("write", &receipt)
+    }
+
+    fn receipt(&self) -> Result<PathBuf, SpoolError> {
+        Ok(self.receipts.join(format!("{RECEIPT}{}", self.folder_number()?)))
+    }
+
+    fn count_receipts(&self) -> Result<usize, SpoolError> {
+        let entries = fs::read_dir(&self.receipts).at("list", &self.receipts)?;
+        let is_receipt = |entry: &fs::DirEntry| {
+            entry.file_name().as_encoded_bytes().starts_with(RECEIPT.as_bytes())
+        };
+        Ok(entries.filter_map(Result::ok).filter(is_receipt).count())
     }
 
     /// Tells the outbox folder from the bare mount point it may be without its disk.
@@ -218,7 +237,7 @@ impl Parcel {
     /// it under both names.
     fn has_moved(&self) -> Result<bool, SpoolError> {
         for (source, target) in &self.moves {
-            if !is_free(target)? && (is_free(source)? || is_same_file(source, target)?) {
+            if !is_free(target)? && (is_free(source)? || durable::is_same_file(source, target)?) {
                 return Ok(true);
             }
         }
@@ -292,12 +311,6 @@ fn owner(path: &Path) -> Result<Owner, SpoolError> {
     }
 }
 
-fn is_same_file(one: &Path, other: &Path) -> Result<bool, SpoolError> {
-    let one = fs::symlink_metadata(one).at("look at", one)?;
-    let other = fs::symlink_metadata(other).at("look at", other)?;
-    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
-}
-
 fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
     let ours = fs::symlink_metadata(one).at("look at", one)?;
     let theirs = fs::symlink_metadata(other).at("look at", other)?;
@@ -331,6 +344,9 @@ fn hidden(path: &Path) -> PathBuf {
 
 /// Longest stem, bytes: room is left for a hidden `.STEM.results.jsonl.aside`.
 const STEM_MAX: usize = NAME_MAX - ".".len() - ".results.jsonl".len() - ".aside".len();
+
+/// How the name of a receipt begins.
+const RECEIPT: &str = "receipt-";
 
 /// Who may read outputs: the owner and the folder's group.
 const MODE: u32 = 0o640;
