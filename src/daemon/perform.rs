@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here. Disk work runs on threads made for it; the network is the client's.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +11,7 @@ use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
 use crate::engine::ids::{BatchName, FileName, Row};
 use crate::engine::job::{Head, Input, Job, JobState, Plan, Queue, Refusal, RemoteEnd, Transport};
-use crate::provider::gemini::{Client, CreateFailure, CreateInput, RefusedKind};
+use crate::provider::gemini::{Client, CreateFailure, CreateInput, Payload, RefusedKind};
 use crate::spool::answers;
 use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
@@ -18,7 +19,9 @@ use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
-use crate::spool::{Folders, JobFolder, SpoolError, archive, manifest, merge, problem, session};
+use crate::spool::{
+    At, Folders, JobFolder, SpoolError, archive, manifest, merge, problem, session,
+};
 
 use super::failpoints;
 use super::harvest;
@@ -163,6 +166,25 @@ impl Performer {
         .await
     }
 
+    /// The rows as items; few of them are read at once, without a thread of their own.
+    async fn inline_body(&self, which: &Which) -> Result<(Arc<Body>, Payload), Failure> {
+        let (rows, job) = (which.rows, which.job);
+        self.on_disk(move |folders| {
+            let folder = folders.job(job);
+            let name = folder.input_name()?;
+            let body = Arc::new(Body::open(&folder, &name, rows, Frame::InlineItem)?);
+            if body.len() > READ_AT_ONCE_BYTES {
+                let items = payload(Arc::clone(&body));
+                return Ok((body, items));
+            }
+            let mut items = Vec::with_capacity(body.len() as usize);
+            let read = body.reader(0)?.read_to_end(&mut items);
+            read.at("read", &folder.input(&name))?;
+            Ok((body, Payload::from_bytes(items.into())))
+        })
+        .await
+    }
+
     async fn upload(&self, which: Which, file: FileName) -> Result<Outcome, Failure> {
         let payload = payload(self.body(&which, Frame::FileLine).await?);
         let folder = self.folders.job(which.job);
@@ -190,12 +212,11 @@ impl Performer {
         let (body, request) = match input {
             Input::Inline => {
                 // Nothing was sent yet: a disk that fails now leaves no doubt about the batch.
-                let body = match self.body(&which, Frame::InlineItem).await {
-                    Ok(body) => body,
+                let (body, items) = match self.inline_body(&which).await {
+                    Ok(opened) => opened,
                     Err(failure) => return Err(Failure::Transient(failure.message().to_owned())),
                 };
-                let request = CreateInput::Inline(payload(Arc::clone(&body)));
-                (Some(body), request)
+                (Some(body), CreateInput::Inline(items))
             }
             Input::File(file) => (None, CreateInput::File(file)),
         };
@@ -402,6 +423,8 @@ fn local(error: &SpoolError) -> Failure {
 
 /// A clock that is off by more is worth a word, milliseconds.
 const SKEW_TOLD_MS: u64 = 300_000;
+/// Inline requests of at most so many bytes are read before they are sent.
+const READ_AT_ONCE_BYTES: u64 = 256 * 1024;
 /// The longest line that is sent, bytes.
 pub const LINE_BYTES_MAX: u64 = 64_000_000;
 /// What a row costs more inline than in a file (spool/frame.rs).

@@ -139,8 +139,9 @@ pub fn at_a_time(lane: Lane, size: Size) -> usize {
         (Lane::Find | Lane::Poll, _) => 1,
         (Lane::Cancel, _) => 2,
         (Lane::Upload, _) => usize::MAX,
-        (Lane::Claim | Lane::Move | Lane::Collect | Lane::Send, Size::Small) => 8,
-        (Lane::Plan | Lane::Merge, Size::Small) => 4,
+        // They mostly wait, for the disk or for an answer, and the disk serves many with one sync.
+        (Lane::Claim | Lane::Move | Lane::Collect | Lane::Send, Size::Small) => 16,
+        (Lane::Plan | Lane::Merge, Size::Small) => 8,
         (Lane::Send, Size::Middle | Size::Large) => 4,
         (Lane::Claim | Lane::Move | Lane::Collect, Size::Middle | Size::Large) => 2,
         (Lane::Plan | Lane::Merge, Size::Middle | Size::Large) => 1,

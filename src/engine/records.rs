@@ -182,6 +182,7 @@ impl Engine {
         }
         job.head.state = state;
         turn.save.push(Change::Head(job.head.clone()));
+        self.unsettled.remove(&id);
         self.refile_job(id);
     }
 
@@ -265,7 +266,6 @@ impl Engine {
             }
             None => {
                 let plan = plan.clone();
-                self.unsettled.remove(&id);
                 self.advance(id, JobState::Merging(plan), turn);
             }
         }

@@ -34,13 +34,19 @@ pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
     durable::make_folder(&folder)?;
     touch(&input)?;
     let (stem, ending) = split(name);
+    let own = folder.join(name);
+    if !is_free(&own)? && durable::is_same_file(&input, &own)? {
+        return fs::remove_file(&input).at("remove", &input);
+    }
     // Room is left for the hidden name under which a copy from another file system is made.
     let room = NAME_MAX - ending.len() - "..aside".len();
     loop {
         let free = |stem: &str| is_free(&folder.join(format!("{stem}{ending}")));
         let stem = first_free(stem, room, &folder, free)?;
-        match durable::move_file(&input, &folder.join(format!("{stem}{ending}")))? {
-            Moved::Now | Moved::NoSource => return Ok(()),
+        match durable::move_unsynced(&input, &folder.join(format!("{stem}{ending}")))? {
+            // The folder it left goes away next.
+            Moved::Now => return durable::sync_folder(&folder),
+            Moved::NoSource => return Ok(()),
             // Somebody was faster; the next name is looked for.
             Moved::Taken => {}
         }

@@ -6,6 +6,7 @@
 //! refuses what is not.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::durable::{self, Moved};
@@ -34,7 +35,7 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
     let target = folders.job(job).input(&source.name);
     source::check_source(source).at("claim", &target)?;
     if fs::symlink_metadata(&target).is_ok() {
-        sync_if_regular(&target)?;
+        sync_claimed(folders, job, source)?;
         return Ok(Claimed::Already);
     }
     let Some(parent) = folder_below(&folders.inbox, &source.folder)? else {
@@ -44,10 +45,16 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
     if !input.symlink_metadata().is_ok_and(|found| found.is_file()) {
         return Ok(Claimed::Vanished);
     }
-    make_folders(folders, job)?;
-    match durable::move_file(&input, &target)? {
+    let folder = folders.job(job).path;
+    durable::make_folders(&folder, &["input", "answers", "out"])?;
+    if device(&parent)? != device(&folder)? {
+        // The move is a copy, which removes the source at its end.
+        durable::sync_folder(&folder)?;
+        durable::sync_folder(&folders.working)?;
+    }
+    match durable::move_unsynced(&input, &target)? {
         Moved::Now => {
-            sync_if_regular(&target)?;
+            sync_claimed(folders, job, source)?;
             Ok(Claimed::Now)
         }
         Moved::Taken => Ok(Claimed::Already),
@@ -55,11 +62,27 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
     }
 }
 
-/// Makes the working folder with all that will be in it, so that one sync serves them all.
-fn make_folders(folders: &Folders, job: JobId) -> Result<(), SpoolError> {
-    let folder = folders.job(job).path;
-    durable::make_folder(&folder)?;
-    durable::make_folders(&folder, &["input", "answers", "out"])
+/// Makes a claim durable, the content included: whoever dropped the file need not have synced it,
+/// and from now on we answer for it. All syncs come after all changes, so that the first writes
+/// everything and the others have next to nothing left to do. The inbox is the last: the input
+/// has its new place before it loses the old one.
+fn sync_claimed(folders: &Folders, job: JobId, source: &Source) -> Result<(), SpoolError> {
+    let (folder, input) = (folders.job(job), folders.job(job).input(&source.name));
+    match source::open(&input).at("open", &input)? {
+        source::Opened::File(_) => durable::sync_file(&input)?,
+        source::Opened::Special(_) | source::Opened::Unreadable | source::Opened::Missing => {}
+    }
+    durable::sync_folder(&folder.path.join("input"))?;
+    durable::sync_folder(&folder.path)?;
+    durable::sync_folder(&folders.working)?;
+    match folder_below(&folders.inbox, &source.folder)? {
+        Some(inbox) => durable::sync_folder(&inbox),
+        None => Ok(()),
+    }
+}
+
+fn device(path: &Path) -> Result<u64, SpoolError> {
+    Ok(fs::metadata(path).at("look at", path)?.dev())
 }
 
 /// What to tell people if a claimed input has another size than when it was read, because its
@@ -104,14 +127,6 @@ pub(super) fn folder_below(root: &Path, folder: &str) -> Result<Option<PathBuf>,
         }
     }
     Ok(Some(path))
-}
-
-/// Whoever dropped the file need not have synced it; from now on we answer for it.
-fn sync_if_regular(path: &Path) -> Result<(), SpoolError> {
-    match source::open(path).at("open", path)? {
-        source::Opened::File(_) => durable::sync_file(path),
-        source::Opened::Special(_) | source::Opened::Unreadable | source::Opened::Missing => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -59,20 +60,21 @@ pub fn make_folder(path: &Path) -> Result<(), SpoolError> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
-/// Makes folders within one that is there, durably, with one sync for all.
+/// Makes a folder and some within it. They are durable when the caller has synced the folder and
+/// its parent.
 ///
 /// # Errors
-/// If one of them can not be made, or `parent` not be synced.
-pub fn make_folders(parent: &Path, names: &[&str]) -> Result<(), SpoolError> {
-    for name in names {
-        let path = parent.join(name);
+/// If one of them can not be made.
+pub fn make_folders(folder: &Path, within: &[&str]) -> Result<(), SpoolError> {
+    let all = [folder.to_owned()].into_iter().chain(within.iter().map(|name| folder.join(name)));
+    for path in all {
         match fs::create_dir(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
             Err(error) => return Err(error).at("create folder", &path),
         }
     }
-    sync_folder(parent)
+    Ok(())
 }
 
 /// Finds out whether files can be made in a folder.
@@ -90,15 +92,37 @@ pub fn try_writing(folder: &Path) -> Result<(), SpoolError> {
 /// # Errors
 /// If the rename or the copy fails for another reason than those in [`Moved`].
 pub fn move_file(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
-    match renameat_with(CWD, source, CWD, target, RenameFlags::NOREPLACE) {
-        Ok(()) => {}
-        Err(Errno::NOENT) if fs::symlink_metadata(source).is_err() => return Ok(Moved::NoSource),
-        Err(Errno::EXIST) => return Ok(Moved::Taken),
-        Err(Errno::XDEV) => return copy_across(source, target),
-        Err(errno) => return Err(io::Error::from(errno)).at("move to", target),
+    let moved = move_unsynced(source, target)?;
+    if moved == Moved::Now {
+        sync_parents(source, target)?;
     }
-    sync_parents(source, target)?;
-    Ok(Moved::Now)
+    Ok(moved)
+}
+
+/// The same, but the names are only durable when the caller has synced both folders: for several
+/// moves one after the other, of which a power cut may keep any.
+///
+/// # Errors
+/// As [`move_file`].
+pub fn move_unsynced(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    match renameat_with(CWD, source, CWD, target, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(Moved::Now),
+        Err(Errno::NOENT) if fs::symlink_metadata(source).is_err() => Ok(Moved::NoSource),
+        Err(Errno::EXIST) => Ok(Moved::Taken),
+        Err(Errno::XDEV) => copy_across(source, target),
+        Err(errno) => Err(io::Error::from(errno)).at("move to", target),
+    }
+}
+
+/// Whether two names are those of one file: a power cut in the middle of a move can leave it so,
+/// on file systems without a journal.
+///
+/// # Errors
+/// If one of them can not be looked at.
+pub fn is_same_file(one: &Path, other: &Path) -> Result<bool, SpoolError> {
+    let look = |path| fs::symlink_metadata(path).at("look at", path);
+    let (one, other) = (look(one)?, look(other)?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 /// Writes a file whole or not at all, replacing an older version of the same file of ours.

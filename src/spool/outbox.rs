@@ -59,8 +59,8 @@ pub fn deliver(
     if delivery.tally.failed > 0 {
         moves.push((work.merged_errors(), names.errors.clone()));
     }
-    let receipt = work.path.join("out").join("receipt");
-    let parcel = Parcel { id: job.head.id, folder, names, moves, receipt };
+    let receipts = work.path.join("out");
+    let parcel = Parcel { id: job.head.id, folder, names, moves, receipts };
     if owner(&parcel.names.manifest)?.is(parcel.id) {
         parcel.drop_claim()?;
         return Ok(DeliverOutcome::Done);
@@ -79,7 +79,11 @@ pub fn deliver(
             return parcel.take_back();
         }
     }
-    durable::replace(&parcel.receipt, parcel.folder_number()?.as_bytes())?;
+    parcel.leave_receipt()?;
+    // Claim, moves and receipt are on the disk before the manifest gets its name. Only now: the
+    // first sync after several changes writes them all, and the second has nothing left to do.
+    durable::sync_folder(&parcel.folder)?;
+    durable::sync_folder(&parcel.receipts)?;
     match durable::move_file(&parcel.names.claim, &parcel.names.manifest)? {
         Moved::Now => Ok(DeliverOutcome::Done),
         Moved::Taken => parcel.take_back(),
@@ -103,12 +107,14 @@ struct Parcel {
     folder: PathBuf,
     names: Names,
     moves: Vec<(PathBuf, PathBuf)>,
-    /// Written in the working folder when all but the manifest's name is done.
-    receipt: PathBuf,
+    /// Where in the working folder an empty file says that all but the manifest's name is done,
+    /// and by its name, in which folder of the outbox.
+    receipts: PathBuf,
 }
 
 impl Parcel {
-    /// Claims the stem, durably; `false` if it belongs to somebody else.
+    /// Claims the stem; `false` if it belongs to somebody else. A power cut may take the claim
+    /// back, and even keep a file that was moved after it: that one proves that the stem is ours.
     fn claim(&self, manifest: &[u8]) -> Result<bool, SpoolError> {
         let claim = &self.names.claim;
         if owner(claim)?.is(self.id) {
@@ -116,13 +122,13 @@ impl Parcel {
             durable::rename(&self.own_aside(), claim)?;
             return Ok(true);
         }
-        // If somebody removed our claim, what we moved already still proves that the stem is ours.
+        // The claim may be gone: removed by somebody, or never on the disk.
         let resumed = self.has_moved()? && is_free(&self.names.manifest)?;
         if !resumed && !self.names.all_free()? {
             return Ok(false);
         }
         self.write_claim(manifest)?;
-        if durable::move_file(&self.own_aside(), claim)? == Moved::Taken {
+        if durable::move_unsynced(&self.own_aside(), claim)? == Moved::Taken {
             remove(&self.own_aside())?;
             return Ok(false);
         }
@@ -150,7 +156,7 @@ impl Parcel {
         if !is_free(source)? {
             self.open_up(source)?;
         }
-        let moved = durable::move_file(source, target).inspect_err(|_| {
+        let moved = durable::move_unsynced(source, target).inspect_err(|_| {
             // A full disk is not made fuller by what is copied again anyway.
             drop(fs::remove_file(hidden(target)));
         })?;
@@ -172,19 +178,35 @@ impl Parcel {
     /// Whether an earlier run completed the delivery, although nothing of it is there any more:
     /// whoever waits for a manifest may take all files away the moment it appears.
     fn was_handed_over(&self) -> Result<bool, SpoolError> {
-        let mut gone = !is_free(&self.receipt)? && !owner(&self.names.claim)?.is(self.id);
+        let mut gone = !owner(&self.names.claim)?.is(self.id);
         for (source, _) in &self.moves {
             gone = gone && is_free(source)?;
         }
-        if !gone {
+        if !gone || self.count_receipts()? == 0 {
             return Ok(false);
         }
-        let number = fs::read_to_string(&self.receipt).at("read", &self.receipt)?;
-        if number == self.folder_number()? {
+        if !is_free(&self.receipt()?)? {
             return Ok(true);
         }
         let text = "it is not the folder that a delivery was begun in; mount that one again";
         Err(io::Error::other(text)).at("deliver to", &self.folder)
+    }
+
+    fn leave_receipt(&self) -> Result<(), SpoolError> {
+        let receipt = self.receipt()?;
+        File::create(&receipt).map(drop).at("write", &receipt)
+    }
+
+    fn receipt(&self) -> Result<PathBuf, SpoolError> {
+        Ok(self.receipts.join(format!("{RECEIPT}{}", self.folder_number()?)))
+    }
+
+    fn count_receipts(&self) -> Result<usize, SpoolError> {
+        let entries = fs::read_dir(&self.receipts).at("list", &self.receipts)?;
+        let is_receipt = |entry: &fs::DirEntry| {
+            entry.file_name().as_encoded_bytes().starts_with(RECEIPT.as_bytes())
+        };
+        Ok(entries.filter_map(Result::ok).filter(is_receipt).count())
     }
 
     /// Tells the outbox folder from the bare mount point it may be without its disk.
@@ -211,9 +233,15 @@ impl Parcel {
         }
     }
 
+    /// Whether any of the files is in the outbox already; on some file systems a power cut leaves
+    /// it under both names.
     fn has_moved(&self) -> Result<bool, SpoolError> {
-        let (source, target) = &self.moves[0];
-        Ok(is_free(source)? && !is_free(target)?)
+        for (source, target) in &self.moves {
+            if !is_free(target)? && (is_free(source)? || durable::is_same_file(source, target)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Lets the group of the outbox folder read a file.
@@ -316,6 +344,9 @@ fn hidden(path: &Path) -> PathBuf {
 
 /// Longest stem, bytes: room is left for a hidden `.STEM.results.jsonl.aside`.
 const STEM_MAX: usize = NAME_MAX - ".".len() - ".results.jsonl".len() - ".aside".len();
+
+/// How the name of a receipt begins.
+const RECEIPT: &str = "receipt-";
 
 /// Who may read outputs: the owner and the folder's group.
 const MODE: u32 = 0o640;

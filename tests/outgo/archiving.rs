@@ -28,6 +28,17 @@ fn an_input_goes_to_the_archive_once_and_never_over_another() {
 }
 
 #[test]
+fn an_input_that_a_power_cut_left_under_both_names_is_archived_once() {
+    let world = World::new(&lines(1));
+    let input = world.folder().input("a.jsonl");
+    fs::create_dir(world.folders.archive.join("sub")).unwrap();
+    fs::hard_link(&input, world.folders.archive.join("sub/a.jsonl")).unwrap();
+    archive_input(&world.folders, &world.job).unwrap();
+    assert_eq!(tree(&world.folders.archive).len(), 1);
+    assert!(!input.exists());
+}
+
+#[test]
 fn retention_counts_from_the_move_not_from_the_age_of_the_input() {
     let world = World::new(&lines(1));
     let input = fs::File::options().append(true).open(world.folder().input("a.jsonl")).unwrap();

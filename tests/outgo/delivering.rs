@@ -111,6 +111,31 @@ fn a_copy_that_was_interrupted_before_its_source_went_away_is_ours() {
 }
 
 #[test]
+fn a_power_cut_may_keep_any_of_the_names_given() {
+    let (reference, delivery, bytes) = merged();
+    done(&reference, &delivery, &bytes);
+    let expected = outbox(&reference);
+    let names = ["a.results.jsonl", "a.errors.jsonl"];
+    // Of each file, the disk may know the new name, or the old one too; the claim may be lost.
+    for kept in 0..16 {
+        let (world, delivery, manifest) = merged();
+        fs::create_dir(world.folders.outbox.join("sub")).unwrap();
+        let sources = [world.folder().merged_results(), world.folder().merged_errors()];
+        for (bit, (source, name)) in [1, 4].into_iter().zip(sources.iter().zip(names)) {
+            if kept & bit > 0 {
+                fs::hard_link(source, at(&world, name)).unwrap();
+            }
+            if kept & bit > 0 && kept & (bit << 1) > 0 {
+                fs::remove_file(source).unwrap();
+            }
+        }
+        done(&world, &delivery, &manifest);
+        assert_eq!(outbox(&world), expected, "{kept:b}");
+        assert!(sources.iter().all(|source| !source.exists()), "{kept:b}");
+    }
+}
+
+#[test]
 fn a_manifest_of_this_job_means_done_even_from_another_version() {
     let (world, delivery, bytes) = merged();
     done(&world, &delivery, &bytes);

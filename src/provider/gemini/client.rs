@@ -146,7 +146,7 @@ impl Client {
             }
             builder.build().map_err(|error| ClientError::Http(transfer::describe(error)))
         };
-        let (pooled, fresh) = (build(2)?, build(0)?);
+        let (pooled, fresh) = (build(IDLE_CONNECTIONS)?, build(0)?);
         let server_clock = Mutex::new(None);
         let pages_polled = AtomicUsize::new(1);
         let inner = Inner { settings, base, pooled, fresh, server_clock, pages_polled };
@@ -343,6 +343,9 @@ fn install_crypto() {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }
+
+/// As many calls of the kinds that may be asked again are under way at a time, about.
+const IDLE_CONNECTIONS: usize = 16;
 
 /// Bytes of one page of a list, and of every other small answer.
 const PAGE_BYTES_MAX: u64 = 32 * 1024 * 1024;
