@@ -46,6 +46,7 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
         return Ok(Claimed::Vanished);
     }
     let folder = folders.job(job).path;
+    durable::make_folder(&folders.working)?;
     durable::make_folders(&folder, &["input", "answers", "out"])?;
     if device(&parent)? != device(&folder)? {
         // The move is a copy, which removes the source at its end.
