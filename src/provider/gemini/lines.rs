@@ -8,40 +8,45 @@ use std::io::{self, Read};
 /// others.
 pub struct WholeText<R> {
     inner: R,
+    /// Bytes as they came; the first `carried` of them were left over from before.
+    raw: Vec<u8>,
+    carried: usize,
     ready: Vec<u8>,
     taken: usize,
-    carry: Vec<u8>,
     ended: bool,
 }
 
 impl<R: Read> WholeText<R> {
     /// Reads from `inner`.
     pub fn new(inner: R) -> WholeText<R> {
-        WholeText { inner, ready: Vec::new(), taken: 0, carry: Vec::new(), ended: false }
+        let raw = vec![0; CHARACTER_BYTES + BUFFER_BYTES];
+        WholeText { inner, raw, carried: 0, ready: Vec::new(), taken: 0, ended: false }
     }
 
     fn fill(&mut self) -> io::Result<()> {
         self.ready.clear();
         self.taken = 0;
-        let mut raw = std::mem::take(&mut self.carry);
-        let before = raw.len();
-        raw.resize(before + BUFFER_BYTES, 0);
-        let read = self.inner.read(raw.get_mut(before..).unwrap_or_default())?;
-        raw.truncate(before + read);
+        let room = self.raw.get_mut(self.carried..).unwrap_or_default();
+        let read = self.inner.read(room)?;
         self.ended = read == 0;
-        let mut rest = raw.as_slice();
+        let raw = self.raw.get(..self.carried + read).unwrap_or_default();
+        let (mut passed, mut carry) = (0, 0..0);
         for chunk in raw.utf8_chunks() {
             self.ready.extend_from_slice(chunk.valid().as_bytes());
-            rest = rest.get(chunk.valid().len() + chunk.invalid().len()..).unwrap_or_default();
-            // A character may go on in the next buffer; none is longer than four bytes.
-            let torn = rest.is_empty() && !self.ended && chunk.invalid().len() < 4;
+            let torn_at = passed + chunk.valid().len();
+            passed = torn_at + chunk.invalid().len();
+            // A character may go on in the next buffer.
+            let torn =
+                passed == raw.len() && !self.ended && chunk.invalid().len() < CHARACTER_BYTES;
             if torn && std::str::from_utf8(chunk.invalid()).is_err_and(|e| e.error_len().is_none())
             {
-                self.carry = chunk.invalid().to_vec();
+                carry = torn_at..passed;
             } else if !chunk.invalid().is_empty() {
                 self.ready.extend_from_slice("\u{FFFD}".as_bytes());
             }
         }
+        self.carried = carry.len();
+        self.raw.copy_within(carry, 0);
         Ok(())
     }
 }
@@ -87,8 +92,11 @@ impl LineLimit {
     }
 }
 
-/// Bytes read or written at once.
-const BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes read at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// No character takes more bytes.
+const CHARACTER_BYTES: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -69,32 +69,25 @@ impl Operation {
     /// If the stream breaks off, is no operation, or holds a result that is too long, or if
     /// `sink` fails.
     pub fn read(
-        stream: impl Read,
+        mut stream: impl Read,
         item_bytes_max: u64,
         sink: Option<Sink<'_>>,
     ) -> Result<Operation, ReadError> {
+        // Most answers are small, and what is in memory is read several times as fast.
+        let mut start = Vec::new();
+        let most = WHOLE_BYTES.min(item_bytes_max.saturating_add(1));
+        let read = stream.by_ref().take(most).read_to_end(&mut start);
+        read.map_err(|error| ReadError::Content(serde_json::Error::io(error)))?;
         let budget = Budget { left: Rc::default(), max: item_bytes_max };
         budget.refill();
+        if (start.len() as u64) < most {
+            return Reading::whole(serde_json::Deserializer::from_slice(&start), sink, budget);
+        }
         let metered = Metered {
-            inner: BufReader::with_capacity(256 * 1024, stream),
+            inner: BufReader::with_capacity(256 * 1024, io::Cursor::new(start).chain(stream)),
             left: Rc::clone(&budget.left),
         };
-        let mut reading = Reading {
-            operation: Operation::default(),
-            sink,
-            budget,
-            taken: false,
-            sink_error: None,
-        };
-        let mut from = serde_json::Deserializer::from_reader(metered);
-        let outcome = Within { part: Part::Envelope, reading: &mut reading }
-            .deserialize(&mut from)
-            .and_then(|()| from.end());
-        match (outcome, reading.sink_error) {
-            (_, Some(error)) => Err(ReadError::Sink(error)),
-            (Err(error), None) => Err(ReadError::Content(error)),
-            (Ok(()), None) => Ok(reading.operation),
-        }
+        Reading::whole(serde_json::Deserializer::from_reader(metered), sink, budget)
     }
 
     /// What the engine wants to know of it.
@@ -133,6 +126,26 @@ struct Reading<'a> {
     /// One copy of the results was handed on; another one is passed over.
     taken: bool,
     sink_error: Option<io::Error>,
+}
+
+impl<'a> Reading<'a> {
+    /// Reads everything there is, and makes sure that nothing follows.
+    fn whole<'de>(
+        mut from: serde_json::Deserializer<impl serde_json::de::Read<'de>>,
+        sink: Option<Sink<'a>>,
+        budget: Budget,
+    ) -> Result<Operation, ReadError> {
+        let operation = Operation::default();
+        let mut reading = Reading { operation, sink, budget, taken: false, sink_error: None };
+        let outcome = Within { part: Part::Envelope, reading: &mut reading }
+            .deserialize(&mut from)
+            .and_then(|()| from.end());
+        match (outcome, reading.sink_error) {
+            (_, Some(error)) => Err(ReadError::Sink(error)),
+            (Err(error), None) => Err(ReadError::Content(error)),
+            (Ok(()), None) => Ok(reading.operation),
+        }
+    }
 }
 
 /// Where in the operation we are.
@@ -344,6 +357,9 @@ impl<R: Read> Read for Metered<R> {
         Ok(read)
     }
 }
+
+/// An answer of fewer bytes is held whole while it is read.
+const WHOLE_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
 #[path = "operation_tests.rs"]

@@ -79,7 +79,9 @@ pub fn idle_rows(bench: &Bench) -> Result<Vec<Row>, String> {
 fn filled(bench: &Bench, server: &Server, jobs: u64, waiting: bool) -> Result<Spool, String> {
     let template = template(bench, waiting)?;
     let records = bench.place.join("records.jsonl");
-    multiply(&template, jobs, &records).map_err(|error| error.to_string())?;
+    // Of complete jobs, the daemon keeps the records of the chunks for the newest thousand.
+    let bare = if waiting { 0 } else { jobs.saturating_sub(1000) };
+    multiply(&template, jobs, bare, &records).map_err(|error| error.to_string())?;
     let spool = Spool::new(bench, "filled", server)?;
     let import = spool.command(&["import"]).arg(&records).output();
     let import = import.map_err(|error| error.to_string())?;
@@ -123,8 +125,9 @@ fn archived(spool: &Path) -> bool {
     fs::read_dir(archive).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-/// Writes copies of a job's records, each with its own id, batch and content.
-fn multiply(template: &str, jobs: u64, path: &Path) -> std::io::Result<()> {
+/// Writes copies of a job's records, each with its own id, batch and content; of the first `bare`
+/// jobs only the record of the job itself.
+fn multiply(template: &str, jobs: u64, bare: u64, path: &Path) -> std::io::Result<()> {
     let after = |mark: &str, len: usize| {
         let at = template.find(mark).map_or(0, |at| at + mark.len());
         template.get(at..at + len).unwrap_or_default().to_owned()
@@ -133,7 +136,8 @@ fn multiply(template: &str, jobs: u64, path: &Path) -> std::io::Result<()> {
     let batch = after("\"name\":\"batches/", 12);
     let mut out = BufWriter::new(File::create(path)?);
     for number in 1..=jobs {
-        let copy = template
+        let head = template.lines().next().unwrap_or_default();
+        let copy = if number <= bare { head } else { template }
             .replace(&id, &format!("{}{}", &id[..16], base32(number)))
             .replace(&sha256, &format!("{number:064x}"))
             .replace(&batch, &format!("sink{number:08}"));
