@@ -86,7 +86,8 @@ impl Windows {
         let size = len.max(size);
         self.load(id, start, size, bytes)?;
         let end = start + size as u64;
-        let ahead = (AHEAD_BYTES / (self.held.len() as u64)).clamp(size as u64, AHEAD_MOST_BYTES);
+        // A line may be longer than what is told of in advance.
+        let ahead = (AHEAD_BYTES / self.held.len() as u64).min(AHEAD_MOST_BYTES).max(size as u64);
         let Some(window) = self.held.get_mut(&(id, start)) else { return Ok(()) };
         window.told = told;
         if told < end + ahead / 2 {

@@ -86,6 +86,25 @@ fn responses_are_handed_on_byte_for_byte() {
 }
 
 #[test]
+fn long_responses_that_follow_one_another_are_handed_on() {
+    let world = World::new(&lines(5));
+    let response = |row: u64| {
+        let size = if row == 1 { 100 } else { 3_000_000 + row as usize };
+        format!("{{\"embedding\":{{\"values\":[1]}},\"x\":\"{}\"}}", "y".repeat(size))
+    };
+    let came = |row| format!("{{\"key\":\"{row}\",\"response\":{}}}\n", response(row));
+    world.download(1, (1..=5).map(came).collect::<String>());
+    world.collect(1).unwrap();
+    world.merge();
+    let results = world.results();
+    assert_eq!(results.lines().count(), 5);
+    for (line, row) in results.lines().zip(1..) {
+        let expected = format!("{{\"key\":\"k{row}\",\"response\":{}}}", response(row));
+        assert!(line == expected, "row {row}");
+    }
+}
+
+#[test]
 fn every_failure_has_its_reason_code_and_request() {
     let mut rows = lines(7);
     rows[0].request = "{\"contents\":\r\n[ ]}".to_owned();
