@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use super::answer_lines::AnswerLines;
 use super::index::LineFate;
-use super::intake::{Intake, add};
 use super::loose::cut;
 use super::outcomes::{open_lines, open_outcomes};
 use super::receiver::{Receiver, note_line};
+use super::register::{Register, add};
 use super::result_line::MESSAGE_MAX;
 use super::{At, JobFolder, SpoolError, durable};
 use crate::engine::Which;
@@ -78,13 +78,13 @@ pub fn collect(
 
 /// Takes in what was accepted as it is, and whose strays were kept.
 fn again(folder: &JobFolder, which: &Which, kept: &Path) -> Result<Harvest, CollectError> {
-    let mut intake = Intake::open(folder, which)?;
+    let mut register = Register::open(folder, which)?;
     let mut input = AnswerLines::open(kept, u64::MAX)?;
     while let Some(shape) = input.advance()? {
-        note_line(&mut intake, &input, shape, true, kept, false)?;
+        note_line(&mut register, &input, shape, true, kept, false)?;
     }
-    let harvest = intake.harvest()?;
-    intake.sync()?;
+    let harvest = register.harvest()?;
+    register.sync()?;
     Ok(harvest)
 }
 
@@ -101,7 +101,7 @@ pub fn reject(
     named: &[(Row, String)],
     code: i32,
 ) -> Result<Rest, SpoolError> {
-    let mut intake = Intake::open(folder, which)?;
+    let mut register = Register::open(folder, which)?;
     let mut text = Vec::new();
     let mut entries = Vec::new();
     for (row, message) in named {
@@ -116,9 +116,9 @@ pub fn reject(
     path.parent().map_or(Ok(()), durable::make_folder)?;
     durable::replace(&path, &text)?;
     for (row, start, len) in entries {
-        intake.fail(row, start, len)?;
+        register.fail(row, start, len)?;
     }
-    intake.sync()?;
+    register.sync()?;
     rest(folder, which.rows)
 }
 

@@ -1,4 +1,5 @@
-//! Writes that outlive a power cut: the only fsync and the only rename of the spool.
+//! Writes that outlive a power cut: every rename into its place, and every sync but those of files
+//! that grow or are changed in place (steady.rs, receiver.rs, outcomes.rs).
 //!
 //! A file comes into being under a name of ours beside its target, is synced, and only then gets
 //! its real name; the folder is synced after. Nothing that exists is ever overwritten, except

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 use super::answer_lines::{AnswerLines, LINE_MAX, Shape, is_blank};
 use super::answers::CollectError;
-use super::intake::{Intake, Noted};
 use super::judged::Judged;
+use super::register::{Noted, Register};
 use super::steady::SteadyFile;
 use super::{At, JobFolder, SpoolError, durable};
 use crate::engine::Which;
@@ -34,7 +34,7 @@ pub struct Receiver {
     kept: PathBuf,
     mark: Mark,
     accept_missing: bool,
-    intake: Intake,
+    register: Register,
     file: Option<SteadyFile>,
     /// Bytes of the file that are written and noted.
     written: u64,
@@ -75,7 +75,7 @@ impl Receiver {
             mark: Mark::beside(&path),
             path,
             accept_missing,
-            intake: Intake::open(folder, which)?,
+            register: Register::open(folder, which)?,
             file: None,
             written: 0,
             lines_written: 0,
@@ -112,7 +112,7 @@ impl Receiver {
         self.mark.remove()?;
         (self.written, self.lines_written) = (0, 0);
         self.forget_held();
-        self.intake.take_back()
+        self.register.take_back()
     }
 
     /// Takes the next bytes.
@@ -151,8 +151,13 @@ impl Receiver {
             true => Ok(()),
             false => self.write_as_it_came(),
         };
+        let settled = self.file.take().map_or(Ok(()), |mut file| file.settle());
+        if settled.is_err() {
+            self.restart()?;
+            return settled.at("sync", &self.path);
+        }
         self.forget_held();
-        self.intake.take_back()?;
+        self.register.take_back()?;
         written
     }
 
@@ -171,13 +176,13 @@ impl Receiver {
             self.sort_held();
         }
         self.write_run()?;
-        let harvest = self.intake.harvest()?;
+        let harvest = self.register.harvest()?;
         if harvest.missing > 0 && !self.accept_missing {
             return Err(CollectError::Short { missing: harvest.missing });
         }
         self.open_file()?.sync().at("sync", &self.path)?;
-        self.intake.sync()?;
-        self.intake.keep_strays()?;
+        self.register.sync()?;
+        self.register.keep_strays()?;
         durable::rename(&self.path, &self.kept)?;
         self.mark.remove()?;
         Ok(harvest)
@@ -188,7 +193,7 @@ impl Receiver {
     /// # Errors
     /// If the outcomes can not be written.
     pub fn give_up(&mut self) -> Result<(), SpoolError> {
-        self.intake.take_back()
+        self.register.take_back()
     }
 
     /// Reads the file of an earlier try: its length in the stream, or `None` if it is not to be
@@ -223,7 +228,7 @@ impl Receiver {
 
     /// Notes a line that lies in the file already.
     fn read_again(&mut self, input: &AnswerLines, shape: Shape) -> Result<(), CollectError> {
-        note_line(&mut self.intake, input, shape, self.accept_missing, &self.path, true)
+        note_line(&mut self.register, input, shape, self.accept_missing, &self.path, true)
     }
 
     /// A line of the arena is complete; the next one begins at `end`.
@@ -241,7 +246,7 @@ impl Receiver {
             });
         }
         let row = judged.and_then(|judged| judged.row);
-        let row = row.filter(|row| self.intake.concerns(*row));
+        let row = row.filter(|row| self.register.concerns(*row));
         self.lines.push(Held { order: row.map_or(u64::MAX, |row| row.0), start, end, judged });
         Ok(())
     }
@@ -255,10 +260,10 @@ impl Receiver {
         for line in &lines {
             let text = line.start..line.end - 1;
             let noted = match &line.judged {
-                Some(judged) => self.intake.note(judged, at, text.len())?,
+                Some(judged) => self.register.note(judged, at, text.len())?,
                 None if is_blank(&self.arena[text.clone()]) => Noted::Taken,
                 None => {
-                    self.intake.count_unreadable();
+                    self.register.count_unreadable();
                     Noted::Stray
                 }
             };
@@ -273,7 +278,7 @@ impl Receiver {
         }
         strays.sort_by_key(|text| text.start);
         for text in strays {
-            self.intake.keep_aside(&self.arena[text])?;
+            self.register.keep_aside(&self.arena[text])?;
         }
         self.open_file()?;
         let file = self.file.as_mut().expect("it was opened just now");
@@ -332,7 +337,7 @@ impl Receiver {
 
 /// Notes a line of a result file, or says why it can not be accepted.
 pub(super) fn note_line(
-    intake: &mut Intake,
+    register: &mut Register,
     input: &AnswerLines,
     shape: Shape,
     accept: bool,
@@ -345,9 +350,9 @@ pub(super) fn note_line(
         Shape::Whole => Judged::read(&input.line),
     };
     let noted = match judged {
-        Some(judged) => intake.note(&judged, input.start, input.line.len())?,
+        Some(judged) => register.note(&judged, input.start, input.line.len())?,
         None if accept => {
-            intake.count_unreadable();
+            register.count_unreadable();
             Noted::Stray
         }
         None => {
@@ -357,7 +362,7 @@ pub(super) fn note_line(
         }
     };
     if noted == Noted::Stray && keeps_strays {
-        intake.keep_aside(&input.line)?;
+        register.keep_aside(&input.line)?;
     }
     Ok(())
 }

@@ -32,13 +32,20 @@ impl SteadyFile {
     /// # Errors
     /// If anything could not be written back, now or at any time before.
     pub fn sync(&mut self) -> io::Result<()> {
-        if let Some(Syncer { ask, thread }) = self.syncer.take() {
-            drop(ask);
-            // The system tells of each failure once: what the thread was told counts too.
-            thread.join().map_err(|_| io::Error::other("the syncing thread failed"))??;
-        }
+        self.settle()?;
         self.since = 0;
         self.file.sync_all()
+    }
+
+    /// Waits for what is on its way to the disk. The system tells of each failure once, so whoever
+    /// opens the file again after this one must know what the thread was told.
+    ///
+    /// # Errors
+    /// If something could not be written back: nothing in the file is to be relied on then.
+    pub fn settle(&mut self) -> io::Result<()> {
+        let Some(Syncer { ask, thread }) = self.syncer.take() else { return Ok(()) };
+        drop(ask);
+        thread.join().map_err(|_| io::Error::other("the syncing thread failed"))?
     }
 
     fn wrote(&mut self, bytes: usize) -> io::Result<()> {

@@ -3,7 +3,7 @@
 //! Whatever order lines come in, the first one of a row counts, and a row that an earlier attempt
 //! settled is never reopened. What an interrupted run of the same attempt noted is taken back
 //! first, so that running again gives the same outcomes. Nothing is durable before
-//! [`Intake::sync`]; whoever gives up calls [`Intake::take_back`].
+//! [`Register::sync`]; whoever gives up calls [`Register::take_back`].
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -21,7 +21,7 @@ use crate::engine::job::{Rest, Share};
 use crate::engine::verdict::Verdict;
 
 /// Where the result lines of one attempt are noted.
-pub struct Intake {
+pub struct Register {
     folder: JobFolder,
     which: Which,
     lines: IndexReader<LineEntry>,
@@ -43,13 +43,13 @@ pub enum Noted {
     Stray,
 }
 
-impl Intake {
+impl Register {
     /// Opens the indexes and takes back what an interrupted run noted.
     ///
     /// # Errors
     /// If they can not be read or written.
-    pub fn open(folder: &JobFolder, which: &Which) -> Result<Intake, SpoolError> {
-        let mut intake = Intake {
+    pub fn open(folder: &JobFolder, which: &Which) -> Result<Register, SpoolError> {
+        let mut register = Register {
             folder: folder.clone(),
             which: *which,
             lines: open_lines(folder)?,
@@ -58,8 +58,8 @@ impl Intake {
             harvest: Harvest::default(),
             strays: None,
         };
-        intake.take_back()?;
-        Ok(intake)
+        register.take_back()?;
+        Ok(register)
     }
 
     /// Opens the rows that this attempt noted anything of, and closes those that can not be sent;
@@ -101,7 +101,7 @@ impl Intake {
     }
 
     /// Notes a line that stands at `start` of the attempt's result file and has `len` bytes. A
-    /// stray is only counted: the caller hands it to [`Intake::keep_aside`].
+    /// stray is only counted: the caller hands it to [`Register::keep_aside`].
     ///
     /// # Errors
     /// If the outcomes can not be read or written.
