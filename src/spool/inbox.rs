@@ -62,7 +62,8 @@ pub struct Refused {
 #[derive(Debug)]
 pub struct Scanner {
     rules: IntakeRules,
-    settling: HashMap<PathBuf, Seen>,
+    /// Files that may still change, by their inodes.
+    settling: HashMap<u64, Seen>,
     /// When the files that were still were last changed, by their inodes. It only says whose turn
     /// it is; whether a file is still the same is asked when it has come.
     still: HashMap<u64, i128>,
@@ -71,7 +72,6 @@ pub struct Scanner {
 /// How a file looked, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    inode: u64,
     bytes: u64,
     changed_ns: i128,
     since: Millis,
@@ -122,11 +122,11 @@ impl Scanner {
 
 struct Walk<'a> {
     rules: &'a IntakeRules,
-    before: &'a HashMap<PathBuf, Seen>,
+    before: &'a HashMap<u64, Seen>,
     still_before: &'a HashMap<u64, i128>,
     now: Millis,
     fresh: &'a HashSet<PathBuf>,
-    settling: HashMap<PathBuf, Seen>,
+    settling: HashMap<u64, Seen>,
     still: HashMap<u64, i128>,
     /// Sub-folders of the inbox with candidates in them, by their index.
     folders: Vec<String>,
@@ -242,7 +242,7 @@ impl Walk<'_> {
 
     fn file(&mut self, path: PathBuf, (folder, name): (&str, &str), stat: &Stat, whole: bool) {
         let was_whole = self.still_before.get(&stat.st_ino) == Some(&changed_ns(stat));
-        if !whole && !was_whole && !self.is_still(&path, stat) {
+        if !whole && !was_whole && !self.is_still(stat) {
             return;
         }
         match source::ending(name) {
@@ -273,35 +273,31 @@ impl Walk<'_> {
     }
 
     /// Whether a file has been still for the settling time. If not, it is remembered.
-    fn is_still(&mut self, path: &Path, stat: &Stat) -> bool {
+    fn is_still(&mut self, stat: &Stat) -> bool {
         let (now, settle_ms) = (self.now, self.rules.settle_ms);
         let changed_ns = changed_ns(stat);
         let age_ms = i128::from(now.0) - changed_ns.div_euclid(1_000_000);
         if age_ms >= i128::from(settle_ms) {
             return true;
         }
-        let mut seen = Seen {
-            inode: stat.st_ino,
-            bytes: u64::try_from(stat.st_size).unwrap_or(0),
-            changed_ns,
-            since: now,
-        };
-        if let Some(before) = self.before.get(path) {
+        let mut seen =
+            Seen { bytes: u64::try_from(stat.st_size).unwrap_or(0), changed_ns, since: now };
+        if let Some(before) = self.before.get(&stat.st_ino) {
             let same = Seen { since: before.since, ..seen } == *before;
             // A clock that went back makes the first look worthless.
             if same && before.since <= now {
                 seen.since = before.since;
             }
-        }
-        if self.before.contains_key(path) && now.since(seen.since) >= settle_ms {
-            return true;
+            if now.since(seen.since) >= settle_ms {
+                return true;
+            }
         }
         // A time of change in the future says nothing; only our own looks count then.
         let from = u64::try_from(changed_ns.div_euclid(1_000_000))
             .map_or(seen.since, |changed| Millis(changed).min(seen.since));
         let next = from.plus(settle_ms).max(now.plus(1));
         self.scan.next_look = Some(self.scan.next_look.map_or(next, |look| look.min(next)));
-        self.settling.insert(path.to_owned(), seen);
+        self.settling.insert(stat.st_ino, seen);
         false
     }
 

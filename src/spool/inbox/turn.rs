@@ -75,7 +75,7 @@ impl Walk<'_> {
         if !unchanged {
             self.still.remove(&stat.st_ino);
         }
-        if !unchanged && !candidate.whole && !self.is_still(&path, &stat) {
+        if !unchanged && !candidate.whole && !self.is_still(&stat) {
             return;
         }
         if self.can_be_taken(handle, path, name, &stat) {
