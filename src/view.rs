@@ -145,19 +145,14 @@ pub enum NoSuchJob {
 }
 
 impl Snapshot {
-    /// Builds the snapshot of these jobs. Of complete jobs that are not among them, `older` says
-    /// how many there are, and how many of those were cancelled.
+    /// Builds the snapshot of these jobs; `older` counts those that are not among them, by state.
     pub fn build<'a>(
         health: Health,
         jobs: impl IntoIterator<Item = &'a Job>,
-        older: (usize, usize),
+        older: impl IntoIterator<Item = (&'static str, usize)>,
     ) -> Snapshot {
-        let mut counts = BTreeMap::new();
-        for (word, count) in [("done", older.0 - older.1), ("cancelled", older.1)] {
-            if count > 0 {
-                counts.insert(word.to_owned(), count as u64);
-            }
-        }
+        let older = older.into_iter().map(|(word, count)| (word.to_owned(), count as u64));
+        let mut counts: BTreeMap<String, u64> = older.collect();
         let (mut live, mut over) = (Vec::new(), Vec::new());
         for job in jobs {
             *counts.entry(state_word(job).to_owned()).or_insert(0) += 1;

@@ -10,9 +10,9 @@ use crate::engine::ids::BatchName;
 use crate::provider::gemini::{Client, Results};
 use crate::spool::answers::{self, CollectError};
 use crate::spool::receiver::Receiver;
-use crate::spool::{JobFolder, SpoolError, durable};
+use crate::spool::{JobFolder, durable};
 
-use super::failpoints;
+use super::perform::{blocking, local};
 
 /// Fetches the results of an attempt, unless they are here already, and takes them in.
 ///
@@ -110,16 +110,4 @@ fn sorted(batch: &BatchName, error: CollectError) -> Failure {
             Failure::Transient(format!("results of {}: {short}", batch.0))
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let work = || {
-        failpoints::disk();
-        work()
-    };
-    tokio::task::spawn_blocking(work).await.expect("disk work is never cancelled and never panics")
-}
-
-fn local(error: &SpoolError) -> Failure {
-    Failure::Local(error.to_string())
 }

@@ -110,16 +110,16 @@ impl Intake {
 
     /// Starts a scan, or remembers that one is wanted.
     pub fn look(&mut self, handle: &Handle, now: Millis) {
-        if self.scanner.is_none() {
+        let Some(mut scanner) = self.scanner.take() else {
             self.again = true;
             return;
-        }
+        };
         // What was given out still lies there until it is claimed, and would only be found again.
         if handle.with_engine(Engine::claims_waiting) > GIVEN_OUT_MAX / 2 {
+            self.scanner = Some(scanner);
             self.next_look = Some(now.plus(CLAIMS_PAUSE_MS));
             return;
         }
-        let Some(mut scanner) = self.scanner.take() else { return };
         self.next_look = None;
         if self.watching.as_ref().is_none_or(Watching::is_stale) {
             self.watching = (self.watch)();

@@ -409,7 +409,8 @@ pub fn cut_rules(queue: &Queue, file_bytes: u64, inline_bytes: u64) -> CutRules 
     rules
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Does disk work on a thread made for that.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let work = || {
         failpoints::disk();
         work()
@@ -417,7 +418,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.expect("disk work is never cancelled and never panics")
 }
 
-fn local(error: &SpoolError) -> Failure {
+/// A failure of this machine.
+pub(super) fn local(error: &SpoolError) -> Failure {
     Failure::Local(error.to_string())
 }
 

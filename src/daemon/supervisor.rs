@@ -207,11 +207,8 @@ pub fn status_line(engine: &Engine) -> String {
     for job in engine.jobs() {
         *counts.entry(state_word(&job.head.state)).or_default() += 1;
     }
-    let (older, cancelled) = engine.past().older_counts();
-    for (state, count) in [("done", older - cancelled), ("cancelled", cancelled)] {
-        if count > 0 {
-            *counts.entry(state).or_default() += count;
-        }
+    for (state, count) in engine.past().older_counts() {
+        *counts.entry(state).or_default() += count;
     }
     let counts: Vec<String> =
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();

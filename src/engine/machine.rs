@@ -97,45 +97,6 @@ impl Engine {
         recollection.resume(policy, now)
     }
 
-    fn over(recollection: Recollection, policy: Policy, now: Millis) -> (Engine, Turn) {
-        let Recollection { jobs, past, contents } = recollection;
-        let mut engine = Engine {
-            policy,
-            jobs,
-            past,
-            lanes: Lanes::default(),
-            running: BTreeMap::new(),
-            busy: BTreeSet::new(),
-            troubles: BTreeMap::new(),
-            polls: BTreeMap::new(),
-            stopping: BTreeSet::new(),
-            discarded: BTreeSet::new(),
-            claiming: BTreeSet::new(),
-            // Sorted once, not with each job.
-            contents: contents.into_iter().collect(),
-            takings: BTreeMap::new(),
-            small_usage: Usage::default(),
-            other_usage: Usage::default(),
-            under_way: BTreeMap::new(),
-            unsettled: BTreeMap::new(),
-            gate: None,
-            next_ticket: 1,
-            draining: false,
-            latest: now,
-        };
-        let mut turn = Turn::default();
-        engine.doubt_what_was_begun(now, &mut turn);
-        engine.forget_the_future(now);
-        let ids: Vec<JobId> = engine.jobs.keys().copied().collect();
-        for id in ids {
-            engine.recall(id);
-            engine.refile_job(id);
-            engine.tell_stuck_again(id, &mut turn);
-        }
-        engine.pump(now, &mut turn);
-        (engine, turn)
-    }
-
     /// Finds out again what is remembered of a job beside its record.
     fn recall(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
@@ -345,7 +306,42 @@ impl Recollection {
 
     /// The engine over all that was taken in; see [`Engine::resume`].
     pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
-        Engine::over(self, policy, now)
+        let Recollection { jobs, past, contents } = self;
+        let mut engine = Engine {
+            policy,
+            jobs,
+            past,
+            lanes: Lanes::default(),
+            running: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            troubles: BTreeMap::new(),
+            polls: BTreeMap::new(),
+            stopping: BTreeSet::new(),
+            discarded: BTreeSet::new(),
+            claiming: BTreeSet::new(),
+            // Sorted once, not with each job.
+            contents: contents.into_iter().collect(),
+            takings: BTreeMap::new(),
+            small_usage: Usage::default(),
+            other_usage: Usage::default(),
+            under_way: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            gate: None,
+            next_ticket: 1,
+            draining: false,
+            latest: now,
+        };
+        let mut turn = Turn::default();
+        engine.doubt_what_was_begun(now, &mut turn);
+        engine.forget_the_future(now);
+        let ids: Vec<JobId> = engine.jobs.keys().copied().collect();
+        for id in ids {
+            engine.recall(id);
+            engine.refile_job(id);
+            engine.tell_stuck_again(id, &mut turn);
+        }
+        engine.pump(now, &mut turn);
+        (engine, turn)
     }
 }
 

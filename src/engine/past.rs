@@ -96,10 +96,12 @@ impl Past {
         self.older.keys().chain(self.recent.keys()).copied()
     }
 
-    /// How many complete jobs there are beside the recent ones, and how many of them were
-    /// cancelled.
-    pub fn older_counts(&self) -> (usize, usize) {
-        (self.older.len(), self.older_cancelled)
+    /// How many complete jobs there are beside the recent ones, by the product's words for them;
+    /// only words that apply to any.
+    pub fn older_counts(&self) -> impl Iterator<Item = (&'static str, usize)> + use<> {
+        let done = self.older.len() - self.older_cancelled;
+        let counts = [("done", done), ("cancelled", self.older_cancelled)];
+        counts.into_iter().filter(|(_, count)| *count > 0)
     }
 
     /// Complete jobs whose outputs were delivered longer ago than `keep_ms`.
@@ -152,7 +154,8 @@ mod tests {
     use crate::engine::job::{
         Accept, Chunk, ChunkState, Head, Plan, Queue, Rest, Source, Tally, Transport,
     };
-    use crate::engine::policy::{Duplicates, Policy, Uncertain};
+    use crate::engine::policy::tests::policy;
+    use crate::engine::policy::{Duplicates, Policy};
     use crate::engine::{Change, Engine};
 
     const DAY_MS: u64 = 86_400_000;
@@ -207,20 +210,10 @@ mod tests {
 
     fn engine(jobs: u64) -> Engine {
         let policy = Policy {
-            open_batches: 1,
-            storage_bytes: 1,
-            uploads: 1,
-            inline_bytes: 1,
-            poll_min_ms: 1,
-            poll_max_ms: 1,
-            backoff_min_ms: 1,
-            backoff_max_ms: 1,
-            uncertain: Uncertain::Resubmit,
-            uncertain_window_ms: 1,
             duplicates: Duplicates::Hold,
             duplicate_window_ms: 30 * DAY_MS,
             records_keep_ms: DAY_MS,
-            key_print: "key".to_owned(),
+            ..policy()
         };
         Engine::resume((0..jobs).map(complete).collect(), policy, Millis(DAY_MS)).0
     }
@@ -242,7 +235,7 @@ mod tests {
         let engine = engine(1_500);
         let listed: Vec<JobId> = engine.jobs().map(|job| job.head.id).collect();
         assert_eq!(listed, (500..1_500).map(id).collect::<Vec<_>>());
-        assert_eq!(engine.past().older_counts(), (500, 0));
+        assert_eq!(engine.past().older_counts().collect::<Vec<_>>(), [("done", 500)]);
         assert_eq!(engine.past().ids().count(), 1_500);
         assert!(engine.job(id(1_400)).is_some());
         assert!(engine.job(id(3)).is_none());
@@ -281,7 +274,7 @@ mod tests {
         assert_eq!(forgotten.count(), 100);
         let shed = turn.save.iter().filter(|change| matches!(change, Change::Shed(_)));
         assert_eq!(shed.count(), 400);
-        assert_eq!(engine.past().older_counts(), (400, 0));
+        assert_eq!(engine.past().older_counts().collect::<Vec<_>>(), [("done", 400)]);
         let again = engine.handle(Event::Housekeeping, Millis(DAY_MS + 100_000));
         assert_eq!(again.save, []);
         let state = drop_again(&mut engine, 3);

@@ -202,10 +202,10 @@ pub const GONE_LOOKS: u32 = 3;
 pub const SHORT_FETCHES: u32 = 2;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn policy() -> Policy {
+    pub fn policy() -> Policy {
         Policy {
             open_batches: 90,
             storage_bytes: 20_000_000_000,

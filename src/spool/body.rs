@@ -184,7 +184,7 @@ impl Framed {
 
 /// Between the tokens of JSON a line break is a blank; inside a string none can be. Most inputs
 /// have none within a request.
-fn blank_line_breaks(bytes: &mut [u8]) {
+pub(super) fn blank_line_breaks(bytes: &mut [u8]) {
     let Some(first) = memchr::memchr2(b'\n', b'\r', bytes) else { return };
     for byte in &mut bytes[first..] {
         if matches!(byte, b'\n' | b'\r') {

@@ -11,6 +11,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::body::blank_line_breaks;
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry, Within};
 use super::outcomes::{open_lines, open_outcomes};
 use super::result_line::ResultLine;
@@ -18,9 +19,9 @@ use super::row_failure::RowFailure;
 use super::steady::SteadyFile;
 use super::usage::tokens_of;
 use super::windows::Windows;
-use super::{At, Folders, JobFolder, SpoolError, durable};
+use super::{At, Folders, JobFolder, SpoolError, durable, source};
 use crate::engine::ids::Row;
-use crate::engine::job::{Chunk, Job, JobState, Plan, Tally};
+use crate::engine::job::{Chunk, Job, Plan, Tally};
 use crate::engine::verdict::Verdict;
 
 /// Writes [`JobFolder::merged_results`] and, if a line failed, [`JobFolder::merged_errors`].
@@ -36,7 +37,7 @@ pub fn merge(
     explain: &dyn Fn(&LineEntry) -> String,
 ) -> Result<Tally, SpoolError> {
     let folder = folders.job(job.head.id);
-    let Some(plan) = plan_of(&job.head.state) else {
+    let Some(plan) = job.head.state.plan() else {
         return Err(wrong("the job is not planned")).at("merge", &folder.path);
     };
     let mut pass = Pass::open(&folder, job, plan, explain)?;
@@ -47,21 +48,6 @@ pub fn merge(
         pass.errors.discard();
     }
     tally
-}
-
-fn plan_of(state: &JobState) -> Option<&Plan> {
-    match state {
-        JobState::Active(plan) | JobState::Merging(plan) => Some(plan),
-        JobState::Delivering(delivery)
-        | JobState::Cleaning(delivery)
-        | JobState::Done(delivery) => Some(&delivery.plan),
-        JobState::Claiming
-        | JobState::Planning
-        | JobState::Refusing(_)
-        | JobState::Failed(_)
-        | JobState::Holding(_)
-        | JobState::Held(_) => None,
-    }
 }
 
 /// One pass over all rows.
@@ -247,7 +233,7 @@ impl Input {
             self.window.clear();
             self.window_start = span.start;
             self.window.resize(size as usize, 0);
-            let count = read_up_to(&self.file, &mut self.window, span.start);
+            let count = source::fill(&self.file, &mut self.window, span.start);
             self.window.truncate(count.at("read", &self.path)?);
         }
         let from = (span.start - self.window_start) as usize;
@@ -274,7 +260,7 @@ impl Input {
             let size = left.min(PIECE_BYTES as u64) as usize;
             self.piece.resize(size, 0);
             self.file.read_exact_at(&mut self.piece, start).at("read", &self.path)?;
-            flatten(&mut self.piece);
+            blank_line_breaks(&mut self.piece);
             to.write(&[&self.piece])?;
             start += size as u64;
             left -= size as u64;
@@ -300,11 +286,6 @@ impl Input {
         let distance = request.as_ptr().addr() - line.as_ptr().addr();
         Ok((entry.request_start + distance as u64, request.len() as u64))
     }
-}
-
-/// Between the tokens of JSON a line break means no more than a space.
-fn flatten(json: &mut [u8]) {
-    json.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
 }
 
 /// The response of a line in which it is known where it stands; `None` if it does not.
@@ -347,20 +328,6 @@ impl Output {
 fn remove_quietly(path: &Path) {
     // The next merge writes over it; there is nothing to tell anybody.
     drop(fs::remove_file(path));
-}
-
-/// Reads until the buffer is full or the file ends.
-fn read_up_to(file: &File, buffer: &mut [u8], start: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], start + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 fn wrong(text: &str) -> io::Error {

@@ -2,8 +2,8 @@
 //!
 //! Reading and whatever is made of the bytes happen on the caller's thread; the checksum is computed
 //! on another one from the same blocks, which are never copied: of all that is done with an input
-//! it takes longest, since one round of it waits for the other. Memory is a few blocks, whatever the size of
-//! the file; a file of one block is not worth a thread.
+//! it takes longest, since one round of it waits for the other. Memory is a few blocks, whatever
+//! the size of the file; a file of one block is not worth a thread.
 
 use std::fs::File;
 use std::path::Path;

@@ -127,7 +127,10 @@ impl Windows {
         }
         buffer.truncate(filled);
         self.bytes += filled;
-        self.held.insert((id, start), Window { bytes: buffer, used: self.now, told: 0 });
+        let window = Window { bytes: buffer, used: self.now, told: 0 };
+        if let Some(before) = self.held.insert((id, start), window) {
+            self.bytes -= before.bytes.len();
+        }
         if self.bytes > BUDGET_BYTES || self.held.len() > WINDOWS_MAX {
             self.forget_half();
         }

@@ -165,7 +165,7 @@ fn a_finished_job_tells_where_its_output_lies() {
 fn a_prefix_names_a_job_only_if_it_is_long_enough_and_unique() {
     let other = "01JD0000000000000000000002";
     let jobs = [job(ID, JobState::Planning), job(other, JobState::Claiming)];
-    let snapshot = Snapshot::build(health(), &jobs, (0, 0));
+    let snapshot = Snapshot::build(health(), &jobs, []);
     assert_eq!(snapshot.job_by_prefix(&ID.to_lowercase()).expect("unique").id, ID);
     let ask = |prefix: &str| snapshot.job_by_prefix(prefix).expect_err("none");
     assert!(matches!(ask("01J"), NoSuchJob::TooShort(_)));
@@ -186,7 +186,7 @@ fn finished_jobs_beyond_a_thousand_are_only_counted() {
     let mut jobs: Vec<Job> =
         (0..1200).map(|n| job(&id(n), JobState::Failed(refusal.clone()))).collect();
     jobs.push(job(&id(5000), JobState::Planning));
-    let snapshot = Snapshot::build(health(), &jobs, (0, 0));
+    let snapshot = Snapshot::build(health(), &jobs, []);
     assert_eq!(snapshot.jobs.len(), 1001);
     assert_eq!(snapshot.counts.get("failed"), Some(&1200));
     assert_eq!(snapshot.counts.get("claimed"), Some(&1));
@@ -194,7 +194,7 @@ fn finished_jobs_beyond_a_thousand_are_only_counted() {
 
 #[test]
 fn a_snapshot_survives_the_wire() {
-    let snapshot = Snapshot::build(health(), &[active(vec![chunk(1, 1, 10, waiting())])], (0, 0));
+    let snapshot = Snapshot::build(health(), &[active(vec![chunk(1, 1, 10, waiting())])], []);
     let text = serde_json::to_vec(&snapshot).expect("written");
     assert_eq!(serde_json::from_slice::<Snapshot>(&text).expect("read"), snapshot);
 }

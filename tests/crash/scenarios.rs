@@ -39,8 +39,8 @@ pub const SCENARIOS: [Scenario; 9] = [
         settings: &[INLINE, LINES],
         prepare: |rig| rig.drop_file("a.jsonl", mixed()),
         drain: Rig::once,
-        points: "saved:claiming done:claim saved:active saved:waiting saved:creating done:create saved:uncertain done:find saved:polling done:poll \
-                 saved:collecting done:collect saved:settled saved:split saved:merging done:merge \
+        points: "saved:claiming done:claim saved:active saved:waiting saved:creating done:create \
+                 saved:uncertain done:find saved:polling done:poll saved:collecting done:collect saved:settled saved:split saved:merging done:merge \
                  saved:delivering done:deliver saved:cleaning done:clean saved:done",
         again: "saved:creating done:create done:find saved:polling done:poll saved:collecting \
                 done:collect saved:settled saved:split",
@@ -51,7 +51,8 @@ pub const SCENARIOS: [Scenario; 9] = [
         settings: &[FILE, LINES],
         prepare: |rig| rig.drop_file("a.jsonl", mixed()),
         drain: Rig::once,
-        points: "saved:claiming done:claim saved:active saved:waiting saved:uploading done:upload saved:creating done:create saved:uncertain done:find \
+        points: "saved:claiming done:claim saved:active saved:waiting saved:uploading \
+                 done:upload saved:creating done:create saved:uncertain done:find \
                  saved:polling done:poll saved:collecting done:collect saved:settled saved:split \
                  saved:merging done:merge saved:delivering done:deliver saved:cleaning done:clean \
                  saved:done",

@@ -66,12 +66,8 @@ impl World {
             poll_max_ms: 60_000,
             backoff_min_ms: 500,
             backoff_max_ms: 60_000,
-            uncertain: Uncertain::Resubmit,
             uncertain_window_ms: 180_000,
-            duplicates: Duplicates::Process,
-            duplicate_window_ms: 0,
-            records_keep_ms: u64::MAX,
-            key_print: "key".to_owned(),
+            ..limits()
         };
         let now = Millis(1_000_000_000);
         let (engine, _) = Engine::resume(Vec::new(), policy.clone(), now);
