@@ -12,6 +12,7 @@ mod in_parallel;
 mod key;
 mod order;
 mod random;
+mod renames;
 mod rig;
 mod scenarios;
 mod second;
