@@ -119,7 +119,10 @@ impl Performer {
     async fn claim(&self, head: Head, plan: bool) -> Result<Outcome, Failure> {
         let (rules, folder) = (self.rules(&head), self.folders.job(head.id));
         let claimed = self.on_disk(move |folders| {
-            let claimed = claim::claim(folders, head.id, &head.source)?;
+            let claimed = match head.released {
+                true => aside::take_back(folders, head.id, &head.source)?,
+                false => claim::claim(folders, head.id, &head.source)?,
+            };
             let is_ours = matches!(claimed, Claimed::Now | Claimed::Already);
             let planned = (plan && is_ours).then(|| plan_in(&folder, &head, &rules));
             Ok((claimed, planned))

@@ -100,7 +100,8 @@ impl Engine {
     /// Finds out again what is remembered of a job beside its record.
     fn recall(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        if job.head.state == JobState::Claiming {
+        // What was released does not lie in the inbox.
+        if job.head.state == JobState::Claiming && !job.head.released {
             let source = &job.head.source;
             self.claiming.insert((source.folder.clone(), source.name.clone()));
         }
@@ -207,7 +208,8 @@ impl Engine {
         if self.draining || !self.claiming.insert((source.folder.clone(), source.name.clone())) {
             return;
         }
-        let head = Head { id, source, queue, claimed: now, state: JobState::Claiming };
+        let state = JobState::Claiming;
+        let head = Head { id, source, queue, claimed: now, released: false, state };
         turn.save.push(Change::Head(head.clone()));
         self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
         self.refile_job(id);
