@@ -19,6 +19,7 @@ pub mod signals;
 mod supervisor;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -164,6 +165,9 @@ impl Daemon {
             self.watchdog.feed();
             let engine = &self.engine;
             self.watchdog.status(|| supervisor::status_line(&lock(engine)));
+            if self.performer.dropped_late.swap(false, Ordering::Relaxed) {
+                self.intake.look(&self.handle, self.clock.now());
+            }
             if until == Until::Idle {
                 match self.idle() {
                     Some(ended) => return Ok(ended),

@@ -98,6 +98,7 @@ impl Setup {
             inline_bytes: config.limits.inline_bytes,
             remote_cleanup: config.housekeeping.remote_cleanup,
             skew_told: AtomicBool::new(false),
+            dropped_late: Arc::default(),
         });
         let daemon = Daemon {
             engine,
