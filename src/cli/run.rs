@@ -149,7 +149,9 @@ impl From<SetupError> for Failure {
         let code = match &error {
             SetupError::NoKey(_) | SetupError::BadKey(_) => ExitCode::Credentials,
             SetupError::Client(_) | SetupError::Spool(_) => ExitCode::Configuration,
-            SetupError::Store(StoreError::Locked { .. }) => ExitCode::Locked,
+            SetupError::Store(StoreError::Locked { .. } | StoreError::Elsewhere { .. }) => {
+                ExitCode::Locked
+            }
             SetupError::Store(_) | SetupError::Rebuild(_) => ExitCode::Failed,
         };
         let remedy = match &error {

@@ -19,6 +19,7 @@ use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::SpoolError;
 use crate::spool::inbox::{IntakeRules, Scanner};
 use crate::spool::watch::{self, Hint, WatchMode, Watching};
+use crate::store::instance::{self, Standing};
 use crate::store::{JobStore, SledStore, StoreError};
 
 use super::intake::Intake;
@@ -68,6 +69,7 @@ impl Setup {
         };
         let folders = config.folders.clone();
         folders.prepare()?;
+        let standing = instance::check(&folders.state)?;
         let opened = SledStore::open(&folders.state, SledStore::FREE_BYTES_MIN)?;
         let (mut store, policy) = (opened.store, policy_of(&config, key.print()));
         if let Some(quarantine) = &opened.quarantined {
@@ -76,6 +78,15 @@ impl Setup {
             let jobs = rebuild::rebuild(&folders, &mut store, &policy, clock.now())?;
             tracing::error!(jobs, "the jobs under way were rebuilt from their working folders");
         }
+        if standing == Standing::Restored {
+            let doubted = rebuild::doubt_all(&mut store, &policy, clock.now())?;
+            tracing::error!(
+                doubted,
+                "this state is a copy or was restored: whatever may have been sent since is looked \
+                 for at the API before it is sent"
+            );
+        }
+        instance::settle(&folders.state)?;
         let mut recollection = Recollection::default();
         store.each_job(&mut |job| recollection.take_in(job))?;
         let (engine, first_turn) = recollection.resume(policy, clock.now());

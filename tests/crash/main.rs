@@ -10,6 +10,7 @@
 
 mod in_parallel;
 mod key;
+mod moved;
 mod order;
 mod random;
 mod renames;
