@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::effect::{Change, Turn};
 use super::event::{Event, Failure, Outcome};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
-use super::job::{Chunk, Head, Job, JobState, Queue, Source};
+use super::job::{Chunk, ChunkState, Head, Job, JobState, Queue, Source};
 use super::lanes::{Lane, Lanes, Size, Unit};
 use super::past::Past;
 use super::policy::{self, Policy};
@@ -137,6 +137,24 @@ impl Engine {
             Event::Tick => {}
             Event::Housekeeping => self.forget_old(now, &mut turn),
         }
+        self.pump(now, &mut turn);
+        turn
+    }
+
+    /// Other numbers from now on, and perhaps another key. Whatever pauses after a failure is tried
+    /// again at once: it may have been for what was mended.
+    pub fn adopt(&mut self, policy: Policy, now: Millis) -> Turn {
+        self.policy = policy;
+        self.troubles.clear();
+        self.polls.clear();
+        self.gate = None;
+        for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
+            if let ChunkState::Waiting { not_before } = &mut chunk.state {
+                *not_before = now.min(*not_before);
+            }
+        }
+        self.refile_everything();
+        let mut turn = Turn::default();
         self.pump(now, &mut turn);
         turn
     }

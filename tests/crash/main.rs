@@ -9,6 +9,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test plays the person who drops files")]
 
 mod in_parallel;
+mod inotify;
 mod key;
 mod moved;
 mod order;
