@@ -41,7 +41,7 @@ impl Identity {
             watching: self.watching.clone(),
             started: moment(self.started),
             now: moment(now),
-            paused: closed.map(|gate| gate.message.clone()),
+            paused: engine.full().or(closed.map(|gate| gate.message.as_str())).map(str::to_owned),
             trouble: engine.latest_trouble().map(|trouble| trouble.message.clone()),
         }
     }

@@ -24,6 +24,7 @@ use crate::store::{JobStore, SledStore, StoreError};
 use super::intake::Intake;
 use super::perform::Performer;
 use super::rebuild::{self, RebuildError};
+use super::room::Room;
 use super::signals::Watchdog;
 use super::{Daemon, Handle, Message};
 
@@ -56,6 +57,19 @@ pub enum SetupError {
     Rebuild(#[from] RebuildError),
 }
 
+impl SetupError {
+    /// Whether it is a matter of room on the disk, so that it passes when there is more.
+    pub fn is_about_room(&self) -> bool {
+        match self {
+            SetupError::Store(error) => error.is_about_room(),
+            SetupError::Spool(error) => error.is_about_room(),
+            SetupError::Rebuild(RebuildError::Store(error)) => error.is_about_room(),
+            SetupError::Rebuild(RebuildError::Spool(error)) => error.is_about_room(),
+            SetupError::NoKey(_) | SetupError::BadKey(_) | SetupError::Client(_) => false,
+        }
+    }
+}
+
 impl Setup {
     /// Opens folders, lock, store, client and watcher, in that order.
     ///
@@ -76,9 +90,14 @@ impl Setup {
             let jobs = rebuild::rebuild(&folders, &mut store, &policy, clock.now())?;
             tracing::error!(jobs, "the jobs under way were rebuilt from their working folders");
         }
+        let mut room = Room::of(&folders, config.limits.free_bytes);
         let mut recollection = Recollection::default();
+        recollection.room(room.full().map(str::to_owned));
         store.each_job(&mut |job| recollection.take_in(job))?;
         let (engine, first_turn) = recollection.resume(policy, clock.now());
+        if let Some(why) = engine.full() {
+            tracing::error!(why, "too little room");
+        }
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
         let handle = Handle { engine: Arc::clone(&engine), messages: sender };
@@ -110,6 +129,7 @@ impl Setup {
             put_back: None,
             handle,
             watchdog: Watchdog::from_environment(),
+            room,
             first_turn: Some(first_turn),
             touched: BTreeSet::new(),
             told: BTreeMap::new(),
@@ -213,8 +233,9 @@ pub fn status_line(engine: &Engine) -> String {
     let counts: Vec<String> =
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let jobs = if counts.is_empty() { "no jobs".to_owned() } else { counts.join(", ") };
-    match engine.gate().filter(|gate| gate.denied) {
-        Some(gate) => format!("{jobs}; PAUSED: {}", gate.message),
+    let denied = engine.gate().filter(|gate| gate.denied).map(|gate| gate.message.as_str());
+    match engine.full().or(denied) {
+        Some(why) => format!("{jobs}; PAUSED: {why}"),
         None => jobs,
     }
 }

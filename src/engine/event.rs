@@ -33,6 +33,9 @@ pub enum Event {
     Tick,
     /// The housekeeping slot has come.
     Housekeeping,
+    /// This machine's disk has got too full to take on more, and why that is so; or, with `None`,
+    /// it has room again.
+    Room(Option<String>),
 }
 
 /// What an operator can ask for.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::effect::{Change, Turn};
 use super::event::{Event, Failure, Outcome};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
-use super::job::{Chunk, Head, Job, JobState, Queue, Source};
+use super::job::{Chunk, ChunkState, Head, Job, JobState, Queue, Source};
 use super::lanes::{Lane, Lanes, Size, Unit};
 use super::past::Past;
 use super::policy::{self, Policy};
@@ -41,6 +41,8 @@ pub struct Engine {
     /// The first chunk of a job that may not be settled yet.
     pub(super) unsettled: BTreeMap<JobId, ChunkNo>,
     pub(super) gate: Option<Gate>,
+    /// Why nothing is taken on that needs room on the disk, if so.
+    pub(super) full: Option<String>,
     pub(super) next_ticket: u64,
     pub(super) draining: bool,
     /// The latest moment seen; a clock that is set back shows by it.
@@ -135,6 +137,7 @@ impl Engine {
             }
             Event::Tick => {}
             Event::Housekeeping => self.forget_old(now, &mut turn),
+            Event::Room(full) => self.room(full, now),
         }
         self.pump(now, &mut turn);
         turn
@@ -190,6 +193,11 @@ impl Engine {
     /// Why the API is left alone, if it is.
     pub fn gate(&self) -> Option<&Gate> {
         self.gate.as_ref()
+    }
+
+    /// Why nothing is taken on that needs room on this machine's disk, if so.
+    pub fn full(&self) -> Option<&str> {
+        self.full.as_deref()
     }
 
     /// The failures in a row of a job or a chunk.
@@ -266,6 +274,27 @@ impl Engine {
         }
     }
 
+    /// Takes note of the room on the disk. When there is some again, nobody waits any longer for
+    /// what failed for want of it.
+    fn room(&mut self, full: Option<String>, now: Millis) {
+        let is_back = self.full.is_some() && full.is_none();
+        self.full = full;
+        if !is_back {
+            return;
+        }
+        let on_disk = |unit: &Unit| match find(&self.jobs, *unit) {
+            Some((_, chunk)) => matches!(chunk.state, ChunkState::Collecting { .. }),
+            None => true,
+        };
+        let units: Vec<Unit> = self.troubles.keys().copied().filter(on_disk).collect();
+        for unit in units {
+            if let Some(trouble) = self.troubles.get_mut(&unit) {
+                trouble.not_before = trouble.not_before.min(now);
+            }
+            self.refile(unit);
+        }
+    }
+
     fn forget_old(&mut self, now: Millis, turn: &mut Turn) {
         let keep = self.policy.records_keep_ms;
         let old = |job: &&Job| job.is_over() && policy::is_older_than(job.head.claimed, keep, now);
@@ -290,6 +319,7 @@ pub struct Recollection {
     jobs: BTreeMap<JobId, Job>,
     past: Past,
     contents: Vec<(Box<str>, JobId)>,
+    full: Option<String>,
 }
 
 impl Recollection {
@@ -304,9 +334,14 @@ impl Recollection {
         }
     }
 
+    /// Takes note of how the disk is; see [`Event::Room`].
+    pub fn room(&mut self, full: Option<String>) {
+        self.full = full;
+    }
+
     /// The engine over all that was taken in; see [`Engine::resume`].
     pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
-        let Recollection { jobs, past, contents } = self;
+        let Recollection { jobs, past, contents, full } = self;
         let mut engine = Engine {
             policy,
             jobs,
@@ -327,6 +362,7 @@ impl Recollection {
             under_way: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             gate: None,
+            full,
             next_ticket: 1,
             draining: false,
             latest: now,

@@ -200,6 +200,28 @@ pub struct SpoolError {
     pub source: std::io::Error,
 }
 
+impl SpoolError {
+    /// Whether it is a matter of room on the disk, so that it passes when there is more.
+    pub fn is_about_room(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self.source.kind(), StorageFull | QuotaExceeded)
+    }
+
+    /// Whether the folder is not as it must be, so that it stays so until somebody mends it.
+    pub fn is_lasting(&self) -> bool {
+        use std::io::ErrorKind as Kind;
+        let lasting = [
+            Kind::PermissionDenied,
+            Kind::ReadOnlyFilesystem,
+            Kind::NotADirectory,
+            Kind::AlreadyExists,
+            Kind::NotFound,
+            Kind::InvalidFilename,
+        ];
+        lasting.contains(&self.source.kind())
+    }
+}
+
 /// Adds to an IO error what was tried and on which path.
 pub trait At<T> {
     /// See [`At`].
