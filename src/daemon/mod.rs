@@ -478,6 +478,7 @@ fn tell_failure(failure: &Failure) {
     match failure {
         Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and restart"),
         Failure::Rejected(_) | Failure::Gone(_) => tracing::error!(why, "refused for good"),
+        Failure::Removed(_) => tracing::error!(why, "can not go on without it"),
         Failure::Transient(_)
         | Failure::RateLimited { .. }
         | Failure::Ambiguous(_)

@@ -202,7 +202,8 @@ impl Engine {
             | Failure::RateLimited { .. }
             | Failure::Ambiguous(_)
             | Failure::Denied(_)
-            | Failure::Local(_) => return,
+            | Failure::Local(_)
+            | Failure::Removed(_) => return,
         };
         // The work was done and paid for; sending it again by itself would pay twice.
         let message = format!("the results of {} can not be had: {why}", batch.name.0);

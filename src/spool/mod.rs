@@ -20,6 +20,7 @@ pub mod judged;
 mod keys;
 pub mod lines;
 pub mod loose;
+pub mod lost;
 pub mod manifest;
 pub mod merge;
 pub mod mirror;
@@ -128,7 +129,7 @@ impl JobFolder {
     pub fn input_name(&self) -> Result<String, SpoolError> {
         let path = self.path.join("input");
         let first = std::fs::read_dir(&path).and_then(|mut entries| {
-            entries.next().unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()))
+            entries.find(is_whole).unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()))
         });
         let name = first.at("find the input in", &path)?.file_name();
         name.into_string()
@@ -149,6 +150,13 @@ impl JobFolder {
     /// The result lines of one attempt, whole and synced.
     pub fn answers(&self, chunk: ChunkNo, attempt: Attempt) -> PathBuf {
         self.path.join("answers").join(format!("c{}-a{}.jsonl", chunk.0, attempt.0))
+    }
+
+    /// Whether results of any attempt lie here.
+    pub fn has_answers(&self) -> bool {
+        let entries = std::fs::read_dir(self.path.join("answers"));
+        let is_whole = |name: std::ffi::OsString| name.as_encoded_bytes().ends_with(b".jsonl");
+        entries.into_iter().flatten().flatten().any(|entry| is_whole(entry.file_name()))
     }
 
     /// The same while they are being downloaded.

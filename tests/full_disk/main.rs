@@ -9,6 +9,7 @@
 
 mod disk;
 mod episodes;
+mod gone;
 mod rig;
 #[path = "../crash/spool.rs"]
 mod spool;
