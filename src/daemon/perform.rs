@@ -45,6 +45,8 @@ pub struct Performer {
     pub inline_bytes: u64,
     /// Whether files and batches at the API are removed when a job is done.
     pub remote_cleanup: bool,
+    /// Whether the outbox was a disk of its own when the daemon started.
+    pub outbox_was_mounted: bool,
     /// Whether it was told that the clock is off.
     pub skew_told: AtomicBool,
 }
@@ -318,7 +320,11 @@ impl Performer {
         let JobState::Delivering(mut delivery) = job.head.state.clone() else {
             return Err(Failure::Rejected("the job is not being delivered".to_owned()));
         };
+        let was_mounted = self.outbox_was_mounted;
         self.on_disk(move |folders| {
+            if was_mounted {
+                outbox::check_mounted(folders)?;
+            }
             let input = folders.job(job.head.id).input(&job.head.source.name);
             if let Some(late) = claim::written_late(&input, delivery.plan.bytes)? {
                 tracing::error!(late, "lines of the input came too late");

@@ -18,6 +18,7 @@ use crate::provider::gemini::key::KeyError;
 use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::SpoolError;
 use crate::spool::inbox::{IntakeRules, Scanner};
+use crate::spool::outbox;
 use crate::spool::watch::{self, Hint, WatchMode, Watching};
 use crate::store::{JobStore, SledStore, StoreError};
 
@@ -109,6 +110,7 @@ impl Setup {
         let watch = watcher(&config, handle.clone());
         let intake = Intake::new(folders.clone(), Scanner::new(rules), rescan, watch);
         let performer = Arc::new(Performer {
+            outbox_was_mounted: outbox::is_mounted(&folders)?,
             folders,
             key_print: key.print(),
             client: client_of(&config, key)?,

@@ -10,6 +10,7 @@
 mod disk;
 mod episodes;
 mod gone;
+mod outbox;
 mod rig;
 #[path = "../crash/spool.rs"]
 mod spool;
