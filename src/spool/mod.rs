@@ -128,6 +128,10 @@ impl JobFolder {
     /// If the folder can not be read or is empty.
     pub fn input_name(&self) -> Result<String, SpoolError> {
         let path = self.path.join("input");
+        // A hidden one is a copy that was never completed.
+        let is_whole = |entry: &std::io::Result<std::fs::DirEntry>| {
+            entry.as_ref().is_ok_and(|it| !it.file_name().as_encoded_bytes().starts_with(b"."))
+        };
         let first = std::fs::read_dir(&path).and_then(|mut entries| {
             entries.find(is_whole).unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()))
         });

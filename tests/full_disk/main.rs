@@ -9,6 +9,7 @@
 
 mod disk;
 mod episodes;
+mod failing;
 mod gone;
 mod outbox;
 mod rig;
