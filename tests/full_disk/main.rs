@@ -13,6 +13,7 @@ mod failing;
 mod gone;
 mod outbox;
 mod rig;
+mod slow;
 #[path = "../crash/spool.rs"]
 mod spool;
 mod starting;
