@@ -272,6 +272,7 @@ pub(super) mod tests {
         assert!(policy.next_poll(Millis(7), 0) > Millis(7));
     }
 
+    /// Fault 76.
     #[test]
     fn a_clock_that_is_a_day_off_is_not_believed() {
         let ours = Millis(1_000_000_000);
@@ -281,6 +282,7 @@ pub(super) mod tests {
         assert_eq!(plausible(None, ours), ours);
     }
 
+    /// Fault 55.
     #[test]
     fn an_absurd_pause_is_cut_to_an_hour() {
         assert_eq!(policy().honoured_ms(Some(u64::MAX)), 3_600_000);
