@@ -95,6 +95,7 @@ mod tests {
         Millis(u64::try_from(moment.as_millisecond()).expect("after 1970"))
     }
 
+    /// Faults 75, 76 and 78.
     #[test]
     fn a_slot_runs_once_and_a_missed_one_is_caught_up_once() {
         let mut store = MemoryStore::default();
@@ -106,6 +107,7 @@ mod tests {
         assert!(!take("2026-03-20T12:00:00Z"), "a clock that goes back runs nothing");
     }
 
+    /// Fault 77.
     #[test]
     fn the_hour_that_daylight_saving_skips_or_repeats_has_one_slot_a_day() {
         let zone = TimeZone::get("Europe/Berlin").expect("a zone of the database");
@@ -121,6 +123,7 @@ mod tests {
         }
     }
 
+    /// Fault 81.
     #[test]
     fn a_line_without_seconds_is_refused() {
         let wrong = next_slot("30 3 * * *", at("2026-01-01T00:00:00Z"), &TimeZone::UTC);

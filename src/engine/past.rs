@@ -241,6 +241,7 @@ mod tests {
         assert!(engine.job(id(3)).is_none());
     }
 
+    /// Fault 40.
     #[test]
     fn the_content_of_an_old_job_is_known_like_that_of_a_new_one() {
         let mut engine = engine(1_500);

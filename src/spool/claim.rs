@@ -204,6 +204,7 @@ mod tests {
         assert!(folders.inbox.with_file_name("private").join("a.jsonl").exists());
     }
 
+    /// Fault 42.
     #[test]
     fn a_link_in_place_of_the_file_is_not_taken() {
         let (_folder, folders, job) = spool();

@@ -268,6 +268,7 @@ mod tests {
         while hints.recv_timeout(within).expect("a hint in time") != expected {}
     }
 
+    /// Fault 48.
     #[test]
     fn an_inbox_that_was_made_anew_is_noticed() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -281,6 +282,7 @@ mod tests {
         assert!(watching.is_stale());
     }
 
+    /// Fault 36.
     #[test]
     fn polling_watches_nothing_and_says_so_and_a_missing_inbox_is_an_error() {
         let folder = tempfile::tempdir().expect("a temporary folder");

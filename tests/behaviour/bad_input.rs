@@ -33,6 +33,7 @@ async fn files_without_a_single_valid_line_are_refused_with_the_place() {
     assert_eq!(reason["line"], 1, "{reason}");
 }
 
+/// Fault 45.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_lines_fail_alone_with_their_number_and_reason() {
     let rig = Rig::new(Faults::default()).await;
@@ -65,6 +66,7 @@ async fn bad_lines_fail_alone_with_their_number_and_reason() {
     }
 }
 
+/// Fault 43.
 #[tokio::test(flavor = "multi_thread")]
 async fn links_and_pipes_are_refused_without_being_opened() {
     let rig = Rig::new(Faults::default()).await;
@@ -90,6 +92,7 @@ async fn a_model_that_does_not_exist_refuses_the_file_and_names_the_setting() {
     assert!(rig.path("failed/a.jsonl").exists());
 }
 
+/// Fault 47.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_of_a_hundred_megabytes_fails_alone() {
     let rig = Rig::new(Faults::default()).await;
@@ -114,6 +117,7 @@ async fn a_file_beside_a_sidecar_is_refused_rather_than_answered_without_it() {
     assert!(rig.creates().is_empty());
 }
 
+/// Fault 39.
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_that_come_after_the_file_was_read_are_told_in_the_manifest() {
     let rig = Rig::new(Faults::default()).await;

@@ -20,6 +20,7 @@ fn heard(socket: &UnixDatagram, last: &str) -> Vec<String> {
     }
 }
 
+/// Fault 16.
 #[test]
 fn the_service_manager_is_told_when_the_daemon_is_ready_alive_and_stopping() {
     let place = Place::new();

@@ -66,6 +66,7 @@ fn what_is_written_now_is_read_again() {
     }
 }
 
+/// Faults 9 and 27.
 #[test]
 fn a_torn_mirror_is_an_error_wherever_it_is_torn() {
     let bytes = mirror(&job_in(6));
