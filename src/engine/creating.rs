@@ -119,7 +119,7 @@ impl Engine {
             message: format!("the API does not know the model {model}: {}", error.message),
             remedy: format!(
                 "set model under [queue.{name}] in the configuration to a model that supports \
-                 batches, restart, and move the file back into the inbox"
+                 batches, reload it, and move the file back into the inbox"
             ),
             line: None,
             column: None,

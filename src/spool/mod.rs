@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod index;
 pub mod judged;
 mod keys;
+pub mod late;
 pub mod lines;
 pub mod loose;
 pub mod lost;
