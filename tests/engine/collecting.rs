@@ -269,6 +269,25 @@ fn results_that_can_not_be_had_fail_the_rows_and_are_never_paid_again() {
     }
 }
 
+/// The key was exchanged for that of another project while results were waiting.
+#[test]
+fn results_of_a_batch_made_with_another_key_are_waited_for_and_not_given_up() {
+    let mut rig = ended(10, RemoteState::Succeeded);
+    rig.policy.key_print = "another".to_owned();
+    rig.restart();
+    for failure in [Failure::Gone("404".to_owned()), Failure::Rejected("403".to_owned())] {
+        rig.answer("collect", Err(failure));
+        assert!(matches!(rig.state(1), ChunkState::Collecting { .. }), "{:?}", rig.state(1));
+        let told = rig.engine.latest_trouble().expect("told").message.clone();
+        assert!(told.contains("put the former key back"), "{told}");
+        assert_eq!(rig.wait(), rig.policy.poll_max_ms);
+    }
+    rig.policy.key_print = "key".to_owned();
+    rig.restart();
+    rig.collect(harvest(10, 0));
+    assert!(matches!(rig.job(), JobState::Merging(_)));
+}
+
 #[test]
 fn other_failures_of_a_fetch_only_mean_later() {
     let text = || "why".to_owned();

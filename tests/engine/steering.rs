@@ -98,6 +98,34 @@ fn a_create_under_way_when_its_job_is_cancelled_is_stopped_when_it_is_known() {
     assert_eq!(*rig.state(3), ChunkState::Settled, "nothing is cut to be sent");
 }
 
+/// The message says so, when the key was exchanged.
+#[test]
+fn a_job_whose_batch_can_not_be_seen_with_this_key_ends_when_it_is_cancelled() {
+    for collecting in [false, true] {
+        let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[10]);
+        rig.create("b");
+        if collecting {
+            rig.end("b", RemoteState::Succeeded);
+        }
+        rig.policy.key_print = "another".to_owned();
+        rig.restart();
+        rig.pass(400_000);
+        cancel(&mut rig);
+        for _ in 0..10 {
+            let kinds = rig.kinds();
+            let kind = kinds.iter().find(|kind| ["poll", "collect", "cancel"].contains(kind));
+            match kind.copied() {
+                _ if matches!(rig.job(), JobState::Merging(_)) => break,
+                Some("poll") => rig.poll("b", Polled::Gone),
+                Some(kind) => drop(rig.answer(kind, Err(Failure::Gone("404".to_owned())))),
+                None => drop(rig.wait()),
+            }
+        }
+        assert!(matches!(rig.job(), JobState::Merging(_)), "{:?}", rig.state(1));
+        assert_eq!(rig.chunk(1).rest, rest(10), "unanswered, and not sent again");
+    }
+}
+
 #[test]
 fn what_can_not_be_cancelled_says_why() {
     let mut rig = Rig::new(policy());
