@@ -215,7 +215,7 @@ pub fn print_json(out: &mut dyn Write, value: &impl serde::Serialize) -> io::Res
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all answered, 1 failed, 2 usage, 3 partial, 4 nothing to do, 10 configuration,
-11 spool locked by another daemon, 12 credentials, 13 held, 130 interrupted.";
+11 spool locked by another daemon, 12 credentials, 13 held, 14 disk full, 130 interrupted.";
 
 #[cfg(test)]
 mod tests {

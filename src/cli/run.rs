@@ -48,6 +48,7 @@ impl Once {
         match ended {
             Ended::Stopped => Ok(ExitCode::Interrupted),
             Ended::Denied(message) => Err(denied(message)),
+            Ended::Full(why) => Err(full(why)),
             Ended::Idle(jobs) => {
                 let views = views(&handle, &jobs);
                 if globals.json {
@@ -135,6 +136,11 @@ fn end_on_panic() {
     }));
 }
 
+/// There is too little room on the disk to go on.
+pub fn full(why: String) -> Failure {
+    Failure::new(ExitCode::NoRoom, anyhow::Error::msg(why)).with_remedy(MAKE_ROOM)
+}
+
 fn denied(message: String) -> Failure {
     Failure::new(ExitCode::Credentials, anyhow::Error::msg(message)).with_remedy(
         "check the API key (https://aistudio.google.com/apikey) and billing of its project; \
@@ -144,8 +150,13 @@ fn denied(message: String) -> Failure {
 
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Failure {
+        if error.is_about_room() {
+            return Failure::new(ExitCode::NoRoom, error).with_remedy(MAKE_ROOM);
+        }
         let code = match &error {
             SetupError::NoKey(_) | SetupError::BadKey(_) => ExitCode::Credentials,
+            // What may pass by itself must not keep a service manager from trying again.
+            SetupError::Spool(error) if !error.is_lasting() => ExitCode::Failed,
             SetupError::Client(_) | SetupError::Spool(_) => ExitCode::Configuration,
             SetupError::Store(StoreError::Locked { .. } | StoreError::Elsewhere { .. }) => {
                 ExitCode::Locked
@@ -153,13 +164,14 @@ impl From<SetupError> for Failure {
             SetupError::Store(_) | SetupError::Rebuild(_) => ExitCode::Failed,
         };
         let remedy = match &error {
-            SetupError::Spool(_) => Some(
+            SetupError::Spool(error) if error.is_lasting() => Some(
                 "the spool must be a folder that this user may write in; mend that, or choose \
                  another one with --spool or spool.dir",
             ),
             SetupError::NoKey(_)
             | SetupError::BadKey(_)
             | SetupError::Client(_)
+            | SetupError::Spool(_)
             | SetupError::Rebuild(_)
             | SetupError::Store(_) => None,
         };
@@ -174,6 +186,7 @@ impl From<ControlError> for Failure {
             ControlError::NotASocket { .. } | ControlError::TooLong { .. } => {
                 ExitCode::Configuration
             }
+            ControlError::Io { source, .. } if StoreError::says_full(source) => ExitCode::NoRoom,
             ControlError::Io { .. } => ExitCode::Failed,
         };
         Failure::new(code, error)
@@ -182,11 +195,18 @@ impl From<ControlError> for Failure {
 
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Failure {
+        let DaemonError::Store(store) = &error;
+        if store.is_about_room() {
+            return Failure::new(ExitCode::NoRoom, error).with_remedy(MAKE_ROOM);
+        }
         Failure::new(ExitCode::Failed, error)
             .with_remedy("look at the disk that holds the spool's state folder, then start again")
     }
 }
 
+/// What to do about a full disk.
+const MAKE_ROOM: &str = "make room on that disk, then start it again (a service manager does so by \
+                         itself); nothing is lost meanwhile";
 /// Threads that drive connections: each costs memory of its own, and none is busy for long.
 const WORKERS_MAX: usize = 4;
 /// Threads for work on the disk. Each upload under way keeps one, of which the configuration allows

@@ -230,6 +230,7 @@ fn limits(layers: &mut Layers) -> Limits {
         open_batches: layers.integer("limits", "open_batches", 1, 10_000),
         storage_bytes,
         uploads: layers.integer("limits", "uploads", 1, 64),
+        free_bytes: layers.size("limits", "free_bytes", u64::MAX),
     }
 }
 

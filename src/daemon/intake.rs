@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::{Config, duration_text};
-use crate::engine::Engine;
 use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::{Refusal, Source};
@@ -158,9 +157,15 @@ impl Intake {
             return;
         };
         // What was given out still lies there until it is claimed, and would only be found again.
-        if handle.with_engine(Engine::claims_waiting) > GIVEN_OUT_MAX / 2 {
+        let pause = handle.with_engine(|engine| match engine.full() {
+            // A record of each file would only make a full disk fuller.
+            Some(_) => Some(FULL_PAUSE_MS),
+            None if engine.claims_waiting() > GIVEN_OUT_MAX / 2 => Some(CLAIMS_PAUSE_MS),
+            None => None,
+        });
+        if let Some(pause) = pause {
             self.scanner = Some(scanner);
-            self.next_look = Some(now.plus(CLAIMS_PAUSE_MS));
+            self.next_look = Some(now.plus(pause));
             return;
         }
         self.next_look = None;
@@ -286,6 +291,8 @@ fn fresh_id(now: Millis, last: &mut Option<ulid::Ulid>) -> JobId {
 const FRESH_MAX: usize = 10_000;
 /// Files given out by one scan, so that a full inbox is taken in by parts, oldest first.
 const GIVEN_OUT_MAX: usize = 1000;
+/// How soon to look again while the disk is too full to take on more, milliseconds.
+const FULL_PAUSE_MS: u64 = 500;
 /// Where there were no events to be had, it is tried again after so long, milliseconds.
 const TRIED_AGAIN_MS: u64 = 60_000;
 /// How soon to look again while files that were given out wait to be claimed, milliseconds.

@@ -14,6 +14,7 @@ mod payload;
 pub mod perform;
 pub mod rebuild;
 mod reload;
+mod room;
 mod saved;
 pub mod schedule;
 pub mod signals;
@@ -37,6 +38,7 @@ use crate::store::{JobStore, StoreError};
 
 use intake::Intake;
 use perform::Performer;
+use room::Room;
 
 pub use supervisor::{Setup, SetupError, policy_of};
 
@@ -80,6 +82,8 @@ pub enum Ended {
     Idle(BTreeSet<JobId>),
     /// The API refuses the key, and nothing is under way.
     Denied(String),
+    /// The disk is too full to take on more, and nothing is under way.
+    Full(String),
 }
 
 /// What ends the loop against its will.
@@ -105,6 +109,7 @@ pub struct Daemon {
     rounds: housekeeping::Rounds,
     handle: Handle,
     watchdog: signals::Watchdog,
+    room: Room,
     first_turn: Option<Turn>,
     touched: BTreeSet<JobId>,
     told: BTreeMap<JobId, &'static str>,
@@ -170,6 +175,14 @@ impl Daemon {
     /// # Errors
     /// If records can not be saved. Everything saved before stays as it is.
     pub async fn run(mut self, until: Until) -> Result<Ended, DaemonError> {
+        let ended = self.work(until).await;
+        if let Err(error) = &ended {
+            self.watchdog.failing(&error.to_string());
+        }
+        ended
+    }
+
+    async fn work(&mut self, until: Until) -> Result<Ended, DaemonError> {
         if let Some(turn) = self.first_turn.take() {
             self.consume(turn)?;
         }
@@ -179,6 +192,7 @@ impl Daemon {
             self.watchdog.feed();
             let handle = &self.handle;
             self.watchdog.status(|| supervisor::status_line(handle));
+            self.look_for_room()?;
             if self.performer.dropped_late.swap(false, Ordering::Relaxed) {
                 self.intake.look(&self.handle, self.clock.now());
             }
@@ -197,6 +211,23 @@ impl Daemon {
         }
     }
 
+    /// Tells the engine when the disk gets too full to take on more, and when it is not any more.
+    fn look_for_room(&mut self) -> Result<(), DaemonError> {
+        let full = self.room.full();
+        let known = lock(&self.engine).full().map(str::to_owned);
+        match (full, &known) {
+            (Some(why), None) => tracing::error!(why, "too little room"),
+            (None, Some(_)) => tracing::info!("there is room again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if full == known.as_deref() {
+            return Ok(());
+        }
+        let room = Event::Room(full.map(str::to_owned));
+        let turn = lock(&self.engine).handle(room, self.clock.now());
+        self.consume(turn)
+    }
+
     /// The next thing to react to; the passing of time is one.
     async fn next_message(&mut self) -> Option<Message> {
         if let Some(message) = self.put_back.take() {
@@ -205,7 +236,7 @@ impl Daemon {
         let now = self.clock.now();
         let wakeup = lock(&self.engine).next_wakeup();
         let look = self.intake.next_look();
-        let longest = self.watchdog.patience().min(LONGEST_SLEEP);
+        let longest = self.watchdog.patience().min(self.room.patience()).min(LONGEST_SLEEP);
         let tick = wakeup.map_or(longest, |at| Duration::from_millis(at.since(now)).min(longest));
         let look = look.map_or(Duration::MAX, |at| Duration::from_millis(at.since(now)));
         let (pause, due) = match look < tick {
@@ -334,7 +365,7 @@ impl Daemon {
     }
 
     /// Begins nothing new; saves what ends within a moment.
-    async fn wind_down(mut self) -> Result<Ended, DaemonError> {
+    async fn wind_down(&mut self) -> Result<Ended, DaemonError> {
         self.watchdog.stopping();
         lock(&self.engine).drain();
         let deadline = tokio::time::Instant::now() + WIND_DOWN;
@@ -367,6 +398,9 @@ impl Daemon {
         let engine = lock(&self.engine);
         if let Some(gate) = engine.gate().filter(|gate| gate.denied && !engine.is_busy()) {
             return Some(Ended::Denied(gate.message.clone()));
+        }
+        if let Some(why) = engine.full().filter(|_| !engine.is_busy()) {
+            return Some(Ended::Full(why.to_owned()));
         }
         drop(engine);
         (self.is_all_over() && self.intake.is_quiet()).then(|| Ended::Idle(self.touched.clone()))
@@ -428,6 +462,7 @@ fn tell_failure(failure: &Failure) {
     match failure {
         Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and reload"),
         Failure::Rejected(_) | Failure::Gone(_) => tracing::error!(why, "refused for good"),
+        Failure::Removed(_) => tracing::error!(why, "can not go on without it"),
         Failure::Transient(_)
         | Failure::RateLimited { .. }
         | Failure::Ambiguous(_)

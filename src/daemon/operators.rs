@@ -44,7 +44,7 @@ impl Identity {
             watching: notices.watching.to_owned(),
             started: moment(self.started),
             now: moment(now),
-            paused: closed.map(|gate| gate.message.clone()),
+            paused: engine.full().or(closed.map(|gate| gate.message.as_str())).map(str::to_owned),
             trouble: not_reloaded.or_else(trouble),
         }
     }

@@ -3,13 +3,14 @@
 //! Nothing is decided here. Disk work runs on threads made for it; the network is the client's.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
-use crate::engine::ids::{BatchName, FileName, Row};
+use crate::engine::ids::{BatchName, FileName, JobId, Row};
 use crate::engine::job::{Head, Input, Job, JobState, Plan, Queue, Refusal, RemoteEnd, Transport};
 use crate::provider::gemini::{Client, CreateFailure, CreateInput, Payload, RefusedKind};
 use crate::spool::answers;
@@ -18,6 +19,7 @@ use crate::spool::body::Body;
 use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::late::{self, Late};
+use crate::spool::lost::{self, Needed};
 use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
 use crate::spool::{
@@ -44,6 +46,8 @@ pub struct Performer {
     pub inline_bytes: u64,
     /// Whether files and batches at the API are removed when a job is done.
     pub remote_cleanup: bool,
+    /// Whether the outbox was a disk of its own when the daemon started.
+    pub outbox_was_mounted: bool,
     /// Whether it was told that the clock is off.
     pub skew_told: AtomicBool,
     /// Whether something was put into the inbox that nobody has looked at yet.
@@ -163,22 +167,20 @@ impl Performer {
     }
 
     async fn body(&self, which: &Which, frame: Frame) -> Result<Arc<Body>, Failure> {
-        let (rows, job) = (which.rows, which.job);
-        self.on_disk(move |folders| {
-            let folder = folders.job(job);
+        let rows = which.rows;
+        self.with_input(which.job, move |folder| {
             let name = folder.input_name()?;
-            Body::open(&folder, &name, rows, frame).map(Arc::new)
+            Body::open(folder, &name, rows, frame).map(Arc::new)
         })
         .await
     }
 
     /// The rows as items; few of them are read at once, without a thread of their own.
     async fn inline_body(&self, which: &Which) -> Result<(Arc<Body>, Payload), Failure> {
-        let (rows, job) = (which.rows, which.job);
-        self.on_disk(move |folders| {
-            let folder = folders.job(job);
+        let rows = which.rows;
+        self.with_input(which.job, move |folder| {
             let name = folder.input_name()?;
-            let body = Arc::new(Body::open(&folder, &name, rows, Frame::InlineItem)?);
+            let body = Arc::new(Body::open(folder, &name, rows, Frame::InlineItem)?);
             if body.len() > READ_AT_ONCE_BYTES {
                 let items = payload(Arc::clone(&body));
                 return Ok((body, items));
@@ -218,10 +220,7 @@ impl Performer {
         let (body, request) = match input {
             Input::Inline => {
                 // Nothing was sent yet: a disk that fails now leaves no doubt about the batch.
-                let (body, items) = match self.inline_body(&which).await {
-                    Ok(opened) => opened,
-                    Err(failure) => return Err(Failure::Transient(failure.message().to_owned())),
-                };
+                let (body, items) = self.inline_body(&which).await?;
                 (Some(body), CreateInput::Inline(items))
             }
             Input::File(file) => (None, CreateInput::File(file)),
@@ -304,15 +303,20 @@ impl Performer {
     }
 
     async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
-        let rules = self.rules(&job.head);
-        self.on_disk(move |folders| {
-            let input = folders.job(job.head.id).input(&job.head.source.name);
+        let (rules, folders) = (self.rules(&job.head), self.folders.clone());
+        blocking(move || {
+            let folder = folders.job(job.head.id);
+            if let Some(path) = lost::lost(&folder, Needed::Everything(&job)) {
+                return Err(removed(&folder, &path));
+            }
+            let input = folder.input(&job.head.source.name);
             let explain = |entry: &_| match problem::explain(&input, entry, &rules) {
                 Ok(problem) => problem.message,
                 Err(error) => error.to_string(),
             };
-            let tally = merge::merge(folders, &job, &explain)?;
-            let stem = outbox::free_stem(folders, &job.head.source)?;
+            let merged = merge::merge(&folders, &job, &explain)
+                .and_then(|tally| Ok((tally, outbox::free_stem(&folders, &job.head.source)?)));
+            let (tally, stem) = merged.map_err(|error| local(&error))?;
             Ok(Outcome::Merged { tally, stem })
         })
         .await
@@ -324,6 +328,9 @@ impl Performer {
         };
         let this = Arc::clone(self);
         self.on_disk(move |folders| {
+            if this.outbox_was_mounted {
+                outbox::check_mounted(folders)?;
+            }
             let (id, source) = (job.head.id, &job.head.source);
             if let Some(late) = late::hand_on(folders, id, source, &delivery.plan)? {
                 let late = this.tell_late(&late, &delivery.plan);
@@ -391,8 +398,25 @@ impl Performer {
     ) -> Result<Outcome, Failure> {
         self.on_disk(move |folders| {
             aside::move_aside(folders, to, head.id, &head.source, &refusal)?;
-            archive::remove_working(folders, head.id)?;
+            // Answers are paid for: whoever took the input away may still want them.
+            if !folders.job(head.id).has_answers() {
+                archive::remove_working(folders, head.id)?;
+            }
             Ok(Outcome::Moved)
+        })
+        .await
+    }
+
+    /// Reads the input of a job under way, unless that is gone.
+    async fn with_input<T: Send + 'static>(
+        &self,
+        id: JobId,
+        work: impl FnOnce(&JobFolder) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let folder = self.folders.job(id);
+        blocking(move || match lost::lost(&folder, Needed::Input) {
+            Some(path) => Err(removed(&folder, &path)),
+            None => work(&folder).map_err(|error| local(&error)),
         })
         .await
     }
@@ -446,6 +470,16 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 /// A failure of this machine.
 pub(super) fn local(error: &SpoolError) -> Failure {
     Failure::Local(error.to_string())
+}
+
+/// A failure for good: a job's file is gone.
+pub(super) fn removed(folder: &JobFolder, path: &Path) -> Failure {
+    let mut message = format!("{} was removed while its job was under way", path.display());
+    if folder.has_answers() {
+        let answers = folder.path.join("answers");
+        message += &format!("; what had been answered by then lies in {}", answers.display());
+    }
+    Failure::Removed(message)
 }
 
 /// A clock that is off by more is worth a word, milliseconds.

@@ -57,6 +57,7 @@ impl Daemon {
         let policy = supervisor::policy_of(&config, performer.key_print.clone());
         let (rules, watch) = supervisor::intake_of(&config, self.handle.clone());
         self.intake.reconfigure(rules, config.intake.rescan, watch);
+        self.room.want(config.limits.free_bytes);
         self.performer = Arc::new(performer);
         self.config = Arc::new(config);
         let more = lock(&self.engine).adopt(policy, now);
@@ -103,6 +104,7 @@ fn performer(old: &Performer, config: &Config) -> Result<Performer, SetupError> 
         file_bytes: config.limits.file_bytes,
         inline_bytes: config.limits.inline_bytes,
         remote_cleanup: config.housekeeping.remote_cleanup,
+        outbox_was_mounted: old.outbox_was_mounted,
         skew_told: AtomicBool::new(false),
         dropped_late: Arc::clone(&old.dropped_late),
     })

@@ -110,6 +110,13 @@ impl Watchdog {
         self.notify(&[NotifyState::Stopping]);
     }
 
+    /// The daemon is about to end against its will.
+    pub fn failing(&self, why: &str) {
+        // A line break would begin another variable.
+        let why = why.replace(char::is_control, " ");
+        self.notify(&[NotifyState::Stopping, NotifyState::Status(&why)]);
+    }
+
     fn notify(&self, states: &[NotifyState<'_>]) {
         if !self.listened_to {
             return;

@@ -18,6 +18,7 @@ use crate::provider::gemini::key::KeyError;
 use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::SpoolError;
 use crate::spool::inbox::IntakeRules;
+use crate::spool::outbox;
 use crate::spool::watch::{self, Hint, WatchMode};
 use crate::store::instance::{self, Standing};
 use crate::store::{JobStore, SledStore, StoreError};
@@ -26,6 +27,7 @@ use super::housekeeping::Rounds;
 use super::intake::{Intake, Watch};
 use super::perform::Performer;
 use super::rebuild::{self, RebuildError};
+use super::room::Room;
 use super::signals::Watchdog;
 use super::{Daemon, Handle, Message, Notices};
 
@@ -58,6 +60,19 @@ pub enum SetupError {
     Rebuild(#[from] RebuildError),
 }
 
+impl SetupError {
+    /// Whether it is a matter of room on the disk, so that it passes when there is more.
+    pub fn is_about_room(&self) -> bool {
+        match self {
+            SetupError::Store(error) => error.is_about_room(),
+            SetupError::Spool(error) => error.is_about_room(),
+            SetupError::Rebuild(RebuildError::Store(error)) => error.is_about_room(),
+            SetupError::Rebuild(RebuildError::Spool(error)) => error.is_about_room(),
+            SetupError::NoKey(_) | SetupError::BadKey(_) | SetupError::Client(_) => false,
+        }
+    }
+}
+
 impl Setup {
     /// Opens folders, lock, store, client and watcher, in that order.
     ///
@@ -88,9 +103,14 @@ impl Setup {
             );
         }
         instance::settle(&folders.state)?;
+        let mut room = Room::of(&folders, config.limits.free_bytes);
         let mut recollection = Recollection::default();
+        recollection.room(room.full().map(str::to_owned));
         store.each_job(&mut |job| recollection.take_in(job))?;
         let (engine, first_turn) = recollection.resume(policy, clock.now());
+        if let Some(why) = engine.full() {
+            tracing::error!(why, "too little room");
+        }
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
         let notices = Notices { watching: "polling", not_reloaded: None };
@@ -99,6 +119,7 @@ impl Setup {
         let (rules, watch) = intake_of(&config, handle.clone());
         let intake = Intake::new(folders.clone(), rules, config.intake.rescan, watch);
         let performer = Arc::new(Performer {
+            outbox_was_mounted: outbox::is_mounted(&folders)?,
             folders,
             key_print: key.print(),
             client: client_of(&config, key)?,
@@ -122,6 +143,7 @@ impl Setup {
             rounds: Rounds::default(),
             handle,
             watchdog: Watchdog::from_environment(),
+            room,
             first_turn: Some(first_turn),
             touched: BTreeSet::new(),
             told: BTreeMap::new(),
@@ -221,8 +243,9 @@ fn jobs_line(engine: &Engine) -> String {
     let counts: Vec<String> =
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let jobs = if counts.is_empty() { "no jobs".to_owned() } else { counts.join(", ") };
-    match engine.gate().filter(|gate| gate.denied) {
-        Some(gate) => format!("{jobs}; PAUSED: {}", gate.message),
+    let denied = engine.gate().filter(|gate| gate.denied).map(|gate| gate.message.as_str());
+    match engine.full().or(denied) {
+        Some(why) => format!("{jobs}; PAUSED: {why}"),
         None => jobs,
     }
 }

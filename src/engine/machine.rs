@@ -41,6 +41,8 @@ pub struct Engine {
     /// The first chunk of a job that may not be settled yet.
     pub(super) unsettled: BTreeMap<JobId, ChunkNo>,
     pub(super) gate: Option<Gate>,
+    /// Why nothing is taken on that needs room on the disk, if so.
+    pub(super) full: Option<String>,
     pub(super) next_ticket: u64,
     pub(super) draining: bool,
     /// The latest moment seen; a clock that is set back shows by it.
@@ -136,6 +138,7 @@ impl Engine {
             }
             Event::Tick => {}
             Event::Housekeeping => self.forget_old(now, &mut turn),
+            Event::Room(full) => self.room(full, now),
         }
         self.pump(now, &mut turn);
         turn
@@ -209,6 +212,11 @@ impl Engine {
     /// Why the API is left alone, if it is.
     pub fn gate(&self) -> Option<&Gate> {
         self.gate.as_ref()
+    }
+
+    /// Why nothing is taken on that needs room on this machine's disk, if so.
+    pub fn full(&self) -> Option<&str> {
+        self.full.as_deref()
     }
 
     /// The failures in a row of a job or a chunk.
@@ -286,6 +294,27 @@ impl Engine {
         }
     }
 
+    /// Takes note of the room on the disk. When there is some again, nobody waits any longer for
+    /// what failed for want of it.
+    fn room(&mut self, full: Option<String>, now: Millis) {
+        let is_back = self.full.is_some() && full.is_none();
+        self.full = full;
+        if !is_back {
+            return;
+        }
+        let on_disk = |unit: &Unit| match find(&self.jobs, *unit) {
+            Some((_, chunk)) => matches!(chunk.state, ChunkState::Collecting { .. }),
+            None => true,
+        };
+        let units: Vec<Unit> = self.troubles.keys().copied().filter(on_disk).collect();
+        for unit in units {
+            if let Some(trouble) = self.troubles.get_mut(&unit) {
+                trouble.not_before = trouble.not_before.min(now);
+            }
+            self.refile(unit);
+        }
+    }
+
     fn forget_old(&mut self, now: Millis, turn: &mut Turn) {
         let keep = self.policy.records_keep_ms;
         let old = |job: &&Job| job.is_over() && policy::is_older_than(job.head.claimed, keep, now);
@@ -310,6 +339,7 @@ pub struct Recollection {
     jobs: BTreeMap<JobId, Job>,
     past: Past,
     contents: Vec<(Box<str>, JobId)>,
+    full: Option<String>,
 }
 
 impl Recollection {
@@ -324,9 +354,14 @@ impl Recollection {
         }
     }
 
+    /// Takes note of how the disk is; see [`Event::Room`].
+    pub fn room(&mut self, full: Option<String>) {
+        self.full = full;
+    }
+
     /// The engine over all that was taken in; see [`Engine::resume`].
     pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
-        let Recollection { jobs, past, contents } = self;
+        let Recollection { jobs, past, contents, full } = self;
         let mut engine = Engine {
             policy,
             jobs,
@@ -347,6 +382,7 @@ impl Recollection {
             under_way: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             gate: None,
+            full,
             next_ticket: 1,
             draining: false,
             latest: now,

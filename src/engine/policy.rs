@@ -143,7 +143,10 @@ pub fn at_a_time(lane: Lane, size: Size) -> usize {
         (Lane::Claim | Lane::Move | Lane::Collect | Lane::Send, Size::Small) => 16,
         (Lane::Plan | Lane::Merge, Size::Small) => 8,
         (Lane::Send, Size::Middle | Size::Large) => 4,
-        (Lane::Claim | Lane::Move | Lane::Collect, Size::Middle | Size::Large) => 2,
+        (Lane::Claim | Lane::Move, Size::Middle | Size::Large) => 2,
+        (Lane::Collect, Size::Middle) => 2,
+        // Each holds megabytes of lines that it sorts, and one alone fills the line.
+        (Lane::Collect, Size::Large) => 1,
         (Lane::Plan | Lane::Merge, Size::Middle | Size::Large) => 1,
     }
 }

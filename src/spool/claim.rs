@@ -70,7 +70,10 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
 fn sync_claimed(folders: &Folders, job: JobId, source: &Source) -> Result<(), SpoolError> {
     let (folder, input) = (folders.job(job), folders.job(job).input(&source.name));
     match source::open(&input).at("open", &input)? {
-        source::Opened::File(_) => durable::sync_file(&input)?,
+        // The system tells of a failed sync once, and takes what it could not write for written.
+        source::Opened::File(_) => {
+            durable::sync_file(&input).or_else(|_| durable::write_again(&input))?;
+        }
         source::Opened::Special(_) | source::Opened::Unreadable | source::Opened::Missing => {}
     }
     durable::sync_folder(&folder.path.join("input"))?;

@@ -179,8 +179,21 @@ pub fn is_same_file(one: &Path, other: &Path) -> Result<bool, SpoolError> {
 /// If it can not be written, synced or renamed; the older version is untouched then.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
     let aside = aside(path);
-    let mut file = File::create(&aside).at("write", &aside)?;
-    file.write_all(content).and_then(|()| file.sync_all()).at("write", &aside)?;
+    write_synced(&aside, content)?;
+    rename(&aside, path)
+}
+
+/// Puts a synced copy in the place of a file whose sync failed: what is read of it now may be in
+/// memory only, and not be told from what is on the disk.
+///
+/// # Errors
+/// If it can not be read, or the copy not be written, synced or renamed.
+pub fn write_again(path: &Path) -> Result<(), SpoolError> {
+    let aside = aside(path);
+    if let Err(error) = copy_synced(path, &aside) {
+        drop(fs::remove_file(&aside));
+        return Err(error);
+    }
     rename(&aside, path)
 }
 
@@ -190,8 +203,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
 /// If it can not be written, synced or renamed.
 pub fn create(path: &Path, content: &[u8]) -> Result<Moved, SpoolError> {
     let aside = aside(path);
-    let mut file = File::create(&aside).at("write", &aside)?;
-    file.write_all(content).and_then(|()| file.sync_all()).at("write", &aside)?;
+    write_synced(&aside, content)?;
     let moved = move_file(&aside, path)?;
     if moved == Moved::Taken {
         fs::remove_file(&aside).at("remove", &aside)?;
@@ -209,6 +221,17 @@ pub fn rename(source: &Path, target: &Path) -> Result<(), SpoolError> {
     sync_parents(source, target)
 }
 
+/// Writes a file of ours. What can not be written whole is removed: a full disk is not made fuller
+/// by what is written again anyway.
+fn write_synced(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
+    let mut file = File::create(path).at("write", path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if written.is_err() {
+        drop(fs::remove_file(path));
+    }
+    written.at("write", path)
+}
+
 fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
     copy_and(source, target, || {})
 }
@@ -216,14 +239,9 @@ fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
 /// As [`copy_across`]; `meanwhile` comes between the copy and the removal of the source.
 fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Moved, SpoolError> {
     let aside = aside(target);
-    let mut from = File::open(source).at("read", source)?;
-    let mut to = File::create(&aside).at("write", &aside)?;
-    let copied = io::copy(&mut from, &mut to).at("write", &aside)?;
-    to.sync_all().at("sync", &aside)?;
-    let expected = from.metadata().at("read", source)?.len();
-    if copied != expected {
-        let error = io::Error::other(format!("copied {copied} of {expected} bytes"));
-        return Err(error).at("copy to", target);
+    if let Err(error) = copy_synced(source, &aside) {
+        drop(fs::remove_file(&aside));
+        return Err(error);
     }
     let moved = move_file(&aside, target)?;
     if moved == Moved::Now {
@@ -238,6 +256,19 @@ fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Mo
         fs::remove_file(&aside).at("remove", &aside)?;
     }
     Ok(moved)
+}
+
+fn copy_synced(source: &Path, aside: &Path) -> Result<(), SpoolError> {
+    let mut from = File::open(source).at("read", source)?;
+    let mut to = File::create(aside).at("write", aside)?;
+    let copied = io::copy(&mut from, &mut to).at("write", aside)?;
+    to.sync_all().at("sync", aside)?;
+    let expected = from.metadata().at("read", source)?.len();
+    if copied != expected {
+        let error = io::Error::other(format!("copied {copied} of {expected} bytes"));
+        return Err(error).at("copy to", aside);
+    }
+    Ok(())
 }
 
 fn sync_parents(source: &Path, target: &Path) -> Result<(), SpoolError> {

@@ -16,6 +16,7 @@ pub mod memory;
 mod migrate;
 mod open;
 pub mod record;
+mod reserve;
 pub mod sled;
 mod witness;
 
@@ -70,6 +71,30 @@ pub trait JobStore: Send {
     /// # Errors
     /// As for [`JobStore::save`].
     fn set_note(&mut self, name: &str, value: &str) -> Result<(), StoreError>;
+}
+
+impl StoreError {
+    /// Whether it is a matter of room on the disk, so that it passes when there is more.
+    pub fn is_about_room(&self) -> bool {
+        match self {
+            StoreError::NoSpace { .. } | StoreError::Full { .. } => true,
+            StoreError::Io { source, .. } => StoreError::says_full(source),
+            StoreError::Locked { .. }
+            | StoreError::Elsewhere { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Unreadable { .. }
+            | StoreError::NoCount { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::Broken { .. }
+            | StoreError::Import { .. } => false,
+        }
+    }
+
+    /// Whether the system has no more room for us.
+    pub(crate) fn says_full(error: &std::io::Error) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(error.kind(), StorageFull | QuotaExceeded)
+    }
 }
 
 /// The note that stands as long as the jobs of a quarantined store are not rebuilt from their
@@ -160,6 +185,17 @@ pub enum StoreError {
         "the job store failed to {action}: {reason}; start again, and check the disk if it comes back"
     )]
     Broken {
+        /// What was tried, such as `flush`.
+        action: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// The disk filled up in the middle of a save. What the store holds is known only after a
+    /// restart.
+    #[error(
+        "the disk filled up when the job store was to {action}: {reason}; make room and start again"
+    )]
+    Full {
         /// What was tried, such as `flush`.
         action: &'static str,
         /// What it said.
