@@ -239,10 +239,9 @@ fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
 /// As [`copy_across`]; `meanwhile` comes between the copy and the removal of the source.
 fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Moved, SpoolError> {
     let aside = aside(target);
-    if let Err(error) = copy_synced(source, &aside) {
+    let (mut from, mut to) = copy_synced(source, &aside).inspect_err(|_| {
         drop(fs::remove_file(&aside));
-        return Err(error);
-    }
+    })?;
     let moved = move_file(&aside, target)?;
     if moved == Moved::Now {
         meanwhile();
@@ -258,7 +257,8 @@ fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Mo
     Ok(moved)
 }
 
-fn copy_synced(source: &Path, aside: &Path) -> Result<(), SpoolError> {
+/// Copies a file; answers with both, each at its end.
+fn copy_synced(source: &Path, aside: &Path) -> Result<(File, File), SpoolError> {
     let mut from = File::open(source).at("read", source)?;
     let mut to = File::create(aside).at("write", aside)?;
     let copied = io::copy(&mut from, &mut to).at("write", aside)?;
@@ -268,7 +268,7 @@ fn copy_synced(source: &Path, aside: &Path) -> Result<(), SpoolError> {
         let error = io::Error::other(format!("copied {copied} of {expected} bytes"));
         return Err(error).at("copy to", aside);
     }
-    Ok(())
+    Ok((from, to))
 }
 
 fn sync_parents(source: &Path, target: &Path) -> Result<(), SpoolError> {
