@@ -19,7 +19,7 @@ use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::SpoolError;
 use crate::spool::inbox::{IntakeRules, Scanner};
 use crate::spool::watch::{self, Hint, WatchMode, Watching};
-use crate::store::{JobStore, SledStore, StoreError};
+use crate::store::{DaemonStore, JobStore, StoreError};
 
 use super::intake::Intake;
 use super::perform::Performer;
@@ -68,7 +68,7 @@ impl Setup {
         };
         let folders = config.folders.clone();
         folders.prepare()?;
-        let opened = SledStore::open(&folders.state, SledStore::FREE_BYTES_MIN)?;
+        let opened = DaemonStore::open(&folders.state, DaemonStore::FREE_BYTES_MIN)?;
         let (mut store, policy) = (opened.store, policy_of(&config, key.print()));
         if let Some(quarantine) = &opened.quarantined {
             let (kept, why) = (quarantine.folder.display().to_string(), &quarantine.reason);

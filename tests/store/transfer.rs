@@ -1,12 +1,13 @@
 //! Exports hold everything, imports overwrite nothing.
 
 use gemini_batchd::engine::{Change, ChunkNo};
+use gemini_batchd::store::backend::Backend;
 use gemini_batchd::store::export::{Imported, export, import};
 use gemini_batchd::store::{JobStore, MemoryStore, StoreError};
 
 use crate::contract::Model;
 use crate::dice::{Dice, id};
-use crate::open_whole;
+use crate::{for_every_backend, open_whole};
 
 fn filled() -> (MemoryStore, Model) {
     let mut store = MemoryStore::new();
@@ -25,15 +26,23 @@ fn exported(store: &dyn JobStore) -> Vec<u8> {
 }
 
 #[test]
-fn an_export_comes_back_into_another_kind_of_store() {
-    let (memory, model) = filled();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut store = open_whole(folder.path());
-    let done = import(&exported(&memory)[..], &mut store).expect("imported");
-    let jobs = model.jobs.len() as u64;
-    assert_eq!(done, Imported { jobs, present: 0, notes: 1 });
-    model.check(&store, "imported");
-    assert_eq!(exported(&store), exported(&memory));
+fn an_export_comes_back_into_any_other_kind_of_store() {
+    fn check<B: Backend>() {
+        let (memory, model) = filled();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut store = open_whole::<B>(folder.path());
+        let done = import(&exported(&memory)[..], &mut store).expect("imported");
+        let jobs = model.jobs.len() as u64;
+        assert_eq!(done, Imported { jobs, present: 0, notes: 1 });
+        model.check(&store, "imported");
+        assert_eq!(exported(&store), exported(&memory));
+        drop(store);
+        let store = open_whole::<B>(folder.path());
+        let mut back = MemoryStore::new();
+        import(&exported(&store)[..], &mut back).expect("imported");
+        model.check(&back, "there and back");
+    }
+    for_every_backend!(check);
 }
 
 #[test]
