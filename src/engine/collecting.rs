@@ -210,7 +210,8 @@ impl Engine {
             | Failure::RateLimited { .. }
             | Failure::Ambiguous(_)
             | Failure::Denied(_)
-            | Failure::Local(_) => return,
+            | Failure::Local(_)
+            | Failure::Removed(_) => return,
         };
         if self.waits_for_its_key(unit, batch, now) {
             return;

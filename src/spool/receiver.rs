@@ -180,8 +180,12 @@ impl Receiver {
         if harvest.missing > 0 && !self.accept_missing {
             return Err(CollectError::Short { missing: harvest.missing });
         }
-        self.open_file()?.sync().at("sync", &self.path)?;
-        self.register.sync()?;
+        let synced = self.open_file()?.sync().at("sync", &self.path);
+        if let Err(error) = synced.and_then(|()| self.register.sync()) {
+            // A second sync would tell nothing of what the first could not write.
+            self.restart()?;
+            return Err(error.into());
+        }
         self.register.keep_strays()?;
         durable::rename(&self.path, &self.kept)?;
         self.mark.remove()?;

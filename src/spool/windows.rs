@@ -110,7 +110,8 @@ impl Windows {
         size: usize,
         mut buffer: Vec<u8>,
     ) -> Result<(), SpoolError> {
-        if buffer.capacity() > size.max(2 * MOST_BYTES) {
+        // Buffers from when there were few windows would add up.
+        if buffer.capacity() > 2 * size {
             buffer = Vec::new();
         }
         buffer.resize(size, 0);

@@ -4,6 +4,7 @@
 //! Whether it has kept that promise is checked from above ([`super::open`]); it decides nothing.
 
 use std::fmt::Debug;
+use std::io;
 use std::path::Path;
 
 use super::StoreError;
@@ -67,5 +68,14 @@ impl Trouble {
             Trouble::Fatal(error) => error,
             Trouble::Damaged(reason) => StoreError::Broken { action, reason },
         }
+    }
+}
+
+/// What an error of the system means for a store that was to do something.
+pub(super) fn failed(action: &'static str, error: &io::Error) -> StoreError {
+    let reason = error.to_string();
+    match StoreError::says_full(error) {
+        true => StoreError::Full { action, reason },
+        false => StoreError::Broken { action, reason },
     }
 }

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::backend::{Backend, Write};
+use super::backend::{Backend, Write, failed};
 use super::layout::{self, Writes};
 use super::lock::StateLock;
 use super::meta::Meta;
 use super::open;
+use super::reserve::Reserve;
 use super::witness::Witness;
 use super::{JobStore, StoreError};
 use crate::engine::{Change, Job};
@@ -23,8 +24,8 @@ pub struct CheckedStore<B> {
     pub(super) folder: PathBuf,
     pub(super) meta: Meta,
     pub(super) witness: Witness,
-    /// A save wants at least so much free, bytes.
-    pub(super) free_bytes_min: u64,
+    /// Room to save in when the disk is full.
+    pub(super) reserve: Reserve,
     /// Why the store can not be used any more.
     pub(super) broken: Option<String>,
     /// Last, so that it is released last.
@@ -55,11 +56,12 @@ impl<B: Backend> CheckedStore<B> {
     /// The store's folder within the state folder.
     pub const FOLDER: &'static str = B::FOLDER;
 
-    /// A sensible `free_bytes_min` for [`CheckedStore::open`]: 64 MiB.
-    pub const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+    /// A sensible `free_bytes_min` for [`CheckedStore::open`]: 2 MiB, more than any save takes.
+    pub const FREE_BYTES_MIN: u64 = 2 * 1024 * 1024;
 
     /// Opens the store of a state folder, making both if they are not there. Neither opening nor
-    /// saving begins with less than `free_bytes_min` bytes free on the disk.
+    /// saving begins with less than `free_bytes_min` bytes free on the disk; before that is refused,
+    /// the room goes to it that the file `reserve` keeps.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::NoSpace`], [`StoreError::Newer`],
@@ -79,7 +81,7 @@ impl<B: Backend> CheckedStore<B> {
     /// The one write path. Nothing may be done in the world before it returns.
     pub(super) fn commit(&mut self, writes: &Writes) -> Result<(), StoreError> {
         self.usable()?;
-        open::check_space(&self.folder, self.free_bytes_min)?;
+        self.reserve.make_room()?;
         let result = self.write(writes);
         if let Err(error) = &result {
             let reason = if let StoreError::Broken { action, reason } = error {
@@ -118,9 +120,7 @@ impl<B: Backend> CheckedStore<B> {
         let record = meta.write();
         changed.push((Meta::KEY, Some(&record)));
         self.backend.write(&changed)?;
-        self.witness
-            .write(meta.saves)
-            .map_err(|error| StoreError::Broken { action: "count", reason: error.to_string() })?;
+        self.witness.write(meta.saves).map_err(|error| failed("count", &error))?;
         self.meta = meta;
         Ok(())
     }

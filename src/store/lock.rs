@@ -99,6 +99,7 @@ mod tests {
         StateLock::take(folder.path()).expect("free again");
     }
 
+    /// Fault 19.
     #[test]
     fn a_lock_file_left_by_a_dead_process_locks_nothing() {
         let folder = tempfile::tempdir().expect("a temporary folder");

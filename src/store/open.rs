@@ -1,6 +1,6 @@
 //! Opening a store so that it either is what was saved, or is moved aside.
 //!
-//! In this order: our lock, no store of another backend, the free space, the witness, the backend
+//! In this order: our lock, no store of another backend, room on the disk, the witness, the backend
 //! itself, every record against the sum that was saved with it, and a sync of every file. The
 //! witness is a small file beside the store that counts its saves; it is written after each, never
 //! synced, so it may be behind the store but not ahead of it. A store that is behind its witness
@@ -25,6 +25,7 @@ use super::layout::{self, Writes};
 use super::lock::StateLock;
 use super::meta::{Meta, Sum};
 use super::migrate::migrate;
+use super::reserve::Reserve;
 use super::witness::Witness;
 use super::{JobStore, NOTE_QUARANTINED, StoreError};
 
@@ -36,13 +37,14 @@ pub(super) fn open<B: Backend>(state: &Path, free_bytes_min: u64) -> Result<Open
     fs::create_dir_all(state).map_err(io_error("create folder", state))?;
     let lock = StateLock::take(state)?;
     refuse_another(state, B::FOLDER)?;
-    check_space(state, free_bytes_min)?;
+    let mut reserve = Reserve::of(state, free_bytes_min);
+    reserve.make_room()?;
     let folder = state.join(B::FOLDER);
     let witness = Witness::open(&folder)?;
     let reason = match try_open::<B>(&folder, &witness) {
         Ok(found) => {
             let found = if found.schema < SCHEMA { migrate(state, found)? } else { found };
-            return finish(state, found, witness, free_bytes_min, lock, &Writes::new());
+            return finish(state, found, witness, reserve, lock, &Writes::new());
         }
         Err(Trouble::Fatal(error)) => return Err(error),
         Err(Trouble::Damaged(reason)) => reason,
@@ -50,7 +52,7 @@ pub(super) fn open<B: Backend>(state: &Path, free_bytes_min: u64) -> Result<Open
     let aside = move_aside(state, B::FOLDER)?;
     let note = layout::stage_note(NOTE_QUARANTINED, &format!("{aside}\n{reason}"))?;
     let backend = B::open(&folder).map_err(|trouble| trouble.during("begin anew"))?;
-    finish(state, Found::empty(backend), witness, free_bytes_min, lock, &note)
+    finish(state, Found::empty(backend), witness, reserve, lock, &note)
 }
 
 /// Jobs that lie in another backend must not be taken for jobs that are gone.
@@ -94,7 +96,7 @@ fn finish<B: Backend>(
     state: &Path,
     found: Found<B>,
     witness: Witness,
-    free_bytes_min: u64,
+    reserve: Reserve,
     lock: StateLock,
     writes: &Writes,
 ) -> Result<Opened<B>, StoreError> {
@@ -103,7 +105,7 @@ fn finish<B: Backend>(
         folder: state.join(B::FOLDER),
         meta: found.meta,
         witness,
-        free_bytes_min,
+        reserve,
         broken: None,
         _lock: lock,
     };

@@ -17,7 +17,7 @@ use redb::{
 };
 
 use super::StoreError;
-use super::backend::{Backend, DATA, Trouble, Write};
+use super::backend::{Backend, DATA, Trouble, Write, failed};
 use super::open::io_error;
 
 /// A file of redb's in a folder of its own.
@@ -87,7 +87,10 @@ impl Backend for Redb {
             transaction.commit()?;
             Ok(())
         };
-        save().map_err(|error| StoreError::Broken { action: "write", reason: error.to_string() })
+        save().map_err(|error| match &error {
+            redb::Error::Io(io) => failed("write", io),
+            _ => StoreError::Broken { action: "write", reason: error.to_string() },
+        })
     }
 }
 
@@ -138,6 +141,7 @@ fn sort(error: StorageError, action: &'static str) -> Trouble {
         StorageError::Io(io) if [Kind::UnexpectedEof, Kind::InvalidData].contains(&io.kind()) => {
             Trouble::Damaged(error.to_string())
         }
+        StorageError::Io(io) => Trouble::Fatal(failed(action, io)),
         _ => fatal(action, &error),
     }
 }

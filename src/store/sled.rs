@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, renameat};
 
 use super::StoreError;
-use super::backend::{Backend, DATA, Trouble, Write};
+use super::backend::{Backend, DATA, Trouble, Write, failed};
 use super::open::io_error;
 
 /// A folder of sled's.
@@ -68,9 +68,9 @@ impl Backend for Sled {
             }
         }
         self.db.apply_batch(batch).map_err(|error| broken("write", &error))?;
-        self.sync_blobs().map_err(|error| broken("sync", &error))?;
+        self.sync_blobs().map_err(|error| failed("sync", &error))?;
         self.db.flush().map_err(|error| broken("flush", &error))?;
-        self.data.sync_data().map_err(|error| broken("sync", &error))
+        self.data.sync_data().map_err(|error| failed("sync", &error))
     }
 }
 
@@ -161,8 +161,16 @@ fn sort(error: sled::Error, action: &'static str) -> Trouble {
     }
 }
 
-fn broken(action: &'static str, error: &dyn std::error::Error) -> StoreError {
-    StoreError::Broken { action, reason: error.to_string() }
+fn broken(action: &'static str, error: &sled::Error) -> StoreError {
+    match error {
+        sled::Error::Io(io) => failed(action, io),
+        sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. } => {
+            StoreError::Broken { action, reason: error.to_string() }
+        }
+    }
 }
 
 /// What sled may keep in memory, bytes.

@@ -78,7 +78,7 @@ fn whole_or_aside<B: Backend>(state: &Path, model: &Model, damage: &str) -> bool
     true
 }
 
-/// Fault 26.
+/// Faults 11 and 26.
 #[test]
 fn a_store_cut_short_anywhere_is_whole_or_put_aside() {
     fn check<B: Backend>() {
