@@ -186,6 +186,7 @@ async fn files_are_listed_over_all_pages() {
     assert_eq!(files[0].created, Some(Millis(1000)));
 }
 
+/// Fault 82.
 #[tokio::test]
 async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
     type Expected = fn(&Failure) -> bool;
@@ -220,6 +221,7 @@ async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
     }
 }
 
+/// Fault 51.
 #[tokio::test]
 async fn a_silent_server_and_a_missing_server_are_transient() {
     let server = Server::start(|_| Reply::Hang).await;
@@ -240,6 +242,7 @@ async fn a_silent_server_and_a_missing_server_are_transient() {
     assert!(matches!(&failure, Failure::Transient(m) if m.contains("reach")), "{failure:?}");
 }
 
+/// Fault 61.
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_key_stays_here() {
     let other = Server::start(|_| Reply::json("{}")).await;

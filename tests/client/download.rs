@@ -158,6 +158,7 @@ async fn a_result_file_is_downloaded_and_its_last_line_may_lack_the_break() {
     }
 }
 
+/// Fault 74.
 #[tokio::test]
 async fn a_download_that_broke_goes_on_where_the_server_allows_it() {
     for ranges in [true, false] {
@@ -279,6 +280,7 @@ async fn a_success_without_results_is_not_ready_and_other_ends_have_none() {
     assert!(matches!(failure, Failure::NotReady(_)), "{failure:?}");
 }
 
+/// Fault 67.
 #[tokio::test]
 async fn results_that_are_gone_or_oddly_named_are_told_apart() {
     for status in [403, 404] {
@@ -299,6 +301,7 @@ async fn results_that_are_gone_or_oddly_named_are_told_apart() {
     assert_eq!(server.seen().len(), 1, "an odd name is not asked for");
 }
 
+/// Faults 60 and 73.
 #[tokio::test]
 async fn what_is_too_long_or_compressed_is_refused() {
     let long = format!("{{\"t\":\"{}\"}}", "x".repeat(300));

@@ -129,6 +129,7 @@ fn a_message_cut_off_never_blames_a_torn_number() {
     }
 }
 
+/// Fault 60.
 #[test]
 fn bodies_of_any_shape_give_one_clean_line() {
     let list = answer(500, r#"[{"error":{"code":500,"message":"a\nb","status":"INTERNAL"}}]"#);
@@ -141,6 +142,7 @@ fn bodies_of_any_shape_give_one_clean_line() {
     assert_eq!(answer(503, "").describe("x"), "x: HTTP 503 (not an answer in the API's format)");
 }
 
+/// Fault 55.
 #[test]
 fn a_pause_is_read_from_header_date_and_details_and_is_bounded() {
     let pause = |retry: &str, date: Option<&str>| {
