@@ -164,6 +164,12 @@ impl Disk {
                 let Some(Handle { node, .. }) = self.handles.get(handle) else { return false };
                 self.edit(*node, Edit::SetLen(*len));
             }
+            Call::Allocate { handle, len } => {
+                let Some(&Handle { node, .. }) = self.handles.get(handle) else { return false };
+                if self.file(node).len < *len {
+                    self.edit(node, Edit::SetLen(*len));
+                }
+            }
             Call::SyncBegins { thread, handle } => {
                 let Some(Handle { node, .. }) = self.handles.get(handle) else { return false };
                 self.syncing.insert(*thread, (*node, self.clock));

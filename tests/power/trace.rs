@@ -71,6 +71,11 @@ pub enum Call {
         handle: i32,
         len: u64,
     },
+    /// The file has so many bytes at least.
+    Allocate {
+        handle: i32,
+        len: u64,
+    },
     SyncBegins {
         thread: u32,
         handle: i32,
@@ -240,6 +245,11 @@ fn changes(name: &str, arguments: &[&[u8]], result: u64, thread: u32) -> Option<
         }
         "sendfile" => Some(Call::Copy { from: handle(1), to: handle(0), len: result }),
         "ftruncate" => Some(Call::SetLen { handle: handle(0), len: integer(arguments[1]) }),
+        "fallocate" => {
+            assert_eq!(arguments[1], b"0", "only room at the end is followed");
+            let len = integer(arguments[2]) + integer(arguments[3]);
+            Some(Call::Allocate { handle: handle(0), len })
+        }
         "lseek" => Some(Call::Seek { handle: handle(0), to: result }),
         "dup" | "dup2" | "dup3" => Some(Call::Duplicate { from: handle(0), to: result as i32 }),
         "fcntl" if arguments[1].starts_with(b"F_DUPFD") => {
