@@ -185,7 +185,10 @@ impl Daemon {
 
     async fn work(&mut self, until: Until) -> Result<Ended, DaemonError> {
         if let Some(turn) = self.first_turn.take() {
-            self.consume(turn)?;
+            self.consume(Turn { save: turn.save, then: Vec::new() })?;
+            // Before the first effect: what it changes may be all that is known of it later.
+            tokio::task::block_in_place(|| self.mend_mirrors());
+            self.consume(Turn { save: Vec::new(), then: turn.then })?;
         }
         self.intake.scan_soon(&self.handle);
         self.watchdog.ready();

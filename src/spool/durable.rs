@@ -6,7 +6,7 @@
 //! by [`replace`], which says so.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -163,7 +163,7 @@ fn finish_linked(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
 }
 
 /// Whether two names are those of one file: a power cut in the middle of a move can leave it so,
-/// on file systems without a journal.
+/// on file systems without a journal. Such a move is completed by the next one.
 ///
 /// # Errors
 /// If one of them can not be looked at.
@@ -171,6 +171,30 @@ pub fn is_same_file(one: &Path, other: &Path) -> Result<bool, SpoolError> {
     let look = |path| fs::symlink_metadata(path).at("look at", path);
     let (one, other) = (look(one)?, look(other)?);
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Whether two files hold the same bytes.
+///
+/// # Errors
+/// If one of them can not be read.
+pub fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
+    let ours = fs::symlink_metadata(one).at("look at", one)?;
+    let theirs = fs::symlink_metadata(other).at("look at", other)?;
+    if !theirs.is_file() || ours.len() != theirs.len() {
+        return Ok(false);
+    }
+    let mut left = File::open(one).at("read", one)?;
+    let mut right = File::open(other).at("read", other)?;
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    loop {
+        a.clear();
+        b.clear();
+        (&mut left).take(READ_BYTES).read_to_end(&mut a).at("read", one)?;
+        (&mut right).take(READ_BYTES).read_to_end(&mut b).at("read", other)?;
+        if a != b || a.is_empty() {
+            return Ok(a == b);
+        }
+    }
 }
 
 /// Writes a file whole or not at all, replacing an older version of the same file of ours.
@@ -287,6 +311,9 @@ fn aside(path: &Path) -> std::path::PathBuf {
     path.with_file_name(format!(".{name}.aside"))
 }
 
+/// Bytes compared at once.
+const READ_BYTES: u64 = 256 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +327,17 @@ mod tests {
         assert_eq!(move_file(&a, &b).expect("asked"), Moved::Taken);
         assert_eq!(fs::read(&b).expect("there"), b"two");
         assert_eq!(fs::read(&a).expect("there"), b"one");
+    }
+
+    #[test]
+    fn a_move_that_a_power_cut_left_under_both_names_is_completed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        create(&a, b"one").expect("written");
+        fs::hard_link(&a, &b).expect("both names");
+        assert_eq!(move_file(&a, &b).expect("asked"), Moved::Now);
+        assert_eq!(fs::read(&b).expect("there"), b"one");
+        assert!(!a.exists());
     }
 
     #[test]
