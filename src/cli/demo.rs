@@ -88,7 +88,7 @@ async fn show(
             views.iter().for_each(|view| bars.show(view));
             Some(views)
         }
-        Some(Ended::Stopped | Ended::Denied(_)) | None => None,
+        Some(Ended::Stopped | Ended::Denied(_) | Ended::Barred(_)) | None => None,
     };
     emulator.stop().await;
     Ok(views.map(|views| (views, config)))

@@ -32,6 +32,7 @@ use crate::engine::effect::{Effect, Issued, Turn};
 use crate::engine::event::{Command, Event, Failure};
 use crate::engine::ids::{JobId, Millis, Ticket};
 use crate::engine::job::JobState;
+use crate::engine::machine::Mend;
 use crate::store::{JobStore, StoreError};
 
 use intake::Intake;
@@ -77,6 +78,8 @@ pub enum Ended {
     Idle(BTreeSet<JobId>),
     /// The API refuses the key, and nothing is under way.
     Denied(String),
+    /// A certificate, a proxy or a redirect stands in the way, and nothing is under way.
+    Barred(String),
 }
 
 /// What ends the loop against its will.
@@ -346,8 +349,12 @@ impl Daemon {
     /// Why a run that ends by itself may end now, if it may.
     fn idle(&self) -> Option<Ended> {
         let engine = lock(&self.engine);
-        if let Some(gate) = engine.gate().filter(|gate| gate.denied && !engine.is_busy()) {
-            return Some(Ended::Denied(gate.message.clone()));
+        if let Some(gate) = engine.gate().filter(|_| !engine.is_busy()) {
+            match gate.mend {
+                Some(Mend::Key) => return Some(Ended::Denied(gate.message.clone())),
+                Some(Mend::Way) => return Some(Ended::Barred(gate.message.clone())),
+                None => {}
+            }
         }
         drop(engine);
         (self.is_all_over() && self.intake.is_quiet()).then(|| Ended::Idle(self.touched.clone()))
@@ -443,6 +450,7 @@ fn tell_failure(failure: &Failure) {
     let why = failure.message();
     match failure {
         Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and restart"),
+        Failure::Barred(_) => tracing::error!(why, "the way to the API is barred; mend it"),
         Failure::Rejected(_) | Failure::Gone(_) => tracing::error!(why, "refused for good"),
         Failure::Transient(_)
         | Failure::RateLimited { .. }

@@ -33,7 +33,7 @@ impl Identity {
     }
 
     fn health(&self, engine: &Engine, now: Millis) -> Health {
-        let closed = engine.gate().filter(|gate| gate.until > now || gate.denied);
+        let closed = engine.gate().filter(|gate| gate.until > now || gate.mend.is_some());
         Health {
             daemon: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

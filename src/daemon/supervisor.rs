@@ -213,7 +213,7 @@ pub fn status_line(engine: &Engine) -> String {
     let counts: Vec<String> =
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let jobs = if counts.is_empty() { "no jobs".to_owned() } else { counts.join(", ") };
-    match engine.gate().filter(|gate| gate.denied) {
+    match engine.gate().filter(|gate| gate.mend.is_some()) {
         Some(gate) => format!("{jobs}; PAUSED: {}", gate.message),
         None => jobs,
     }

@@ -202,6 +202,7 @@ impl Engine {
             | Failure::RateLimited { .. }
             | Failure::Ambiguous(_)
             | Failure::Denied(_)
+            | Failure::Barred(_)
             | Failure::Local(_) => return,
         };
         // The work was done and paid for; sending it again by itself would pay twice.

@@ -138,9 +138,10 @@ impl Engine {
         let pause = self.troubles.get(&unit).map_or(now, |trouble| trouble.not_before);
         let state = match failure {
             // Not sent, or refused for the key's sake: there is no batch.
-            Failure::Transient(_) | Failure::Denied(_) | Failure::Rejected(_) => {
-                ChunkState::Waiting { not_before: pause }
-            }
+            Failure::Transient(_)
+            | Failure::Denied(_)
+            | Failure::Barred(_)
+            | Failure::Rejected(_) => ChunkState::Waiting { not_before: pause },
             Failure::RateLimited { .. } => {
                 let doubt = Doubt::RateLimited;
                 ChunkState::Uncertain { input, since, next_probe: pause, until: pause, doubt }
