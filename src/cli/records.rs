@@ -108,7 +108,11 @@ fn open(state: &Path) -> Result<SledStore, Failure> {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         let locked = matches!(error, StoreError::Locked { .. });
-        let code = if locked { ExitCode::Locked } else { ExitCode::Failed };
+        let code = match error.is_about_room() {
+            true => ExitCode::NoRoom,
+            false if locked => ExitCode::Locked,
+            false => ExitCode::Failed,
+        };
         Failure::new(code, error)
     }
 }

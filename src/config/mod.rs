@@ -137,6 +137,8 @@ pub struct Limits {
     pub storage_bytes: u64,
     /// Uploads at the same time.
     pub uploads: u32,
+    /// With fewer bytes free on the spool's disk, nothing new is begun.
+    pub free_bytes: u64,
 }
 
 /// How often batches are asked for.

@@ -3,13 +3,14 @@
 //! Nothing is decided here. Disk work runs on threads made for it; the network is the client's.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
-use crate::engine::ids::{BatchName, FileName, Row};
+use crate::engine::ids::{BatchName, FileName, JobId, Row};
 use crate::engine::job::{Head, Input, Job, JobState, Plan, Queue, Refusal, RemoteEnd, Transport};
 use crate::provider::gemini::{Client, CreateFailure, CreateInput, Payload, RefusedKind};
 use crate::spool::answers;
@@ -17,6 +18,8 @@ use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
 use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
+use crate::spool::late::{self, Late};
+use crate::spool::lost::{self, Needed};
 use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
 use crate::spool::{
@@ -43,8 +46,12 @@ pub struct Performer {
     pub inline_bytes: u64,
     /// Whether files and batches at the API are removed when a job is done.
     pub remote_cleanup: bool,
+    /// Whether the outbox was a disk of its own when the daemon started.
+    pub outbox_was_mounted: bool,
     /// Whether it was told that the clock is off.
     pub skew_told: AtomicBool,
+    /// Whether something was put into the inbox that nobody has looked at yet.
+    pub dropped_late: Arc<AtomicBool>,
 }
 
 impl Performer {
@@ -119,7 +126,10 @@ impl Performer {
     async fn claim(&self, head: Head, plan: bool) -> Result<Outcome, Failure> {
         let (rules, folder) = (self.rules(&head), self.folders.job(head.id));
         let claimed = self.on_disk(move |folders| {
-            let claimed = claim::claim(folders, head.id, &head.source)?;
+            let claimed = match head.released {
+                true => aside::take_back(folders, head.id, &head.source)?,
+                false => claim::claim(folders, head.id, &head.source)?,
+            };
             let is_ours = matches!(claimed, Claimed::Now | Claimed::Already);
             let planned = (plan && is_ours).then(|| plan_in(&folder, &head, &rules));
             Ok((claimed, planned))
@@ -157,22 +167,20 @@ impl Performer {
     }
 
     async fn body(&self, which: &Which, frame: Frame) -> Result<Arc<Body>, Failure> {
-        let (rows, job) = (which.rows, which.job);
-        self.on_disk(move |folders| {
-            let folder = folders.job(job);
+        let rows = which.rows;
+        self.with_input(which.job, move |folder| {
             let name = folder.input_name()?;
-            Body::open(&folder, &name, rows, frame).map(Arc::new)
+            Body::open(folder, &name, rows, frame).map(Arc::new)
         })
         .await
     }
 
     /// The rows as items; few of them are read at once, without a thread of their own.
     async fn inline_body(&self, which: &Which) -> Result<(Arc<Body>, Payload), Failure> {
-        let (rows, job) = (which.rows, which.job);
-        self.on_disk(move |folders| {
-            let folder = folders.job(job);
+        let rows = which.rows;
+        self.with_input(which.job, move |folder| {
             let name = folder.input_name()?;
-            let body = Arc::new(Body::open(&folder, &name, rows, Frame::InlineItem)?);
+            let body = Arc::new(Body::open(folder, &name, rows, Frame::InlineItem)?);
             if body.len() > READ_AT_ONCE_BYTES {
                 let items = payload(Arc::clone(&body));
                 return Ok((body, items));
@@ -212,10 +220,7 @@ impl Performer {
         let (body, request) = match input {
             Input::Inline => {
                 // Nothing was sent yet: a disk that fails now leaves no doubt about the batch.
-                let (body, items) = match self.inline_body(&which).await {
-                    Ok(opened) => opened,
-                    Err(failure) => return Err(Failure::Transient(failure.message().to_owned())),
-                };
+                let (body, items) = self.inline_body(&which).await?;
                 (Some(body), CreateInput::Inline(items))
             }
             Input::File(file) => (None, CreateInput::File(file)),
@@ -298,28 +303,37 @@ impl Performer {
     }
 
     async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
-        let rules = self.rules(&job.head);
-        self.on_disk(move |folders| {
-            let input = folders.job(job.head.id).input(&job.head.source.name);
+        let (rules, folders) = (self.rules(&job.head), self.folders.clone());
+        blocking(move || {
+            let folder = folders.job(job.head.id);
+            if let Some(path) = lost::lost(&folder, Needed::Everything(&job)) {
+                return Err(removed(&folder, &path));
+            }
+            let input = folder.input(&job.head.source.name);
             let explain = |entry: &_| match problem::explain(&input, entry, &rules) {
                 Ok(problem) => problem.message,
                 Err(error) => error.to_string(),
             };
-            let tally = merge::merge(folders, &job, &explain)?;
-            let stem = outbox::free_stem(folders, &job.head.source)?;
+            let merged = merge::merge(&folders, &job, &explain)
+                .and_then(|tally| Ok((tally, outbox::free_stem(&folders, &job.head.source)?)));
+            let (tally, stem) = merged.map_err(|error| local(&error))?;
             Ok(Outcome::Merged { tally, stem })
         })
         .await
     }
 
-    async fn deliver(&self, job: Job) -> Result<Outcome, Failure> {
+    async fn deliver(self: &Arc<Self>, job: Job) -> Result<Outcome, Failure> {
         let JobState::Delivering(mut delivery) = job.head.state.clone() else {
             return Err(Failure::Rejected("the job is not being delivered".to_owned()));
         };
+        let this = Arc::clone(self);
         self.on_disk(move |folders| {
-            let input = folders.job(job.head.id).input(&job.head.source.name);
-            if let Some(late) = claim::written_late(&input, delivery.plan.bytes)? {
-                tracing::error!(late, "lines of the input came too late");
+            if this.outbox_was_mounted {
+                outbox::check_mounted(folders)?;
+            }
+            let (id, source) = (job.head.id, &job.head.source);
+            if let Some(late) = late::hand_on(folders, id, source, &delivery.plan)? {
+                let late = this.tell_late(&late, &delivery.plan);
                 delivery.plan.warnings.push(late);
             }
             let manifest = manifest::manifest(&job, &delivery, env!("CARGO_PKG_VERSION"));
@@ -334,17 +348,35 @@ impl Performer {
         .await
     }
 
-    async fn clean(&self, job: Job) -> Result<Outcome, Failure> {
+    async fn clean(self: &Arc<Self>, job: Job) -> Result<Outcome, Failure> {
         if self.remote_cleanup {
             self.clean_remote(&job).await;
         }
+        let this = Arc::clone(self);
         self.on_disk(move |folders| {
+            // After this nobody looks at the input any more.
+            if let Some(plan) = job.head.state.plan()
+                && let Some(late @ Late::Dropped { .. }) =
+                    late::hand_on(folders, job.head.id, &job.head.source, plan)?
+            {
+                this.tell_late(&late, plan);
+            }
             aside::withdraw_notice(folders, job.head.id, &job.head.source)?;
             archive::archive_input(folders, &job)?;
             archive::remove_working(folders, job.head.id)?;
             Ok(Outcome::Cleaned)
         })
         .await
+    }
+
+    /// Says what came of lines that were written after the input was read.
+    fn tell_late(&self, late: &Late, plan: &Plan) -> String {
+        if let Late::Dropped { .. } = late {
+            self.dropped_late.store(true, Ordering::Relaxed);
+        }
+        let late = late.told(plan.bytes);
+        tracing::error!(late, "the input was changed after it was read");
+        late
     }
 
     /// Remains at the API cost nothing but room there; housekeeping finds what is left.
@@ -366,8 +398,25 @@ impl Performer {
     ) -> Result<Outcome, Failure> {
         self.on_disk(move |folders| {
             aside::move_aside(folders, to, head.id, &head.source, &refusal)?;
-            archive::remove_working(folders, head.id)?;
+            // Answers are paid for: whoever took the input away may still want them.
+            if !folders.job(head.id).has_answers() {
+                archive::remove_working(folders, head.id)?;
+            }
             Ok(Outcome::Moved)
+        })
+        .await
+    }
+
+    /// Reads the input of a job under way, unless that is gone.
+    async fn with_input<T: Send + 'static>(
+        &self,
+        id: JobId,
+        work: impl FnOnce(&JobFolder) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let folder = self.folders.job(id);
+        blocking(move || match lost::lost(&folder, Needed::Input) {
+            Some(path) => Err(removed(&folder, &path)),
+            None => work(&folder).map_err(|error| local(&error)),
         })
         .await
     }
@@ -421,6 +470,16 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 /// A failure of this machine.
 pub(super) fn local(error: &SpoolError) -> Failure {
     Failure::Local(error.to_string())
+}
+
+/// A failure for good: a job's file is gone.
+pub(super) fn removed(folder: &JobFolder, path: &Path) -> Failure {
+    let mut message = format!("{} was removed while its job was under way", path.display());
+    if folder.has_answers() {
+        let answers = folder.path.join("answers");
+        message += &format!("; what had been answered by then lies in {}", answers.display());
+    }
+    Failure::Removed(message)
 }
 
 /// A clock that is off by more is worth a word, milliseconds.

@@ -60,6 +60,8 @@ impl Daemon {
         for id in whole {
             // The engine is not held while the disk works: operators look at it meanwhile.
             let record = lock(&self.engine).job(id).map(record::mirror);
+            // Many mirrors on a slow disk take longer than the watchdog waits.
+            self.watchdog.feed();
             if let Some(record) = record {
                 self.write_beside(id, |folder| mirror::write(folder, &record));
             }

@@ -33,6 +33,9 @@ pub enum Event {
     Tick,
     /// The housekeeping slot has come.
     Housekeeping,
+    /// This machine's disk has got too full to take on more, and why that is so; or, with `None`,
+    /// it has room again.
+    Room(Option<String>),
 }
 
 /// What an operator can ask for.
@@ -228,6 +231,8 @@ pub enum Failure {
     NotReady(String),
     /// This machine could not: disk full, file unreadable.
     Local(String),
+    /// Somebody took a file of the job out of its working folder; without it this can never work.
+    Removed(String),
 }
 
 impl Failure {
@@ -242,7 +247,8 @@ impl Failure {
             | Failure::Denied(message)
             | Failure::Barred(message)
             | Failure::NotReady(message)
-            | Failure::Local(message) => message,
+            | Failure::Local(message)
+            | Failure::Removed(message) => message,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::effect::{Change, Turn};
 use super::event::{Event, Failure, Outcome};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
-use super::job::{Chunk, Head, Job, JobState, Queue, Source};
+use super::job::{Chunk, ChunkState, Head, Job, JobState, Queue, Source};
 use super::lanes::{Lane, Lanes, Size, Unit};
 use super::past::Past;
 use super::policy::{self, Policy};
@@ -41,6 +41,8 @@ pub struct Engine {
     /// The first chunk of a job that may not be settled yet.
     pub(super) unsettled: BTreeMap<JobId, ChunkNo>,
     pub(super) gate: Option<Gate>,
+    /// Why nothing is taken on that needs room on the disk, if so.
+    pub(super) full: Option<String>,
     pub(super) next_ticket: u64,
     pub(super) draining: bool,
     /// The latest moment seen; a clock that is set back shows by it.
@@ -109,7 +111,8 @@ impl Engine {
     /// Finds out again what is remembered of a job beside its record.
     fn recall(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        if job.head.state == JobState::Claiming {
+        // What was released does not lie in the inbox.
+        if job.head.state == JobState::Claiming && !job.head.released {
             let source = &job.head.source;
             self.claiming.insert((source.folder.clone(), source.name.clone()));
         }
@@ -144,7 +147,26 @@ impl Engine {
             }
             Event::Tick => {}
             Event::Housekeeping => self.forget_old(now, &mut turn),
+            Event::Room(full) => self.room(full, now),
         }
+        self.pump(now, &mut turn);
+        turn
+    }
+
+    /// Other numbers from now on, and perhaps another key. Whatever pauses after a failure is tried
+    /// again at once: it may have been for what was mended.
+    pub fn adopt(&mut self, policy: Policy, now: Millis) -> Turn {
+        self.policy = policy;
+        self.troubles.clear();
+        self.polls.clear();
+        self.gate = None;
+        for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
+            if let ChunkState::Waiting { not_before } = &mut chunk.state {
+                *not_before = now.min(*not_before);
+            }
+        }
+        self.refile_everything();
+        let mut turn = Turn::default();
         self.pump(now, &mut turn);
         turn
     }
@@ -201,6 +223,11 @@ impl Engine {
         self.gate.as_ref()
     }
 
+    /// Why nothing is taken on that needs room on this machine's disk, if so.
+    pub fn full(&self) -> Option<&str> {
+        self.full.as_deref()
+    }
+
     /// The failures in a row of a job or a chunk.
     pub fn trouble(&self, job: JobId, chunk: Option<ChunkNo>) -> Option<&Trouble> {
         self.troubles.get(&Unit { job, chunk })
@@ -216,7 +243,8 @@ impl Engine {
         if self.draining || !self.claiming.insert((source.folder.clone(), source.name.clone())) {
             return;
         }
-        let head = Head { id, source, queue, claimed: now, state: JobState::Claiming };
+        let state = JobState::Claiming;
+        let head = Head { id, source, queue, claimed: now, released: false, state };
         turn.save.push(Change::Head(head.clone()));
         self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
         self.refile_job(id);
@@ -270,7 +298,8 @@ impl Engine {
             | Failure::Rejected(_)
             | Failure::Gone(_)
             | Failure::NotReady(_)
-            | Failure::Local(_) => None,
+            | Failure::Local(_)
+            | Failure::Removed(_) => None,
         };
         let ill =
             mend.is_some() || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
@@ -283,6 +312,27 @@ impl Engine {
             };
             let message = failure.message().to_owned();
             self.gate = Some(Gate { until: now.plus(pause), failures, mend, message });
+        }
+    }
+
+    /// Takes note of the room on the disk. When there is some again, nobody waits any longer for
+    /// what failed for want of it.
+    fn room(&mut self, full: Option<String>, now: Millis) {
+        let is_back = self.full.is_some() && full.is_none();
+        self.full = full;
+        if !is_back {
+            return;
+        }
+        let on_disk = |unit: &Unit| match find(&self.jobs, *unit) {
+            Some((_, chunk)) => matches!(chunk.state, ChunkState::Collecting { .. }),
+            None => true,
+        };
+        let units: Vec<Unit> = self.troubles.keys().copied().filter(on_disk).collect();
+        for unit in units {
+            if let Some(trouble) = self.troubles.get_mut(&unit) {
+                trouble.not_before = trouble.not_before.min(now);
+            }
+            self.refile(unit);
         }
     }
 
@@ -310,6 +360,7 @@ pub struct Recollection {
     jobs: BTreeMap<JobId, Job>,
     past: Past,
     contents: Vec<(Box<str>, JobId)>,
+    full: Option<String>,
 }
 
 impl Recollection {
@@ -324,9 +375,14 @@ impl Recollection {
         }
     }
 
+    /// Takes note of how the disk is; see [`Event::Room`].
+    pub fn room(&mut self, full: Option<String>) {
+        self.full = full;
+    }
+
     /// The engine over all that was taken in; see [`Engine::resume`].
     pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
-        let Recollection { jobs, past, contents } = self;
+        let Recollection { jobs, past, contents, full } = self;
         let mut engine = Engine {
             policy,
             jobs,
@@ -347,6 +403,7 @@ impl Recollection {
             under_way: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             gate: None,
+            full,
             next_ticket: 1,
             draining: false,
             latest: now,

@@ -161,6 +161,7 @@ mod tests {
         }
     }
 
+    /// Fault 44.
     #[test]
     fn a_line_break_at_the_end_makes_no_line() {
         assert_eq!(cut(b"a\n", 10, 8).len(), 1);

@@ -121,6 +121,7 @@ mod tests {
         assert_eq!(fs::read_dir(temp.path()).expect("listed").count(), 2);
     }
 
+    /// Fault 27.
     #[test]
     fn a_mirror_that_can_not_be_written_leaves_an_error() {
         let temp = tempfile::tempdir().expect("a temporary folder");

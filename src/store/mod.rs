@@ -9,12 +9,14 @@
 //! the same keys ([`layout`]) and the same versioned JSON ([`record`]).
 
 pub mod export;
+pub mod instance;
 pub mod layout;
 pub mod lock;
 pub mod memory;
 mod migrate;
 mod open;
 pub mod record;
+mod reserve;
 pub mod sled;
 mod witness;
 
@@ -71,6 +73,30 @@ pub trait JobStore: Send {
     fn set_note(&mut self, name: &str, value: &str) -> Result<(), StoreError>;
 }
 
+impl StoreError {
+    /// Whether it is a matter of room on the disk, so that it passes when there is more.
+    pub fn is_about_room(&self) -> bool {
+        match self {
+            StoreError::NoSpace { .. } | StoreError::Full { .. } => true,
+            StoreError::Io { source, .. } => StoreError::says_full(source),
+            StoreError::Locked { .. }
+            | StoreError::Elsewhere { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Unreadable { .. }
+            | StoreError::NoCount { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::Broken { .. }
+            | StoreError::Import { .. } => false,
+        }
+    }
+
+    /// Whether the system has no more room for us.
+    pub(crate) fn says_full(error: &std::io::Error) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(error.kind(), StorageFull | QuotaExceeded)
+    }
+}
+
 /// The note that stands as long as the jobs of a quarantined store are not rebuilt from their
 /// mirrors. Whoever has rebuilt them sets it to the empty value.
 pub const NOTE_QUARANTINED: &str = "quarantined";
@@ -88,6 +114,15 @@ pub enum StoreError {
         path: PathBuf,
         /// Who holds it, such as `process 4711`.
         holder: String,
+    },
+    /// The state belongs to another machine. Nothing was changed.
+    #[error(
+        "{} says that this state was used on another machine; if a daemon may still go on with it there, give this one a spool of its own, since both would pay for the same; if not, say so with `gemini-batchd take-over`",
+        path.display()
+    )]
+    Elsewhere {
+        /// The file that says so.
+        path: PathBuf,
     },
     /// Too little room to go on safely. Nothing was changed.
     #[error(
@@ -150,6 +185,17 @@ pub enum StoreError {
         "the job store failed to {action}: {reason}; start again, and check the disk if it comes back"
     )]
     Broken {
+        /// What was tried, such as `flush`.
+        action: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// The disk filled up in the middle of a save. What the store holds is known only after a
+    /// restart.
+    #[error(
+        "the disk filled up when the job store was to {action}: {reason}; make room and start again"
+    )]
+    Full {
         /// What was tried, such as `flush`.
         action: &'static str,
         /// What it said.

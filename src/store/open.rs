@@ -1,6 +1,6 @@
 //! Opening the sled store so that it either is what was saved, or is moved aside.
 //!
-//! In this order: our lock, the free space, the witness, sled itself, every record against the
+//! In this order: our lock, room on the disk, the witness, sled itself, every record against the
 //! sum that was saved with it, and a sync of every file. The witness is a small file beside the
 //! store that counts its saves; it is written after each, never synced, so it may be behind the
 //! store but not ahead of it. A store that is behind its witness has lost saves and counts as
@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use super::layout::{self, Writes};
 use super::lock::StateLock;
 use super::migrate::migrate;
+use super::reserve::Reserve;
 use super::sled::{Meta, Opened, Quarantine, SledStore, Sum, broken};
 use super::witness::Witness;
 use super::{JobStore, NOTE_QUARANTINED, StoreError};
@@ -33,13 +34,14 @@ pub(super) const SCHEMA: u64 = 1;
 pub(super) fn open(state: &Path, free_bytes_min: u64) -> Result<Opened, StoreError> {
     fs::create_dir_all(state).map_err(io_error("create folder", state))?;
     let lock = StateLock::take(state)?;
-    check_space(state, free_bytes_min)?;
+    let mut reserve = Reserve::of(state, free_bytes_min);
+    reserve.make_room()?;
     let folder = state.join(SledStore::FOLDER);
     let witness = Witness::open(state)?;
     let reason = match try_open(&folder, &witness) {
         Ok(found) => {
             let found = if found.schema < SCHEMA { migrate(state, found)? } else { found };
-            return finish(state, found, witness, free_bytes_min, lock, &Writes::new());
+            return finish(state, found, witness, reserve, lock, &Writes::new());
         }
         Err(Trouble::Fatal(error)) => return Err(error),
         Err(Trouble::Damaged(reason)) => reason,
@@ -47,7 +49,7 @@ pub(super) fn open(state: &Path, free_bytes_min: u64) -> Result<Opened, StoreErr
     let aside = move_aside(state, &folder)?;
     let note = layout::stage_note(NOTE_QUARANTINED, &format!("{aside}\n{reason}"))?;
     let db = try_sled(&folder).map_err(Trouble::of_a_new_store)?;
-    finish(state, Found::empty(db), witness, free_bytes_min, lock, &note)
+    finish(state, Found::empty(db), witness, reserve, lock, &note)
 }
 
 /// Refuses to go on with too little room.
@@ -98,7 +100,7 @@ fn finish(
     state: &Path,
     found: Found,
     witness: Witness,
-    free_bytes_min: u64,
+    reserve: Reserve,
     lock: StateLock,
     writes: &Writes,
 ) -> Result<Opened, StoreError> {
@@ -111,7 +113,7 @@ fn finish(
         meta: found.meta,
         witness,
         blobs: Default::default(),
-        free_bytes_min,
+        reserve,
         broken: None,
         _lock: lock,
     };

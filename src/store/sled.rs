@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::layout::{self, Writes};
 use super::lock::StateLock;
 use super::open;
+use super::reserve::Reserve;
 use super::witness::Witness;
 use super::{JobStore, StoreError};
 use crate::engine::{Change, Job};
@@ -34,8 +35,8 @@ pub struct SledStore {
     pub(super) witness: Witness,
     /// Files beside the data file that are synced already.
     pub(super) blobs: BTreeSet<OsString>,
-    /// A save wants at least so much free, bytes.
-    pub(super) free_bytes_min: u64,
+    /// Room to save in when the disk is full.
+    pub(super) reserve: Reserve,
     /// Why the store can not be used any more.
     pub(super) broken: Option<String>,
     /// Last, so that it is released last.
@@ -66,11 +67,12 @@ impl SledStore {
     /// The store's folder within the state folder.
     pub const FOLDER: &'static str = "jobs.sled";
 
-    /// A sensible `free_bytes_min` for [`SledStore::open`]: 64 MiB.
-    pub const FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+    /// A sensible `free_bytes_min` for [`SledStore::open`]: 2 MiB, more than any save takes.
+    pub const FREE_BYTES_MIN: u64 = 2 * 1024 * 1024;
 
     /// Opens the store of a state folder, making both if they are not there. Neither opening nor
-    /// saving begins with less than `free_bytes_min` bytes free on the disk.
+    /// saving begins with less than `free_bytes_min` bytes free on the disk; before that is refused,
+    /// the room goes to it that the file `reserve` keeps.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::NoSpace`], [`StoreError::Newer`], or
@@ -90,7 +92,7 @@ impl SledStore {
     /// The one write path. Nothing may be done in the world before it returns.
     pub(super) fn commit(&mut self, writes: &Writes) -> Result<(), StoreError> {
         self.usable()?;
-        open::check_space(&self.folder, self.free_bytes_min)?;
+        self.reserve.make_room()?;
         let result = self.write(writes);
         if let Err(error) = &result {
             let reason = if let StoreError::Broken { action, reason } = error {
@@ -291,9 +293,21 @@ fn digest(key: &[u8], value: &[u8]) -> u64 {
 
 /// An error of sled, which is final.
 pub(super) fn broken(action: &'static str) -> impl Fn(sled::Error) -> StoreError {
-    move |error| StoreError::Broken { action, reason: error.to_string() }
+    move |error| match &error {
+        sled::Error::Io(io) => failed(action, io),
+        sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. } => {
+            StoreError::Broken { action, reason: error.to_string() }
+        }
+    }
 }
 
 fn failed(action: &'static str, error: &io::Error) -> StoreError {
-    StoreError::Broken { action, reason: error.to_string() }
+    let reason = error.to_string();
+    match StoreError::says_full(error) {
+        true => StoreError::Full { action, reason },
+        false => StoreError::Broken { action, reason },
+    }
 }

@@ -270,6 +270,7 @@ async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
     }
 }
 
+/// Fault 51.
 #[tokio::test]
 async fn a_silent_server_and_a_missing_server_are_transient() {
     let server = Server::start(|_| Reply::Hang).await;

@@ -86,6 +86,7 @@ async fn what_leaves_open_whether_it_exists_is_ambiguous_and_sent_once() {
     }
 }
 
+/// Fault 64.
 #[tokio::test]
 async fn a_create_without_an_answer_is_ambiguous() {
     let server = Server::start(|_| Reply::Hang).await;
@@ -96,6 +97,7 @@ async fn a_create_without_an_answer_is_ambiguous() {
     assert!(matches!(failure, CreateFailure::Failure(Failure::Ambiguous(_))), "{failure:?}");
 }
 
+/// Fault 63.
 #[tokio::test]
 async fn a_create_that_never_left_is_transient() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -158,6 +158,7 @@ async fn a_result_file_is_downloaded_and_its_last_line_may_lack_the_break() {
     }
 }
 
+/// Fault 74.
 #[tokio::test]
 async fn a_download_that_broke_goes_on_where_the_server_allows_it() {
     for ranges in [true, false] {

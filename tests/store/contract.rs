@@ -172,6 +172,7 @@ fn a_job_forgotten_and_made_again_in_one_save_has_only_its_new_chunks() {
     });
 }
 
+/// Fault 28.
 #[test]
 fn a_chunk_without_its_job_is_an_error_that_names_the_key() {
     with_every_store(|keeper| {

@@ -91,6 +91,7 @@ fn every_acknowledged_save_survives_kill_9() {
     }
 }
 
+/// Fault 8.
 #[test]
 fn a_store_killed_while_it_is_made_opens_or_begins_anew() {
     let folder = tempfile::tempdir().expect("a temporary folder");

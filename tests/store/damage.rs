@@ -41,6 +41,7 @@ fn whole_or_aside(state: &Path, model: &Model, damage: &str) -> bool {
     true
 }
 
+/// Faults 11 and 26.
 #[test]
 fn a_store_cut_short_anywhere_is_whole_or_put_aside() {
     let mut aside = 0;
@@ -58,6 +59,7 @@ fn a_store_cut_short_anywhere_is_whole_or_put_aside() {
     assert!(aside >= 9, "a cut within what is used loses something: {aside} of 10 seen");
 }
 
+/// Fault 26.
 #[test]
 fn flipped_bytes_are_harmless_or_seen() {
     let mut aside = 0;
@@ -130,6 +132,7 @@ fn an_older_copy_put_back_is_not_taken_for_the_store() {
     assert!(reason.contains("saves"), "{reason}");
 }
 
+/// Fault 15.
 #[test]
 fn a_panic_that_ended_the_process_while_opening_is_remembered() {
     let (folder, _) = filled(63);
@@ -138,6 +141,7 @@ fn a_panic_that_ended_the_process_while_opening_is_remembered() {
     assert!(reason.contains("panicked"), "{reason}");
 }
 
+/// Fault 8.
 #[test]
 fn a_half_written_snapshot_is_set_aside() {
     let (folder, model) = filled(64);
@@ -148,6 +152,7 @@ fn a_half_written_snapshot_is_set_aside() {
     assert!(!half.exists());
 }
 
+/// Fault 20.
 #[test]
 fn a_newer_schema_is_refused_and_left_as_it_is() {
     let (folder, model) = filled(65);
@@ -177,6 +182,7 @@ fn an_older_schema_is_brought_up_in_a_copy_and_kept() {
     assert!(!folder.path().join("migration-2").exists(), "once is enough");
 }
 
+/// Fault 20.
 #[test]
 fn a_newer_witness_is_refused_before_the_store_is_touched() {
     let (folder, _) = filled(66);
@@ -222,6 +228,7 @@ fn the_second_owner_is_refused_and_the_first_one_undisturbed() {
     first.save(&[Change::Head(Dice(1).head(id(1)))]).expect("saved");
 }
 
+/// Faults 23 and 24.
 #[test]
 fn too_little_space_is_its_own_error_and_moves_nothing() {
     let (folder, model) = filled(68);
@@ -230,6 +237,7 @@ fn too_little_space_is_its_own_error_and_moves_nothing() {
     model.check(&open_whole(folder.path()), "after space was made");
 }
 
+/// Fault 25.
 #[test]
 fn a_folder_that_can_not_be_made_is_no_damage() {
     let folder = tempfile::tempdir().expect("a temporary folder");

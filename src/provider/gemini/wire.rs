@@ -275,6 +275,7 @@ pub struct Uploaded {
 mod tests {
     use super::*;
 
+    /// Fault 62.
     #[test]
     fn a_name_that_would_change_the_path_is_refused() {
         assert!(batch_name("batches/abc123").is_ok());
