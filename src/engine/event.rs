@@ -223,6 +223,8 @@ pub enum Failure {
     Denied(String),
     /// The server has ended the batch but does not show its results yet.
     NotReady(String),
+    /// Results came damaged or short; the next fetch may bring them whole.
+    Damaged(String),
     /// This machine could not: disk full, file unreadable.
     Local(String),
 }
@@ -238,6 +240,7 @@ impl Failure {
             | Failure::Gone(message)
             | Failure::Denied(message)
             | Failure::NotReady(message)
+            | Failure::Damaged(message)
             | Failure::Local(message) => message,
         }
     }
