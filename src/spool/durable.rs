@@ -257,14 +257,23 @@ fn write_synced(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
 }
 
 fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    copy_and(source, target, || {})
+}
+
+/// As [`copy_across`]; `meanwhile` comes between the copy and the removal of the source.
+fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Moved, SpoolError> {
     let aside = aside(target);
-    if let Err(error) = copy_synced(source, &aside) {
+    let (mut from, mut to) = copy_synced(source, &aside).inspect_err(|_| {
         drop(fs::remove_file(&aside));
-        return Err(error);
-    }
+    })?;
     let moved = move_file(&aside, target)?;
     if moved == Moved::Now {
+        meanwhile();
         fs::remove_file(source).at("remove", source)?;
+        // Whoever still writes does so into a file without a name: until now, it can be had.
+        if io::copy(&mut from, &mut to).at("write", target)? > 0 {
+            to.sync_all().at("sync", target)?;
+        }
         source.parent().map_or(Ok(()), sync_folder)?;
     } else {
         fs::remove_file(&aside).at("remove", &aside)?;
@@ -272,7 +281,8 @@ fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
     Ok(moved)
 }
 
-fn copy_synced(source: &Path, aside: &Path) -> Result<(), SpoolError> {
+/// Copies a file; answers with both, each at its end.
+fn copy_synced(source: &Path, aside: &Path) -> Result<(File, File), SpoolError> {
     let mut from = File::open(source).at("read", source)?;
     let mut to = File::create(aside).at("write", aside)?;
     let copied = io::copy(&mut from, &mut to).at("write", aside)?;
@@ -282,7 +292,7 @@ fn copy_synced(source: &Path, aside: &Path) -> Result<(), SpoolError> {
         let error = io::Error::other(format!("copied {copied} of {expected} bytes"));
         return Err(error).at("copy to", aside);
     }
-    Ok(())
+    Ok((from, to))
 }
 
 fn sync_parents(source: &Path, target: &Path) -> Result<(), SpoolError> {
@@ -367,6 +377,19 @@ mod tests {
         fs::hard_link(&a, &b).expect("linked");
         assert_eq!(move_file(&a, &b).expect("asked"), Moved::Now);
         assert_eq!(fs::read(&b).expect("there"), b"one");
+        assert!(!a.exists());
+    }
+
+    /// Fault 39.
+    #[test]
+    fn what_is_written_to_a_file_while_it_is_copied_to_another_disk_comes_along() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        create(&a, b"one\n").expect("written");
+        let mut writer = File::options().append(true).open(&a).expect("opened");
+        let moved = copy_and(&a, &b, || writer.write_all(b"two\n").expect("written"));
+        assert_eq!(moved.expect("moved"), Moved::Now);
+        assert_eq!(fs::read(&b).expect("there"), b"one\ntwo\n");
         assert!(!a.exists());
     }
 
