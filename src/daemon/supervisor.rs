@@ -243,8 +243,8 @@ fn jobs_line(engine: &Engine) -> String {
     let counts: Vec<String> =
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let jobs = if counts.is_empty() { "no jobs".to_owned() } else { counts.join(", ") };
-    let denied = engine.gate().filter(|gate| gate.denied).map(|gate| gate.message.as_str());
-    match engine.full().or(denied) {
+    let closed = engine.gate().filter(|gate| gate.mend.is_some()).map(|gate| gate.message.as_str());
+    match engine.full().or(closed) {
         Some(why) => format!("{jobs}; PAUSED: {why}"),
         None => jobs,
     }

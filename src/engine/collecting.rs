@@ -210,6 +210,7 @@ impl Engine {
             | Failure::RateLimited { .. }
             | Failure::Ambiguous(_)
             | Failure::Denied(_)
+            | Failure::Barred(_)
             | Failure::Local(_)
             | Failure::Removed(_) => return,
         };

@@ -141,6 +141,7 @@ impl Engine {
             // There is no batch, and nobody wants one any more.
             Failure::Transient(_)
             | Failure::Denied(_)
+            | Failure::Barred(_)
             | Failure::Rejected(_)
             | Failure::Local(_)
                 if self.is_cancelled(unit.job) =>
@@ -151,6 +152,7 @@ impl Engine {
             // Not sent, not sent to its end, or refused for the key's sake: there is no batch.
             Failure::Transient(_)
             | Failure::Denied(_)
+            | Failure::Barred(_)
             | Failure::Rejected(_)
             | Failure::Local(_) => ChunkState::Waiting { not_before: pause },
             Failure::RateLimited { .. } => {

@@ -104,7 +104,7 @@ impl Engine {
         let Some(gate) = self.gate.as_ref().filter(|_| lane.is_remote()) else { return true };
         // While the API is ill, one request at a time finds out whether it is well again.
         let idle = !self.running.values().any(|running| running.lane.is_remote());
-        now >= gate.until && (gate.failures <= GATE_AFTER && !gate.denied || idle)
+        now >= gate.until && (gate.failures <= GATE_AFTER && gate.mend.is_none() || idle)
     }
 
     /// The next unit of a lane for which there is room.

@@ -224,6 +224,9 @@ pub enum Failure {
     Gone(String),
     /// The key is missing, wrong, or not allowed to.
     Denied(String),
+    /// It did not happen: a certificate, a proxy or a redirect stands in the way, until somebody
+    /// acts.
+    Barred(String),
     /// The server has ended the batch but does not show its results yet.
     NotReady(String),
     /// This machine could not: disk full, file unreadable.
@@ -242,6 +245,7 @@ impl Failure {
             | Failure::Rejected(message)
             | Failure::Gone(message)
             | Failure::Denied(message)
+            | Failure::Barred(message)
             | Failure::NotReady(message)
             | Failure::Local(message)
             | Failure::Removed(message) => message,

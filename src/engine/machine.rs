@@ -84,10 +84,19 @@ pub struct Gate {
     pub until: Millis,
     /// Failures in a row.
     pub failures: u32,
-    /// Whether the key was refused, so that a person must act.
-    pub denied: bool,
+    /// What a person must mend before it can work again, if it is that.
+    pub mend: Option<Mend>,
     /// What the last failure said.
     pub message: String,
+}
+
+/// What only a person can mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mend {
+    /// The API key, or what it may do.
+    Key,
+    /// The way to the API: a certificate, a proxy, an address.
+    Way,
 }
 
 impl Engine {
@@ -280,17 +289,29 @@ impl Engine {
             let not_before = now.plus(pause);
             self.troubles.insert(*unit, Trouble { failures, first, not_before, message });
         }
-        let denied = matches!(failure, Failure::Denied(_));
-        let ill = denied || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
+        let mend = match failure {
+            Failure::Denied(_) => Some(Mend::Key),
+            Failure::Barred(_) => Some(Mend::Way),
+            Failure::Transient(_)
+            | Failure::RateLimited { .. }
+            | Failure::Ambiguous(_)
+            | Failure::Rejected(_)
+            | Failure::Gone(_)
+            | Failure::NotReady(_)
+            | Failure::Local(_)
+            | Failure::Removed(_) => None,
+        };
+        let ill =
+            mend.is_some() || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
         if running.lane.is_remote() && ill {
             let failures = self.gate.as_ref().map_or(0, |gate| gate.failures).saturating_add(1);
-            let pause = if denied || failures > GATE_AFTER {
+            let pause = if mend.is_some() || failures > GATE_AFTER {
                 self.policy.backoff_ms(failures, 0)
             } else {
                 0
             };
             let message = failure.message().to_owned();
-            self.gate = Some(Gate { until: now.plus(pause), failures, denied, message });
+            self.gate = Some(Gate { until: now.plus(pause), failures, mend, message });
         }
     }
 

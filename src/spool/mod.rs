@@ -7,6 +7,7 @@ pub mod answers;
 pub mod archive;
 pub mod aside;
 pub mod body;
+pub mod buffer;
 pub mod claim;
 pub mod document;
 pub mod durable;

@@ -109,6 +109,12 @@ fn finish<B: Backend>(
         broken: None,
         _lock: lock,
     };
+    if store.meta.saves == 0 {
+        // The first save is counted by the witness, which may reach the disk by itself at any
+        // time: by then the store must be there for sure.
+        sync_all(&store.folder)?;
+        sync(state)?;
+    }
     store.commit(writes)?;
     sync_all(&store.folder)?;
     sync(state)?;

@@ -10,13 +10,13 @@ use memmap2::MmapMut;
 
 /// A buffer that grows.
 #[derive(Default)]
-pub struct Room {
+pub struct Buffer {
     /// `None` as long as nothing was asked for.
     map: Option<MmapMut>,
     len: usize,
 }
 
-impl Room {
+impl Buffer {
     /// Bytes it can hold without growing.
     pub fn capacity(&self) -> usize {
         self.map.as_ref().map_or(0, |map| map.len())
@@ -41,7 +41,7 @@ impl Room {
         self.len = len;
     }
 
-    /// Takes away the first bytes, and room beyond `capacity` that is not needed.
+    /// Takes away the first bytes, and what it holds beyond `capacity` that is not needed.
     pub fn drop_front(&mut self, count: usize, capacity: usize) {
         self.copy_within(count.., 0);
         self.len -= count;
@@ -59,7 +59,7 @@ impl Room {
     }
 }
 
-impl Deref for Room {
+impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -67,7 +67,7 @@ impl Deref for Room {
     }
 }
 
-impl DerefMut for Room {
+impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
         let len = self.len;
         self.map.as_mut().map_or(&mut [], |map| &mut map[..len])
@@ -86,32 +86,32 @@ mod tests {
 
     #[test]
     fn it_holds_what_a_vec_would() {
-        let (mut room, mut vec) = (Room::default(), Vec::new());
+        let (mut buffer, mut vec) = (Buffer::default(), Vec::new());
         for step in 0..60_usize {
             let piece = vec![step as u8; step * step * 97 % 70_000];
-            room.extend_from_slice(&piece);
+            buffer.extend_from_slice(&piece);
             vec.extend_from_slice(&piece);
             if step % 7 == 6 {
                 let count = vec.len() / 3 * 2;
-                room.drop_front(count, 1 << 17);
+                buffer.drop_front(count, 1 << 17);
                 vec.drain(..count);
-                assert!(room.capacity() <= vec.len().max(1 << 17));
+                assert!(buffer.capacity() <= vec.len().max(1 << 17));
             }
-            assert!(*room == vec[..], "after step {step}");
+            assert!(*buffer == vec[..], "after step {step}");
         }
         let len = vec.len();
-        room.set_len(len / 2);
-        assert!(*room == vec[..len / 2]);
-        room.set_len(len + 5);
-        assert!(room[..len / 2] == vec[..len / 2]);
-        assert_eq!(room.len(), len + 5);
+        buffer.set_len(len / 2);
+        assert!(*buffer == vec[..len / 2]);
+        buffer.set_len(len + 5);
+        assert!(buffer[..len / 2] == vec[..len / 2]);
+        assert_eq!(buffer.len(), len + 5);
     }
 
     #[test]
     fn nothing_takes_nothing() {
-        let mut room = Room::default();
-        room.extend_from_slice(&[]);
-        room.drop_front(0, 0);
-        assert_eq!((room.len(), &*room), (0, &[][..]));
+        let mut buffer = Buffer::default();
+        buffer.extend_from_slice(&[]);
+        buffer.drop_front(0, 0);
+        assert_eq!((buffer.len(), &*buffer), (0, &[][..]));
     }
 }
