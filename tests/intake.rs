@@ -412,7 +412,7 @@ fn planning_again_writes_the_same_indexes() {
     assert_eq!(names, ["input", "lines.idx", "outcomes.idx"]);
 }
 
-/// Fault 42.
+/// Fault 39.
 #[test]
 fn an_input_that_still_grows_while_it_is_read_gives_no_plan_yet() {
     let claimed = Claimed::new("a.jsonl", format!("{REQUEST}\n").repeat(10));

@@ -33,8 +33,7 @@ impl Run {
     /// # Errors
     /// If it can not start, or its records can not be saved any more.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode, Failure> {
-        let config = Arc::new(globals.load()?);
-        to_the_end(config, Until::Stopped)?;
+        to_the_end(globals, Until::Stopped)?;
         Ok(ExitCode::Complete)
     }
 }
@@ -45,8 +44,7 @@ impl Once {
     /// # Errors
     /// If it can not start, its records can not be saved any more, or the API refuses the key.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-        let config = Arc::new(globals.load()?);
-        let (ended, handle) = to_the_end(config, Until::Idle)?;
+        let (ended, handle) = to_the_end(globals, Until::Idle)?;
         match ended {
             Ended::Stopped => Ok(ExitCode::Interrupted),
             Ended::Denied(message) => Err(denied(message)),
@@ -66,26 +64,26 @@ impl Once {
 
 /// Runs the daemon. Work on the disk that is under way when it ends is not waited for: it can be
 /// done again from its start, and reading a large input may take minutes.
-fn to_the_end(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Failure> {
+fn to_the_end(globals: &Globals, until: Until) -> Result<(Ended, Handle), Failure> {
     let runtime = runtime()?;
-    let ended = runtime.block_on(drive(config, until));
+    let ended = runtime.block_on(drive(globals, until));
     runtime.shutdown_background();
     ended
 }
 
 /// Starts everything and runs the loop to its end.
-async fn drive(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Failure> {
+async fn drive(globals: &Globals, until: Until) -> Result<(Ended, Handle), Failure> {
     end_on_panic();
+    let (flags, environment) = globals.sources()?;
+    let config = Arc::new(Config::load(&flags, &environment)?);
     let _armed = failpoints::arm();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let setup = Setup::open(Arc::clone(&config), Arc::clone(&clock))?;
+    let mut setup = Setup::open(Arc::clone(&config), Arc::clone(&clock))?;
+    setup.daemon.reload_from(move || Config::load(&flags, &environment));
     let handle = setup.daemon.handle();
     signals::listen(handle.clone())?;
-    let identity = Identity {
-        inbox: config.folders.inbox.display().to_string(),
-        watching: setup.daemon.watching_word().to_owned(),
-        started: clock.now(),
-    };
+    let identity =
+        Identity { inbox: config.folders.inbox.display().to_string(), started: clock.now() };
     let control = operators::serve(&config.control.socket, identity, handle.clone(), clock)?;
     let mut cron = schedule::wake_every_minute(handle.clone()).await.map_err(|error| {
         Failure::new(ExitCode::Failed, error).leading_to("the scheduler did not start")
@@ -160,7 +158,9 @@ impl From<SetupError> for Failure {
             // What may pass by itself must not keep a service manager from trying again.
             SetupError::Spool(error) if !error.is_lasting() => ExitCode::Failed,
             SetupError::Client(_) | SetupError::Spool(_) => ExitCode::Configuration,
-            SetupError::Store(StoreError::Locked { .. }) => ExitCode::Locked,
+            SetupError::Store(StoreError::Locked { .. } | StoreError::Elsewhere { .. }) => {
+                ExitCode::Locked
+            }
             SetupError::Store(_) | SetupError::Rebuild(_) => ExitCode::Failed,
         };
         let remedy = match &error {

@@ -108,6 +108,7 @@ fn an_unknown_variable_is_an_error_too() {
     }
 }
 
+/// Fault 84.
 #[test]
 fn a_setting_of_a_later_version_is_refused() {
     for text in [
@@ -129,6 +130,7 @@ fn a_setting_of_a_later_version_is_refused() {
     assert_eq!(World::with(both).load(&[]).expect_err("refused").problems.len(), 1);
 }
 
+/// Fault 81.
 #[test]
 fn wrong_values_are_refused_with_their_line() {
     for text in [
@@ -154,6 +156,7 @@ fn wrong_values_are_refused_with_their_line() {
         "[queue.default]\naccept_empty = 1\n",
         "[housekeeping]\nschedule = \"every night\"\n",
         "[housekeeping]\nschedule = \"0 61 3 * * *\"\n",
+        "[housekeeping]\nschedule = \"0 0 3 30 2 *\"\n",
         "[spool]\noutbox = \"inbox/results\"\n",
         "[spool]\noutbox = \"held\"\n",
     ] {

@@ -13,6 +13,7 @@ pub mod operators;
 mod payload;
 pub mod perform;
 pub mod rebuild;
+mod reload;
 mod room;
 mod saved;
 pub mod schedule;
@@ -20,6 +21,7 @@ pub mod signals;
 mod supervisor;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,8 +33,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::effect::{Effect, Issued, Turn};
 use crate::engine::event::{Command, Event, Failure};
-use crate::engine::ids::{JobId, Millis, Ticket};
-use crate::engine::job::JobState;
+use crate::engine::ids::{JobId, Ticket};
 use crate::store::{JobStore, StoreError};
 
 use intake::Intake;
@@ -55,6 +56,8 @@ pub enum Message {
     Operator(Command, oneshot::Sender<Result<(), String>>),
     /// Look whether a housekeeping slot has come.
     HousekeepingDue,
+    /// Read the configuration again.
+    Reload,
     /// Stop: begin nothing new, give what is under way a moment.
     Stop,
     /// Stop at once.
@@ -102,6 +105,8 @@ pub struct Daemon {
     messages: mpsc::Receiver<Message>,
     /// A message that was taken too early.
     put_back: Option<Message>,
+    read_config: Option<reload::Read>,
+    rounds: housekeeping::Rounds,
     handle: Handle,
     watchdog: signals::Watchdog,
     room: Room,
@@ -117,12 +122,27 @@ pub struct Daemon {
 pub struct Handle {
     engine: Arc<Mutex<Engine>>,
     messages: mpsc::Sender<Message>,
+    notices: Arc<Mutex<Notices>>,
+}
+
+/// What operators may see of the daemon beside its jobs.
+#[derive(Debug, Clone, Default)]
+pub struct Notices {
+    /// How the inbox is watched: `events` or `polling`.
+    pub watching: &'static str,
+    /// Why the configuration was not reloaded, if it was to be and could not.
+    pub not_reloaded: Option<String>,
 }
 
 impl Handle {
     /// Looks at the engine; it waits meanwhile, so be quick.
     pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> T {
         look(&lock(&self.engine))
+    }
+
+    /// What operators may see beside the jobs; nobody may keep it for longer than a look.
+    pub fn notices(&self) -> MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the loop something. A daemon that has ended does not mind.
@@ -152,11 +172,6 @@ impl Daemon {
         self.handle.clone()
     }
 
-    /// How the inbox is watched: `events` or `polling`.
-    pub fn watching_word(&self) -> &'static str {
-        self.intake.watching_word()
-    }
-
     /// Runs until it is stopped, or nothing is left to do.
     ///
     /// # Errors
@@ -177,9 +192,12 @@ impl Daemon {
         self.watchdog.ready();
         loop {
             self.watchdog.feed();
-            let engine = &self.engine;
-            self.watchdog.status(|| supervisor::status_line(&lock(engine)));
+            let handle = &self.handle;
+            self.watchdog.status(|| supervisor::status_line(handle));
             self.look_for_room()?;
+            if self.performer.dropped_late.swap(false, Ordering::Relaxed) {
+                self.intake.look(&self.handle, self.clock.now());
+            }
             if until == Until::Idle {
                 match self.idle() {
                     Some(ended) => return Ok(ended),
@@ -302,6 +320,7 @@ impl Daemon {
                 answers.push((answer, result));
             }
             Message::HousekeepingDue => self.housekeeping_due(turn, now),
+            Message::Reload => self.reload(turn, now),
             Message::Stop | Message::StopNow => {}
         }
         Ok(())
@@ -388,41 +407,6 @@ impl Daemon {
         drop(engine);
         (self.is_all_over() && self.intake.is_quiet()).then(|| Ended::Idle(self.touched.clone()))
     }
-
-    fn housekeeping_due(&mut self, turn: &mut Turn, now: Millis) {
-        let schedule = &self.config.housekeeping.schedule;
-        match schedule::take_slot(schedule, self.store.as_mut(), now) {
-            Ok(true) => {
-                let more = lock(&self.engine).handle(Event::Housekeeping, now);
-                add(turn, more);
-                self.keep_house(now);
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "housekeeping could not be scheduled"),
-        }
-    }
-
-    fn keep_house(&self, now: Millis) {
-        let folders = &self.performer.folders;
-        let exported = tokio::task::block_in_place(|| {
-            housekeeping::export_records(self.store.as_ref(), folders, now)
-        });
-        if let Err(error) = exported {
-            tracing::error!(%error, "the records could not be exported");
-        }
-        let engine = lock(&self.engine);
-        let refused =
-            engine.unfinished().filter(|job| matches!(job.head.state, JobState::Failed(_)));
-        let over = engine.past().ids().chain(refused.map(|job| job.head.id)).collect();
-        drop(engine);
-        let chores = housekeeping::Chores {
-            performer: Arc::clone(&self.performer),
-            archive_keep: self.config.housekeeping.archive_keep,
-            over,
-            now,
-        };
-        spawn(chores.run().instrument(tracing::info_span!("housekeeping")));
-    }
 }
 
 type Answer = (oneshot::Sender<Result<(), String>>, Result<(), String>);
@@ -478,7 +462,7 @@ fn span_of(effect: &Effect) -> tracing::Span {
 fn tell_failure(failure: &Failure) {
     let why = failure.message();
     match failure {
-        Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and restart"),
+        Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and reload"),
         Failure::Rejected(_) | Failure::Gone(_) => tracing::error!(why, "refused for good"),
         Failure::Removed(_) => tracing::error!(why, "can not go on without it"),
         Failure::Transient(_)

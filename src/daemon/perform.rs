@@ -18,6 +18,7 @@ use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
 use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
+use crate::spool::late::{self, Late};
 use crate::spool::lost::{self, Needed};
 use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
@@ -49,6 +50,8 @@ pub struct Performer {
     pub outbox_was_mounted: bool,
     /// Whether it was told that the clock is off.
     pub skew_told: AtomicBool,
+    /// Whether something was put into the inbox that nobody has looked at yet.
+    pub dropped_late: Arc<AtomicBool>,
 }
 
 impl Performer {
@@ -123,7 +126,10 @@ impl Performer {
     async fn claim(&self, head: Head, plan: bool) -> Result<Outcome, Failure> {
         let (rules, folder) = (self.rules(&head), self.folders.job(head.id));
         let claimed = self.on_disk(move |folders| {
-            let claimed = claim::claim(folders, head.id, &head.source)?;
+            let claimed = match head.released {
+                true => aside::take_back(folders, head.id, &head.source)?,
+                false => claim::claim(folders, head.id, &head.source)?,
+            };
             let is_ours = matches!(claimed, Claimed::Now | Claimed::Already);
             let planned = (plan && is_ours).then(|| plan_in(&folder, &head, &rules));
             Ok((claimed, planned))
@@ -316,18 +322,18 @@ impl Performer {
         .await
     }
 
-    async fn deliver(&self, job: Job) -> Result<Outcome, Failure> {
+    async fn deliver(self: &Arc<Self>, job: Job) -> Result<Outcome, Failure> {
         let JobState::Delivering(mut delivery) = job.head.state.clone() else {
             return Err(Failure::Rejected("the job is not being delivered".to_owned()));
         };
-        let was_mounted = self.outbox_was_mounted;
+        let this = Arc::clone(self);
         self.on_disk(move |folders| {
-            if was_mounted {
+            if this.outbox_was_mounted {
                 outbox::check_mounted(folders)?;
             }
-            let input = folders.job(job.head.id).input(&job.head.source.name);
-            if let Some(late) = claim::written_late(&input, delivery.plan.bytes)? {
-                tracing::error!(late, "lines of the input came too late");
+            let (id, source) = (job.head.id, &job.head.source);
+            if let Some(late) = late::hand_on(folders, id, source, &delivery.plan)? {
+                let late = this.tell_late(&late, &delivery.plan);
                 delivery.plan.warnings.push(late);
             }
             let manifest = manifest::manifest(&job, &delivery, env!("CARGO_PKG_VERSION"));
@@ -342,17 +348,35 @@ impl Performer {
         .await
     }
 
-    async fn clean(&self, job: Job) -> Result<Outcome, Failure> {
+    async fn clean(self: &Arc<Self>, job: Job) -> Result<Outcome, Failure> {
         if self.remote_cleanup {
             self.clean_remote(&job).await;
         }
+        let this = Arc::clone(self);
         self.on_disk(move |folders| {
+            // After this nobody looks at the input any more.
+            if let Some(plan) = job.head.state.plan()
+                && let Some(late @ Late::Dropped { .. }) =
+                    late::hand_on(folders, job.head.id, &job.head.source, plan)?
+            {
+                this.tell_late(&late, plan);
+            }
             aside::withdraw_notice(folders, job.head.id, &job.head.source)?;
             archive::archive_input(folders, &job)?;
             archive::remove_working(folders, job.head.id)?;
             Ok(Outcome::Cleaned)
         })
         .await
+    }
+
+    /// Says what came of lines that were written after the input was read.
+    fn tell_late(&self, late: &Late, plan: &Plan) -> String {
+        if let Late::Dropped { .. } = late {
+            self.dropped_late.store(true, Ordering::Relaxed);
+        }
+        let late = late.told(plan.bytes);
+        tracing::error!(late, "the input was changed after it was read");
+        late
     }
 
     /// Remains at the API cost nothing but room there; housekeeping finds what is left.

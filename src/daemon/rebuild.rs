@@ -1,4 +1,5 @@
-//! A store that was lost is rebuilt from the records that lie beside the jobs' files.
+//! A store that was lost is rebuilt from the records that lie beside the jobs' files, and one that
+//! may be older than what was sent since is made safe.
 //!
 //! These mirrors may lag behind by one change, so whatever may have been sent meanwhile is looked
 //! for at the API by its stamp before anything is sent. Working folders without a readable mirror
@@ -7,7 +8,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::engine::{Engine, Job, JobId, Millis, Policy};
+use crate::engine::{Change, Engine, Job, JobId, Millis, Policy};
 use crate::spool::{Folders, SpoolError, archive, mirror};
 use crate::store::record::{self, Record};
 use crate::store::{JobStore, NOTE_QUARANTINED, StoreError, export};
@@ -51,6 +52,30 @@ pub fn rebuild(
     Ok(rebuilt)
 }
 
+/// Makes a store that may be older than what happened since safe to go on with: what seems not sent
+/// yet is looked for first. Answers with how many chunks that are.
+///
+/// # Errors
+/// If the store fails; the next start tries again.
+pub fn doubt_all(
+    store: &mut dyn JobStore,
+    policy: &Policy,
+    now: Millis,
+) -> Result<usize, StoreError> {
+    let mut doubted = Vec::new();
+    store.each_job(&mut |job| {
+        let mut safe = job.clone();
+        Engine::doubt(&mut safe, policy, now);
+        let changed =
+            safe.chunks.into_values().filter(|chunk| job.chunks.get(&chunk.no) != Some(chunk));
+        doubted.extend(changed.map(|chunk| Change::Chunk(job.head.id, chunk)));
+    })?;
+    for some in doubted.chunks(CHANGES_A_SAVE) {
+        store.save(some)?;
+    }
+    Ok(doubted.len())
+}
+
 /// The job as its mirror has it, with the chunks that were mirrored on their own since.
 fn read_job(folders: &Folders, id: JobId) -> Result<Option<Job>, String> {
     let folder = folders.job(id);
@@ -80,3 +105,6 @@ fn tell_unusable(path: &Path, why: &str) {
          it back into the inbox"
     );
 }
+
+/// Changes that are saved at once.
+const CHANGES_A_SAVE: usize = 512;

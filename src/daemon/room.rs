@@ -32,6 +32,12 @@ impl Room {
         Room { folders, free_bytes_min, looked: None, full: None }
     }
 
+    /// Another limit, bytes; counts from the next look on, which is due.
+    pub fn want(&mut self, free_bytes_min: u64) {
+        self.free_bytes_min = free_bytes_min;
+        self.looked = None;
+    }
+
     /// Why there is too little room, if so. Looks anew if the last look was a while ago.
     pub fn full(&mut self) -> Option<&str> {
         if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {

@@ -65,15 +65,7 @@ impl Engine {
 
     /// The API does not know the batch any more.
     pub(super) fn gone(&mut self, unit: Unit, batch: &Batch, now: Millis, turn: &mut Turn) {
-        if batch.key_print != self.policy.key_print {
-            let message = format!(
-                "{} was made with another API key and can not be seen with this one; \
-                 put the former key back, or cancel the job",
-                batch.name.0
-            );
-            let not_before = now.plus(self.policy.poll_max_ms);
-            let trouble = Trouble { failures: 1, first: now, not_before, message };
-            self.troubles.insert(unit, trouble);
+        if self.waits_for_its_key(unit, batch, now) {
             return;
         }
         if now.since(batch.created) <= self.policy.uncertain_window_ms {
@@ -85,6 +77,22 @@ impl Engine {
         let rest = find(&self.jobs, unit).map(|(_, chunk)| chunk.rest).unwrap_or_default();
         self.conclude(unit, batch, &end, 0, rest, now, turn);
         self.after_attempt(unit, now, turn);
+    }
+
+    /// What was made with another key may only be out of sight: it was paid for, so it waits for
+    /// that key, unless the job was cancelled. Answers whether it does.
+    fn waits_for_its_key(&mut self, unit: Unit, batch: &Batch, now: Millis) -> bool {
+        if batch.key_print == self.policy.key_print || self.is_cancelled(unit.job) {
+            return false;
+        }
+        let message = format!(
+            "{} was made with another API key and can not be seen with this one; \
+             put the former key back, or cancel the job",
+            batch.name.0
+        );
+        let not_before = now.plus(self.policy.poll_max_ms);
+        self.troubles.insert(unit, Trouble { failures: 1, first: now, not_before, message });
+        true
     }
 
     pub(super) fn collected(
@@ -205,6 +213,9 @@ impl Engine {
             | Failure::Local(_)
             | Failure::Removed(_) => return,
         };
+        if self.waits_for_its_key(unit, batch, now) {
+            return;
+        }
         // The work was done and paid for; sending it again by itself would pay twice.
         let message = format!("the results of {} can not be had: {why}", batch.name.0);
         let error = Some(RemoteError { code: 5, message });

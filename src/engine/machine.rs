@@ -102,7 +102,8 @@ impl Engine {
     /// Finds out again what is remembered of a job beside its record.
     fn recall(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        if job.head.state == JobState::Claiming {
+        // What was released does not lie in the inbox.
+        if job.head.state == JobState::Claiming && !job.head.released {
             let source = &job.head.source;
             self.claiming.insert((source.folder.clone(), source.name.clone()));
         }
@@ -139,6 +140,24 @@ impl Engine {
             Event::Housekeeping => self.forget_old(now, &mut turn),
             Event::Room(full) => self.room(full, now),
         }
+        self.pump(now, &mut turn);
+        turn
+    }
+
+    /// Other numbers from now on, and perhaps another key. Whatever pauses after a failure is tried
+    /// again at once: it may have been for what was mended.
+    pub fn adopt(&mut self, policy: Policy, now: Millis) -> Turn {
+        self.policy = policy;
+        self.troubles.clear();
+        self.polls.clear();
+        self.gate = None;
+        for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
+            if let ChunkState::Waiting { not_before } = &mut chunk.state {
+                *not_before = now.min(*not_before);
+            }
+        }
+        self.refile_everything();
+        let mut turn = Turn::default();
         self.pump(now, &mut turn);
         turn
     }
@@ -215,7 +234,8 @@ impl Engine {
         if self.draining || !self.claiming.insert((source.folder.clone(), source.name.clone())) {
             return;
         }
-        let head = Head { id, source, queue, claimed: now, state: JobState::Claiming };
+        let state = JobState::Claiming;
+        let head = Head { id, source, queue, claimed: now, released: false, state };
         turn.save.push(Change::Head(head.clone()));
         self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
         self.refile_job(id);

@@ -201,7 +201,8 @@ mod tests {
         let stem = number.to_string();
         let state = JobState::Done(Delivery { plan: plan(number), tally, stem, delivered });
         let claimed = Millis(0);
-        let head = Head { id: id(number), source: source(number), queue: queue(), claimed, state };
+        let (id, source, queue) = (id(number), source(number), queue());
+        let head = Head { id, source, queue, claimed, released: false, state };
         let rows = Rows { first: Row(1), last: Row(1) };
         let mut chunk = Chunk::new(ChunkNo(1), ChunkNo(1), rows, Rest::default());
         chunk.state = ChunkState::Settled;

@@ -9,6 +9,7 @@ use super::job::{
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, find, find_mut};
 use super::policy::{self, Duplicates};
+use super::records::DUPLICATE;
 
 impl Engine {
     /// An effect was done for these units. Outcomes that do not fit the state any more belong to
@@ -178,7 +179,8 @@ impl Engine {
 
     /// Why the content was seen before, if it was and that matters.
     pub(super) fn duplicate_of(&self, id: JobId, sha256: &str, now: Millis) -> Option<Refusal> {
-        if self.policy.duplicates == Duplicates::Process {
+        let released = self.jobs.get(&id).is_some_and(|job| job.head.released);
+        if released || self.policy.duplicates == Duplicates::Process {
             return None;
         }
         let from = (sha256.into(), JobId::MIN);
@@ -198,11 +200,12 @@ impl Engine {
             },
         )?;
         Some(Refusal {
-            reason: "duplicate".to_owned(),
+            reason: DUPLICATE.to_owned(),
             message: format!("the same content was dropped before as {name} (job {first})"),
-            remedy: "delete this file if that was a mistake; to process it anyway, set \
-                     intake.duplicates = \"process\" and move it back into the inbox"
-                .to_owned(),
+            remedy: format!(
+                "delete this file if that was a mistake; to process it anyway: gemini-batchd \
+                 release {id}"
+            ),
             line: None,
             column: None,
         })

@@ -89,29 +89,6 @@ fn device(path: &Path) -> Result<u64, SpoolError> {
     Ok(fs::metadata(path).at("look at", path)?.dev())
 }
 
-/// What to tell people if a claimed input has another size than when it was read, because its
-/// writer paused for longer than the settling time and then went on: those bytes are no part of
-/// the job. An input that is not there says nothing.
-///
-/// # Errors
-/// If the input can not be looked at.
-pub fn written_late(input: &Path, bytes_read: u64) -> Result<Option<String>, SpoolError> {
-    let found = match fs::symlink_metadata(input) {
-        Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).at("look at", input),
-    };
-    Ok((found.is_file() && found.len() != bytes_read).then(|| {
-        format!(
-            "the input had {bytes_read} bytes when it was read and has {} now: its writer went on \
-             after a pause longer than intake.settle, and what it wrote then was not sent. Drop \
-             those lines as a new file; rename files into the inbox when they are whole, or use \
-             `gemini-batchd submit`",
-            found.len()
-        )
-    }))
-}
-
 /// The path of a sub-folder, if every part of it is a real folder; `None` if it is not there.
 ///
 /// # Errors
@@ -172,18 +149,6 @@ mod tests {
             assert_eq!(claim(&folders, job, &source).expect("asked"), Claimed::Vanished);
         }
         assert!(!folders.job(job).path.exists());
-    }
-
-    #[test]
-    fn lines_written_after_the_reading_are_told() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let input = folder.path().join("a.jsonl");
-        assert_eq!(written_late(&input, 4).expect("asked"), None, "it is not there");
-        fs::write(&input, "one\n").expect("written");
-        assert_eq!(written_late(&input, 4).expect("asked"), None);
-        fs::write(&input, "one\ntwo\n").expect("written");
-        let warning = written_late(&input, 4).expect("asked").expect("a warning");
-        assert!(warning.contains("had 4 bytes when it was read and has 8 now"), "{warning}");
     }
 
     #[test]

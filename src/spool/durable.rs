@@ -9,8 +9,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
 use super::{At, SpoolError};
@@ -109,10 +110,56 @@ pub fn move_unsynced(source: &Path, target: &Path) -> Result<Moved, SpoolError> 
     match renameat_with(CWD, source, CWD, target, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Moved::Now),
         Err(Errno::NOENT) if fs::symlink_metadata(source).is_err() => Ok(Moved::NoSource),
-        Err(Errno::EXIST) => Ok(Moved::Taken),
+        Err(Errno::EXIST) => finish_linked(source, target),
         Err(Errno::XDEV) => copy_across(source, target),
+        // NFS and some others know no such rename.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_over(source, target),
         Err(errno) => Err(io::Error::from(errno)).at("move to", target),
     }
+}
+
+/// The move for file systems that know no rename without overwriting: a second name, which is
+/// refused if it is taken, and then the first one goes. The second is durable before that.
+fn link_over(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    match linkat(CWD, source, CWD, target, AtFlags::empty()) {
+        Ok(()) => {
+            target.parent().map_or(Ok(()), sync_folder)?;
+            fs::remove_file(source).at("remove", source)?;
+            Ok(Moved::Now)
+        }
+        Err(Errno::NOENT) if fs::symlink_metadata(source).is_err() => Ok(Moved::NoSource),
+        Err(Errno::EXIST) => finish_linked(source, target),
+        Err(Errno::XDEV) => copy_across(source, target),
+        // A folder, or a file system without second names: a look before the rename is all there
+        // is. Among ourselves one lock makes it as good; nobody else makes names of ours.
+        Err(_) => look_and_rename(source, target),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that renames")]
+fn look_and_rename(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    match fs::symlink_metadata(source) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::NoSource),
+        Ok(_) | Err(_) => {}
+    }
+    if fs::symlink_metadata(target).is_ok() {
+        return Ok(Moved::Taken);
+    }
+    fs::rename(source, target).at("move to", target).map(|()| Moved::Now)
+}
+
+/// The target is taken. If it is the very file that is to be moved, a crash came between its two
+/// names, and only the old one is left to be removed.
+fn finish_linked(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    let is_linked = source != target && is_same_file(source, target).unwrap_or(false);
+    if !is_linked || fs::symlink_metadata(source).is_ok_and(|found| found.is_dir()) {
+        return Ok(Moved::Taken);
+    }
+    target.parent().map_or(Ok(()), sync_folder)?;
+    fs::remove_file(source).at("remove", source)?;
+    Ok(Moved::Now)
 }
 
 /// Whether two names are those of one file: a power cut in the middle of a move can leave it so,
@@ -252,6 +299,37 @@ mod tests {
         assert_eq!(move_file(&a, &folder.path().join("b")).expect("asked"), Moved::NoSource);
         create(&a, b"one").expect("written");
         assert!(move_file(&a, &b).is_err());
+    }
+
+    #[test]
+    fn without_such_a_rename_a_move_never_overwrites_either() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        for by in [link_over, look_and_rename] {
+            create(&a, b"one").expect("written");
+            create(&b, b"two").expect("written");
+            assert_eq!(by(&a, &b).expect("asked"), Moved::Taken);
+            assert_eq!(fs::read(&b).expect("there"), b"two");
+            fs::remove_file(&b).expect("removed");
+            assert_eq!(by(&a, &b).expect("asked"), Moved::Now);
+            assert_eq!(fs::read(&b).expect("there"), b"one");
+            assert_eq!(by(&a, &b).expect("asked"), Moved::NoSource);
+            fs::remove_file(&b).expect("removed");
+            create(&a, b"one").expect("written");
+            assert!(by(&a, &folder.path().join("no/b")).is_err());
+            fs::remove_file(&a).expect("removed");
+        }
+    }
+
+    #[test]
+    fn a_move_that_died_between_its_two_names_is_finished() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        create(&a, b"one").expect("written");
+        fs::hard_link(&a, &b).expect("linked");
+        assert_eq!(move_file(&a, &b).expect("asked"), Moved::Now);
+        assert_eq!(fs::read(&b).expect("there"), b"one");
+        assert!(!a.exists());
     }
 
     #[test]

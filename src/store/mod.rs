@@ -9,6 +9,7 @@
 //! the same keys ([`layout`]) and the same versioned JSON ([`record`]).
 
 pub mod export;
+pub mod instance;
 pub mod layout;
 pub mod lock;
 pub mod memory;
@@ -79,6 +80,7 @@ impl StoreError {
             StoreError::NoSpace { .. } | StoreError::Full { .. } => true,
             StoreError::Io { source, .. } => StoreError::says_full(source),
             StoreError::Locked { .. }
+            | StoreError::Elsewhere { .. }
             | StoreError::Newer { .. }
             | StoreError::Unreadable { .. }
             | StoreError::NoCount { .. }
@@ -112,6 +114,15 @@ pub enum StoreError {
         path: PathBuf,
         /// Who holds it, such as `process 4711`.
         holder: String,
+    },
+    /// The state belongs to another machine. Nothing was changed.
+    #[error(
+        "{} says that this state was used on another machine; if a daemon may still go on with it there, give this one a spool of its own, since both would pay for the same; if not, say so with `gemini-batchd take-over`",
+        path.display()
+    )]
+    Elsewhere {
+        /// The file that says so.
+        path: PathBuf,
     },
     /// Too little room to go on safely. Nothing was changed.
     #[error(
