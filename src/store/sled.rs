@@ -101,6 +101,9 @@ impl SledStore {
                 error.to_string()
             };
             self.broken = Some(reason);
+            // Closed, it would sync once more and panic if that fails too, before anybody is told
+            // why: it is left open until the process ends.
+            std::mem::forget(self.db.clone());
         }
         result
     }

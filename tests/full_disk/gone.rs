@@ -77,7 +77,7 @@ fn a_working_folder_that_is_removed_whole_ends_its_job_and_nothing_else() {
     assert_eq!(rig.drain(), 4, "nothing is left to do\n{}", rig.log());
 }
 
-/// Faults 22 and 26.
+/// Fault 27.
 #[test]
 fn a_mirror_that_could_not_be_written_is_made_up_for_with_the_next_save() {
     let faults = Faults { stuck_pending: Budget::Always, ..Faults::default() };
