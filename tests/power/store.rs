@@ -144,7 +144,7 @@ fn session(state: &Path, first: u64, last: u64, end: &str) -> Vec<Step> {
     campaign::recorded(&path)
 }
 
-/// Faults 8, 10 and 11.
+/// Faults 8, 10, 11 and 20.
 #[test]
 fn every_acknowledged_save_survives_a_power_cut() {
     if campaign::can_not_record() {
