@@ -122,6 +122,20 @@ fn every_fault_has_its_row_and_every_test_named_there_exists() {
     }
 }
 
+#[test]
+fn every_test_named_for_a_fault_names_that_fault_itself() {
+    let (page, code) = (faults_page(), all_code());
+    for (number, row) in fault_rows(&page) {
+        for name in test_names(row) {
+            let told = faults_told(&code, name);
+            assert!(
+                told.contains(&number),
+                "docs/faults.md names {name} for fault {number}; `/// Fault {number}.` is missing there"
+            );
+        }
+    }
+}
+
 /// What can go wrong, as people read it.
 fn faults_page() -> String {
     fs::read_to_string(root().join("docs/faults.md")).expect("docs/faults.md is there")
