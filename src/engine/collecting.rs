@@ -91,7 +91,8 @@ impl Engine {
             batch.name.0
         );
         let not_before = now.plus(self.policy.poll_max_ms);
-        self.troubles.insert(unit, Trouble { failures: 1, first: now, not_before, message });
+        let trouble = Trouble { failures: 1, not_before, message, ..Trouble::default() };
+        self.troubles.insert(unit, trouble);
         true
     }
 
@@ -199,13 +200,31 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
-        let first = self.troubles.get(&unit).map_or(now, |trouble| trouble.first);
+        let is_gone = matches!(failure, Failure::Gone(_) | Failure::Rejected(_));
+        if is_gone && self.waits_for_its_key(unit, batch, now) {
+            return;
+        }
+        // Else its job was cancelled, and nobody waits for that key.
+        let is_others = batch.key_print != self.policy.key_print;
+        let Some(trouble) = self.troubles.get(&unit) else { return };
+        let longer_than = |since: Option<Millis>, span_ms| {
+            since.is_some_and(|since| policy::is_older_than(since, span_ms, now))
+        };
         let why = match failure {
-            Failure::Gone(message) | Failure::Rejected(message) => message.clone(),
-            Failure::NotReady(message) if now.since(first) > policy::NOT_READY_MAX_MS => {
+            Failure::Gone(message) | Failure::Rejected(message)
+                if is_others || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
+            {
                 message.clone()
             }
-            Failure::NotReady(_)
+            Failure::NotReady(message)
+                if longer_than(trouble.unready_since, policy::NOT_READY_MAX_MS) =>
+            {
+                message.clone()
+            }
+            Failure::Gone(_)
+            | Failure::Rejected(_)
+            | Failure::NotReady(_)
+            | Failure::Damaged(_)
             | Failure::Transient(_)
             | Failure::RateLimited { .. }
             | Failure::Ambiguous(_)
@@ -214,9 +233,6 @@ impl Engine {
             | Failure::Local(_)
             | Failure::Removed(_) => return,
         };
-        if self.waits_for_its_key(unit, batch, now) {
-            return;
-        }
         // The work was done and paid for; sending it again by itself would pay twice.
         let message = format!("the results of {} can not be had: {why}", batch.name.0);
         let error = Some(RemoteError { code: 5, message });

@@ -6,6 +6,8 @@
 //! the size of files. What it does not know it refuses loudly; embeddings and the OpenAI layer are
 //! such things. It listens on loopback unless told otherwise, and asks nobody for anything.
 //!
+//! The pure part is public: a simulation runs it on virtual time, without HTTP and without files.
+//!
 //! Reading order: `call` and `routes` (HTTP), `server`, `batches`, `batch`, `files` and
 //! `sessions` (the pure state), `create`, `rows`, `schema` and `kinds` (what is accepted), `results` and `answers` (what comes back),
 //! `disk`, `body`, `upload` and `line` (bytes on their way).
@@ -15,8 +17,8 @@ mod batch;
 mod batches;
 mod body;
 mod call;
-mod clock;
-mod create;
+pub mod clock;
+pub mod create;
 mod disk;
 pub mod faults;
 mod files;
@@ -24,13 +26,13 @@ pub mod journal;
 mod kinds;
 mod line;
 pub mod memory;
-mod reply;
-mod results;
+pub mod reply;
+pub mod results;
 mod routes;
-mod rows;
+pub mod rows;
 pub mod schema;
-mod server;
-mod sessions;
+pub mod server;
+pub mod sessions;
 mod upload;
 
 pub use faults::{Budget, Faults};

@@ -82,6 +82,8 @@ pub struct Mishap {
 pub struct Work {
     project: usize,
     batch: u64,
+    /// The batch, `batches/…`.
+    pub name: String,
     /// The rows.
     pub input: StoreId,
     /// How many there are.
@@ -221,7 +223,8 @@ impl Server {
             shuffled: faults.shuffled.take().then(|| mix(self.rules.seed, number)),
         };
         batch.stage = Stage::Writing(finale);
-        Some(Work { project, batch: number, input: batch.input, rows: batch.rows, recipe })
+        let (name, input, rows) = (batch.name(), batch.input, batch.rows);
+        Some(Work { project, batch: number, name, input, rows, recipe })
     }
 
     /// The results of a batch are written, under `store` and `bytes` long; or could not be.
