@@ -115,6 +115,8 @@ pub struct Daemon {
     room: Room,
     first_turn: Option<Turn>,
     touched: BTreeSet<JobId>,
+    /// Jobs whose mirror could not be written.
+    mirrors_owed: BTreeSet<JobId>,
     told: BTreeMap<JobId, &'static str>,
 }
 

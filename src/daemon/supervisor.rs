@@ -146,6 +146,7 @@ impl Setup {
             room,
             first_turn: Some(first_turn),
             touched: BTreeSet::new(),
+            mirrors_owed: BTreeSet::new(),
             told: BTreeMap::new(),
         };
         Ok(Setup { daemon })

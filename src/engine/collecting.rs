@@ -85,11 +85,7 @@ impl Engine {
         if batch.key_print == self.policy.key_print || self.is_cancelled(unit.job) {
             return false;
         }
-        let message = format!(
-            "{} was made with another API key and can not be seen with this one; \
-             put the former key back, or cancel the job",
-            batch.name.0
-        );
+        let message = other_key(batch);
         let not_before = now.plus(self.policy.poll_max_ms);
         let trouble = Trouble { failures: 1, not_before, message, ..Trouble::default() };
         self.troubles.insert(unit, trouble);
@@ -200,19 +196,14 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
-        let is_gone = matches!(failure, Failure::Gone(_) | Failure::Rejected(_));
-        if is_gone && self.waits_for_its_key(unit, batch, now) {
-            return;
-        }
-        // Else its job was cancelled, and nobody waits for that key.
-        let is_others = batch.key_print != self.policy.key_print;
         let Some(trouble) = self.troubles.get(&unit) else { return };
         let longer_than = |since: Option<Millis>, span_ms| {
             since.is_some_and(|since| policy::is_older_than(since, span_ms, now))
         };
+        let is_hidden = batch.key_print != self.policy.key_print;
         let why = match failure {
             Failure::Gone(message) | Failure::Rejected(message)
-                if is_others || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
+                if is_hidden || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
             {
                 message.clone()
             }
@@ -233,6 +224,9 @@ impl Engine {
             | Failure::Local(_)
             | Failure::Removed(_) => return,
         };
+        if self.waits_for_its_key(unit, batch, now) {
+            return;
+        }
         // The work was done and paid for; sending it again by itself would pay twice.
         let message = format!("the results of {} can not be had: {why}", batch.name.0);
         let error = Some(RemoteError { code: 5, message });
@@ -285,6 +279,14 @@ impl Engine {
         }
         self.merge_when_settled(unit.job, turn);
     }
+}
+
+fn other_key(batch: &Batch) -> String {
+    format!(
+        "{} was made with another API key and can not be seen with this one; put the former key \
+         back, or cancel the job",
+        batch.name.0
+    )
 }
 
 /// Whether a family of chunks has been refused so often, without any success, that it can not be

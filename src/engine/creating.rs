@@ -146,8 +146,7 @@ impl Engine {
             | Failure::Local(_)
                 if self.is_cancelled(unit.job) =>
             {
-                self.settle(unit, turn);
-                return;
+                return self.settle(unit, turn);
             }
             // Not sent, not sent to its end, or refused for the key's sake: there is no batch.
             Failure::Transient(_)

@@ -137,8 +137,12 @@ fn try_open<B: Backend>(folder: &Path, witness: &Witness) -> Result<Found<B>, Tr
             "the backend panicked when it was opened the last time".into(),
         ));
     }
-    guarded(folder, || check(B::open(folder)?, folder, witness))
-        .unwrap_or_else(|message| Err(Trouble::Damaged(format!("the backend panicked: {message}"))))
+    guarded(folder, || check(B::open(folder)?, folder, witness)).unwrap_or_else(|message| {
+        Err(match is_of_the_system(&message) {
+            true => Trouble::Fatal(StoreError::Broken { action: "open", reason: message }),
+            false => Trouble::Damaged(format!("the backend panicked: {message}")),
+        })
+    })
 }
 
 /// Compares every record with the sum saved, and the number of saves with the witness.
@@ -204,14 +208,14 @@ pub(super) fn new_folder(state: &Path, kind: &str) -> Result<String, StoreError>
 }
 
 /// Runs `work` and survives its panics; where a panic ends the process (release builds), leaves a
-/// mark in the folder that the next start finds.
+/// mark in the folder that the next start finds, unless the panic was about an error of the system.
 fn guarded<T>(folder: &Path, work: impl FnOnce() -> T) -> Result<T, String> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let usual = Arc::new(panic::take_hook());
     let (then, mark, here) = (usual.clone(), folder.join(PANICKED), thread::current().id());
     panic::set_hook(Box::new(move |info| {
-        if thread::current().id() == here {
+        if thread::current().id() == here && !is_of_the_system(&said(info.payload())) {
             // The panic is what gets reported; without the mark it is only found again.
             drop(File::create(&mark));
         }
@@ -219,12 +223,18 @@ fn guarded<T>(folder: &Path, work: impl FnOnce() -> T) -> Result<T, String> {
     }));
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     panic::set_hook(Box::new(move |info| usual(info)));
-    result.map_err(|payload| match payload.downcast::<String>() {
-        Ok(message) => *message,
-        Err(payload) => {
-            payload.downcast::<&str>().map_or_else(|_| String::new(), |m| m.to_string())
-        }
-    })
+    result.map_err(|payload| said(payload.as_ref()))
+}
+
+/// What a panic said.
+fn said(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or_default().to_owned()
+}
+
+/// Whether a panic is only how sled takes an error of the system: it unwraps some of them.
+fn is_of_the_system(message: &str) -> bool {
+    message.contains("Os { code: ")
 }
 
 /// What the files of a folder take, bytes.
@@ -279,5 +289,15 @@ mod tests {
         assert_eq!(caught, Err("page 7 is odd".into()));
         assert!(folder.path().join(PANICKED).exists());
         assert_eq!(guarded(folder.path(), || 7), Ok(7));
+    }
+
+    /// Fault 29.
+    #[test]
+    fn a_panic_about_an_error_of_the_system_is_no_damage() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let failed: io::Result<u8> = Err(io::Error::from_raw_os_error(5));
+        let caught = guarded(folder.path(), || failed.unwrap()).expect_err("it panicked");
+        assert!(is_of_the_system(&caught), "{caught}");
+        assert!(!folder.path().join(PANICKED).exists());
     }
 }

@@ -67,14 +67,24 @@ impl Backend for Sled {
                 None => batch.remove(key.as_bytes()),
             }
         }
+        let result = self.keep(batch);
+        if result.is_err() {
+            // Closed, it would sync once more and panic if that fails too, before anybody is told
+            // why: it is left open until the process ends.
+            std::mem::forget(self.db.clone());
+        }
+        result
+    }
+}
+
+impl Sled {
+    fn keep(&mut self, batch: sled::Batch) -> Result<(), StoreError> {
         self.db.apply_batch(batch).map_err(|error| broken("write", &error))?;
         self.sync_blobs().map_err(|error| failed("sync", &error))?;
         self.db.flush().map_err(|error| broken("flush", &error))?;
         self.data.sync_data().map_err(|error| failed("sync", &error))
     }
-}
 
-impl Sled {
     /// Syncs what sled put into files of their own: pages beyond 128 KiB, which records of the
     /// usual size never make.
     fn sync_blobs(&mut self) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! How many disks, from which seed, on how many threads, and where they lie meanwhile.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::thread;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::models::Model;
-use crate::trace::{self, Step};
+use crate::trace::{self, Call, Step};
 
 /// One disk to be built.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +93,48 @@ pub fn changes(start: &Disk, steps: &[Step]) -> (Disk, Vec<usize>) {
     let mut disk = start.clone();
     let changing = (0..steps.len()).filter(|n| disk.follow(&steps[*n].call)).collect();
     (disk, changing)
+}
+
+/// The same recording, had the process never synced what lies under this name: what a mistake in
+/// the code would look like.
+pub fn without_syncs_of(steps: &[Step], name: &str) -> Vec<Step> {
+    let mut paths: HashMap<i32, &[u8]> = HashMap::new();
+    let mut left_out = HashSet::new();
+    let mut others = Vec::new();
+    for step in steps {
+        match &step.call {
+            Call::Open { handle, place, .. } => drop(paths.insert(*handle, &place.path)),
+            Call::Duplicate { from, to } => {
+                if let Some(path) = paths.get(from).copied() {
+                    paths.insert(*to, path);
+                }
+            }
+            Call::SyncBegins { thread, handle }
+                if paths.get(handle).is_some_and(|path| path.ends_with(name.as_bytes())) =>
+            {
+                left_out.insert(*thread);
+                continue;
+            }
+            Call::SyncEnds { thread } if left_out.remove(thread) => continue,
+            Call::Close { .. }
+            | Call::Seek { .. }
+            | Call::Write { .. }
+            | Call::Copy { .. }
+            | Call::SetLen { .. }
+            | Call::Allocate { .. }
+            | Call::SyncBegins { .. }
+            | Call::SyncEnds { .. }
+            | Call::Rename { .. }
+            | Call::Link { .. }
+            | Call::Unlink { .. }
+            | Call::MakeFolder { .. }
+            | Call::Said(_)
+            | Call::Ended => {}
+        }
+        others.push(step.clone());
+    }
+    assert!(others.len() < steps.len(), "{name} is never synced");
+    others
 }
 
 /// Fails unless the disk, as followed, is what lies in `folder` now: nothing was overlooked.

@@ -144,7 +144,7 @@ fn session(state: &Path, first: u64, last: u64, end: &str) -> Vec<Step> {
     campaign::recorded(&path)
 }
 
-/// Faults 8, 10, 11 and 20: see docs/faults.md.
+/// Faults 8, 10 and 11.
 #[test]
 fn every_acknowledged_save_survives_a_power_cut() {
     if campaign::can_not_record() {
@@ -186,14 +186,31 @@ fn check(image: &Image, disk: &Disk, expected: &Expected) -> u64 {
     );
     let expected = expected.after(last).load().expect("read");
     assert!(store.load().expect("read") == expected, "other records after save {last}");
-    store.save(&changes(last + 1)).expect("it goes on");
-    drop(store);
-    let store = open_whole(folder.path()).expect("whole again");
-    assert_eq!(last_count(&store), last + 1, "what was saved on what was left is lost");
+    // To go on from there takes as long again.
+    if image.number / 4 % 4 == 0 {
+        store.save(&changes(last + 1)).expect("it goes on");
+        drop(store);
+        let store = open_whole(folder.path()).expect("whole again");
+        assert_eq!(last_count(&store), last + 1, "what was saved on what was left is lost");
+    }
     last
 }
 
-/// A store that lost saves it had acknowledged is set aside, whatever else is right about it:
+/// Fault 10. Were the one sync left out that sled does not make, the images would show it.
+#[test]
+fn a_store_that_is_not_synced_is_seen_to_lose_saves() {
+    if campaign::can_not_record() {
+        return;
+    }
+    let recording = Recording::make(25);
+    let steps = campaign::without_syncs_of(&recording.steps, "/db");
+    let (disk, _) = campaign::changes(&recording.start, &steps);
+    let image = Image { number: 1, seed: 1, cut: steps.len() - 1, model: Model::Strict };
+    let checked = std::panic::catch_unwind(|| check(&image, &disk, &Expected::of(25)));
+    assert!(checked.is_err(), "nothing was lost");
+}
+
+/// Fault 26. A store that lost saves it had acknowledged is set aside, whatever else is right about it:
 /// here it is an older one, whole and in order, beside the count of a newer one.
 #[test]
 fn a_store_that_lost_acknowledged_saves_is_set_aside() {
