@@ -254,22 +254,42 @@ fn a_batch_made_with_another_key_is_never_taken_for_gone() {
     assert_eq!(shown, trouble.message);
 }
 
+/// Fetches fail like this until the results are given up. Answers with how long that took,
+/// milliseconds.
+fn fetch_in_vain(rig: &mut Rig, failure: &Failure) -> u64 {
+    let first = rig.now;
+    while *rig.state(1) != ChunkState::Settled {
+        match rig.kinds().contains(&"collect") {
+            true => drop(rig.answer("collect", Err(failure.clone()))),
+            false => rig.pass(60_000),
+        }
+    }
+    rig.now.since(first)
+}
+
+/// Fault 67.
 #[test]
-fn results_that_can_not_be_had_fail_the_rows_and_are_never_paid_again() {
+fn results_that_are_gone_for_an_hour_fail_the_rows_and_are_never_paid_again() {
     let text = || "404".to_owned();
     for failure in [Failure::Gone(text()), Failure::Rejected(text())] {
         let mut rig = ended(10, RemoteState::Succeeded);
-        rig.answer("collect", Err(failure.clone()));
-        assert!(matches!(rig.state(1), ChunkState::Collecting { .. }), "not believed at once");
-        rig.pass(3_700_000);
-        rig.answer("collect", Err(failure));
-        let chunk = rig.chunk(1);
-        assert_eq!((&chunk.state, chunk.rest), (&ChunkState::Settled, rest(10)));
-        let record = &chunk.batches[0];
+        let took = fetch_in_vain(&mut rig, &failure);
+        assert!((3_600_001..4_000_000).contains(&took), "{took}");
+        assert_eq!(rig.chunk(1).rest, rest(10));
+        let record = &rig.chunk(1).batches[0];
         assert_eq!((record.answered, &record.state), (0, &RemoteState::Succeeded));
         let told = &record.error.as_ref().expect("told").message;
         assert_eq!(told, "the results of b can not be had: 404");
     }
+    // Any other answer in between, and the hour begins anew.
+    let mut rig = ended(10, RemoteState::Succeeded);
+    rig.answer("collect", Err(Failure::Gone(text())));
+    for _ in 0..12 {
+        rig.pass(400_000);
+        rig.answer("collect", Err(Failure::NotReady("soon".to_owned())));
+    }
+    let took = fetch_in_vain(&mut rig, &Failure::Gone(text()));
+    assert!(took > 3_600_000, "{took}");
 }
 
 /// The key was exchanged for that of another project while results were waiting.
@@ -317,25 +337,33 @@ fn other_failures_of_a_fetch_only_mean_later() {
 #[test]
 fn a_fetch_that_came_short_twice_is_believed_the_third_time() {
     let mut rig = ended(10, RemoteState::Succeeded);
-    for believed in [false, false, true] {
-        let effect = rig.answer("collect", Err(Failure::Damaged("short".to_owned())));
+    for (short, believed) in
+        [(false, false), (true, false), (false, false), (true, false), (true, true)]
+    {
+        let failure = match short {
+            true => Failure::Damaged("short".to_owned()),
+            false => Failure::Transient("reset".to_owned()),
+        };
+        let effect = rig.answer("collect", Err(failure));
         let Effect::Collect { accept_missing, .. } = effect else { unreachable!() };
         assert_eq!(accept_missing, believed);
-        rig.wait();
+        while rig.kinds().is_empty() {
+            rig.wait();
+        }
     }
 }
 
 #[test]
 fn results_that_are_announced_and_never_shown_are_given_up_after_a_day() {
     let mut rig = ended(10, RemoteState::Succeeded);
-    let not_ready = || Err(Failure::NotReady("soon".to_owned()));
-    rig.answer("collect", not_ready());
-    rig.pass(86_400_000);
-    rig.answer("collect", not_ready());
-    assert!(matches!(rig.state(1), ChunkState::Collecting { .. }), "just a day");
-    rig.wait();
-    rig.answer("collect", not_ready());
-    assert_eq!(*rig.state(1), ChunkState::Settled);
+    let took = fetch_in_vain(&mut rig, &Failure::NotReady("soon".to_owned()));
+    assert!((86_400_001..87_000_000).contains(&took), "{took}");
+    // A machine that sleeps waits for nothing.
+    let mut rig = ended(10, RemoteState::Succeeded);
+    rig.answer("collect", Err(Failure::NotReady("soon".to_owned())));
+    rig.until(rig.now.plus(3 * 86_400_000));
+    rig.answer("collect", Err(Failure::NotReady("soon".to_owned())));
+    assert!(matches!(rig.state(1), ChunkState::Collecting { .. }));
 }
 
 #[test]

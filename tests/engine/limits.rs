@@ -1,7 +1,7 @@
 //! How much goes on at a time, and who comes first.
 
 use gemini_batchd::engine::effect::Effect;
-use gemini_batchd::engine::event::{Event, Harvest, Outcome, Polled};
+use gemini_batchd::engine::event::{Failure, Harvest, Outcome, Polled};
 use gemini_batchd::engine::job::{Input, Queue, RemoteState, Transport};
 use gemini_batchd::engine::policy::Policy;
 use gemini_batchd::engine::{ChunkState, FileName};
@@ -106,11 +106,14 @@ fn storage_is_counted_from_the_upload_to_the_end_of_the_job() {
     assert_eq!((rig.kinds(), bytes(&rig)), (vec!["collect"], 10 * ROW_BYTES));
     rig.collect(Harvest { answered: 10, ..Harvest::default() });
     // The second chunk waits for room, so what is collected is removed at the API.
-    assert_eq!((rig.kinds(), bytes(&rig)), (vec!["discard"], 10 * ROW_BYTES), "it is there yet");
-    let effect = rig.answer("discard", Ok(Outcome::Discarded));
-    let Effect::Discard { batch: name, input } = effect else { unreachable!() };
+    assert_eq!(rig.kinds(), ["discard"]);
+    let begun = rig.answer("discard", Err(Failure::Transient("503".to_owned())));
+    let Effect::Discard { batch: name, input } = begun else { unreachable!() };
     assert_eq!((name, input), (batch("b"), Input::File(FileName("files/1".to_owned()))));
-    rig.tell(Event::Tick);
+    assert_eq!((rig.kinds(), bytes(&rig)), (vec![], 10 * ROW_BYTES), "it lies there still");
+    let pause = rig.wait();
+    assert!((750..=1250).contains(&pause), "{pause}");
+    rig.answer("discard", Ok(Outcome::Discarded));
     assert_eq!((rig.kinds(), bytes(&rig)), (vec!["upload"], 10 * ROW_BYTES), "now there is room");
 }
 

@@ -15,11 +15,13 @@ mod files;
 mod fixtures;
 mod network;
 mod operators;
+mod process;
 mod random;
 mod rules;
 mod scenarios;
 mod shell;
 mod tampering;
+mod uploading;
 mod world;
 
 use std::sync::atomic::AtomicU64;
