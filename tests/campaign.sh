@@ -35,8 +35,8 @@ run() {
         disk) GEMINI_BATCHD_EPISODES=${EPISODES:-60} suite full_disk ;;
         power) GEMINI_BATCHD_IMAGES=${IMAGES:-20000} suite power ;;
         store) GEMINI_BATCHD_STORE_OPS=${STORE_OPS:-10000000} suite store contract ;;
-        fuzz) fuzz/run.sh "${EXECUTIONS:-100000000}" ;;
-        mutants) tests/mutation/run.sh ;;
+        fuzz) fuzz/run.sh all "${EXECUTIONS:-20000000}" ;;
+        mutants) tests/mutation/run.sh engine && tests/mutation/run.sh store ;;
         *) echo "no part is called $1; there are: ${all[*]}" >&2; return 2 ;;
     esac
 }
