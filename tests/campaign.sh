@@ -34,7 +34,9 @@ run() {
         pairs) GEMINI_BATCHD_PAIRS=1 suite crash pairs ;;
         disk) GEMINI_BATCHD_EPISODES=${EPISODES:-60} suite full_disk ;;
         power) GEMINI_BATCHD_IMAGES=${IMAGES:-20000} suite power ;;
-        store) GEMINI_BATCHD_STORE_OPS=${STORE_OPS:-10000000} suite store contract ;;
+        store)
+            GEMINI_BATCHD_STORE_OPS=${STORE_OPS:-10000000} GEMINI_BATCHD_STORE_RECORDS=${RECORDS:-100000} suite store
+            ;;
         fuzz) fuzz/run.sh all "${EXECUTIONS:-20000000}" ;;
         mutants) tests/mutation/run.sh engine && tests/mutation/run.sh store ;;
         *) echo "no part is called $1; there are: ${all[*]}" >&2; return 2 ;;
