@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -200,9 +201,11 @@ pub fn export_records(
     let millis = i64::try_from(now.0).unwrap_or(i64::MAX);
     let day = jiff::Timestamp::from_millisecond(millis).unwrap_or_default().strftime("%Y-%m-%d");
     let aside = folder.join(".export.aside");
-    let mut file = BufWriter::new(File::create(&aside).at("write", &aside)?);
-    export::export(store, &mut file)?;
-    file.get_ref().sync_all().at("sync", &aside)?;
+    if let Err(error) = write_export(store, &aside) {
+        // A full disk is not made fuller by what tells nothing.
+        drop(std::fs::remove_file(&aside));
+        return Err(error);
+    }
     durable::rename(&aside, &folder.join(format!("{day}.jsonl")))?;
     let entries = std::fs::read_dir(folder).at("list", folder)?;
     let mut exports: Vec<_> = entries
@@ -214,6 +217,13 @@ pub fn export_records(
     for old in exports.iter().rev().skip(EXPORTS_KEPT) {
         std::fs::remove_file(old).at("remove", old)?;
     }
+    Ok(())
+}
+
+fn write_export(store: &dyn JobStore, path: &Path) -> Result<(), ExportError> {
+    let mut file = BufWriter::new(File::create(path).at("write", path)?);
+    export::export(store, &mut file)?;
+    file.get_ref().sync_all().at("sync", path)?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! the effects. Effects run as tasks of their own and come back as events. A store that can not
 //! save ends the process: a restart reads again what is really on disk.
 
+mod ending;
 pub mod failpoints;
 mod harvest;
 pub mod housekeeping;
@@ -114,6 +115,8 @@ pub struct Daemon {
     room: Room,
     first_turn: Option<Turn>,
     touched: BTreeSet<JobId>,
+    /// Jobs whose mirror could not be written.
+    mirrors_owed: BTreeSet<JobId>,
     told: BTreeMap<JobId, &'static str>,
 }
 
@@ -186,7 +189,10 @@ impl Daemon {
 
     async fn work(&mut self, until: Until) -> Result<Ended, DaemonError> {
         if let Some(turn) = self.first_turn.take() {
-            self.consume(turn)?;
+            self.consume(Turn { save: turn.save, then: Vec::new() })?;
+            // Before the first effect: what it changes may be all that is known of it later.
+            tokio::task::block_in_place(|| self.mend_mirrors());
+            self.consume(Turn { save: Vec::new(), then: turn.then })?;
         }
         self.intake.scan_soon(&self.handle);
         self.watchdog.ready();
@@ -473,6 +479,7 @@ fn tell_failure(failure: &Failure) {
         Failure::Transient(_)
         | Failure::RateLimited { .. }
         | Failure::Ambiguous(_)
+        | Failure::Damaged(_)
         | Failure::Local(_) => tracing::warn!(why, "did not work; it is tried again"),
         Failure::NotReady(_) => tracing::debug!(why, "not ready yet"),
     }

@@ -21,7 +21,7 @@ use crate::spool::inbox::IntakeRules;
 use crate::spool::outbox;
 use crate::spool::watch::{self, Hint, WatchMode};
 use crate::store::instance::{self, Standing};
-use crate::store::{JobStore, SledStore, StoreError};
+use crate::store::{DaemonStore, JobStore, StoreError};
 
 use super::housekeeping::Rounds;
 use super::intake::{Intake, Watch};
@@ -86,7 +86,7 @@ impl Setup {
         let folders = config.folders.clone();
         folders.prepare()?;
         let standing = instance::check(&folders.state)?;
-        let opened = SledStore::open(&folders.state, SledStore::FREE_BYTES_MIN)?;
+        let opened = DaemonStore::open(&folders.state, DaemonStore::FREE_BYTES_MIN)?;
         let (mut store, policy) = (opened.store, policy_of(&config, key.print()));
         if let Some(quarantine) = &opened.quarantined {
             let (kept, why) = (quarantine.folder.display().to_string(), &quarantine.reason);
@@ -146,6 +146,7 @@ impl Setup {
             room,
             first_turn: Some(first_turn),
             touched: BTreeSet::new(),
+            mirrors_owed: BTreeSet::new(),
             told: BTreeMap::new(),
         };
         Ok(Setup { daemon })

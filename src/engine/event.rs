@@ -229,6 +229,8 @@ pub enum Failure {
     Barred(String),
     /// The server has ended the batch but does not show its results yet.
     NotReady(String),
+    /// Results came damaged or short; the next fetch may bring them whole.
+    Damaged(String),
     /// This machine could not: disk full, file unreadable.
     Local(String),
     /// Somebody took a file of the job out of its working folder; without it this can never work.
@@ -247,6 +249,7 @@ impl Failure {
             | Failure::Denied(message)
             | Failure::Barred(message)
             | Failure::NotReady(message)
+            | Failure::Damaged(message)
             | Failure::Local(message)
             | Failure::Removed(message) => message,
         }

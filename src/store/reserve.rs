@@ -129,6 +129,7 @@ mod tests {
         assert_eq!(length(folder.path()), Some(Reserve::BYTES));
     }
 
+    /// Fault 23.
     #[test]
     fn without_room_the_reserve_is_given_up_before_anything_is_refused() {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gemini_batchd::provider::gemini::emulator::Faults;
 
-use super::rig::{DISK, Rig, requests};
+use super::rig::{DISK, Rig, has_quarantine, requests};
 use super::spool::Contents;
 
 /// Calls that fail, and how.
@@ -47,7 +47,10 @@ fn whichever_call_fails_once_the_outbox_ends_the_same() {
         let watched = format!("trace={calls},openat,unlink");
         let strace = ["strace", "-f", "-qq", "-y", "-o", &trace, "-e", &watched, "-e", &inject];
         let status = rig.through(&strace, &["once"]).status().expect("it starts");
-        let code = status.code().unwrap_or_else(|| panic!("{what}: {status}\n{}", rig.log()));
+        // Closed after all was done, sled panics if its last sync fails.
+        let is_closing = || rig.log().contains("src/pagecache/logger.rs:467:");
+        let code = status.code().or(is_closing().then_some(1));
+        let code = code.unwrap_or_else(|| panic!("{what}: {status}\n{}", rig.log()));
         // The loader reads too, and gives up with 127.
         assert!(matches!(code, 1 | 3 | 14 | 127), "{what}: {code}\n{}", rig.log());
         let trace = std::fs::read_to_string(trace).expect("traced");
@@ -58,6 +61,7 @@ fn whichever_call_fails_once_the_outbox_ends_the_same() {
         assert!(matches!(code, 3 | 4), "{what}: {code}\n{}", rig.log());
         assert_eq!(rig.rows_paid(), rows, "{what}: rows paid\n{}", rig.log());
         Contents::of(&rig).assert_same(&contents, &what);
+        assert!(!has_quarantine(&rig.spool()), "{what}: nothing was wrong with the store");
     });
     let (failed, ended) = (failed.into_inner(), ended.into_inner());
     assert!(failed >= count / 2, "hardly any call failed");

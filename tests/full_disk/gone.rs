@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use gemini_batchd::provider::gemini::emulator::Faults;
+use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
 use serde_json::Value;
 
 use super::rig::{DISK, Rig, requests};
@@ -75,6 +75,28 @@ fn a_working_folder_that_is_removed_whole_ends_its_job_and_nothing_else() {
     assert_eq!(reason(&rig).expect("a reason")["reason"], "removed");
     assert_eq!(service.stop(), Vec::<i32>::new());
     assert_eq!(rig.drain(), 4, "nothing is left to do\n{}", rig.log());
+}
+
+/// Fault 27.
+#[test]
+fn a_mirror_that_could_not_be_written_is_made_up_for_with_the_next_save() {
+    let faults = Faults { stuck_pending: Budget::Always, ..Faults::default() };
+    let Some(rig) = Rig::on(DISK, faults, &[]) else { return };
+    rig.bring("a.jsonl", requests(5, 10));
+    rig.drop_file("a.jsonl");
+    let mut service = rig.serve("saved:active=1*sleep(1000)");
+    service.until("it is read", || rig.record().contains("\"active\":{"));
+    let job = input(&rig).ancestors().nth(2).expect("its folder").to_owned();
+    fs::create_dir(job.join("record.json.aside")).expect("in the way");
+    service.until("it is sent", || !rig.emulator.journal().is_empty());
+    service.until("it is missed", || rig.logged("mirror was not written") > 0);
+    service.until("the batch is known", || rig.status().contains("waiting at Google"));
+    let mirror = || fs::read_to_string(job.join("record.json")).expect("there");
+    assert!(!mirror().contains("batches/"), "{}", mirror());
+    fs::remove_dir(job.join("record.json.aside")).expect("removed");
+    rig.bring("b.jsonl", requests(6, 10));
+    rig.drop_file("b.jsonl");
+    service.until("it is made up for", || mirror().contains("batches/"));
 }
 
 /// Fault 31.

@@ -275,6 +275,12 @@ pub fn requests(count: usize, bytes: usize) -> String {
     (1..=count).map(line).collect::<String>() + "[1, 2]\n"
 }
 
+/// Whether a store was set aside as damaged.
+pub fn has_quarantine(spool: &Path) -> bool {
+    let entries = fs::read_dir(spool.join("state")).expect("listed").flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("quarantine"))
+}
+
 /// The runtime of all emulators.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 

@@ -56,5 +56,5 @@ fn a_slow_disk_only_makes_it_slow() {
 const SYNC: Duration = Duration::from_millis(100);
 /// How long the daemon may be silent.
 const WATCHDOG: Duration = Duration::from_secs(4);
-/// So many that their mirrors together take longer than that.
+/// So many that their syncs one after the other would take longer than that.
 const FILES: usize = 24;

@@ -1,11 +1,10 @@
 //! Starts on disks that are full, read-only, or without room for another file.
 
 use std::fs;
-use std::path::Path;
 
 use gemini_batchd::provider::gemini::emulator::Faults;
 
-use super::rig::{DISK, Rig, eventually, requests};
+use super::rig::{DISK, Rig, eventually, has_quarantine, requests};
 use super::spool::Contents;
 
 /// Fault 24.
@@ -144,11 +143,6 @@ fn a_disk_without_room_for_another_file_is_waited_for() {
     service.until("it goes on", || rig.has_done(&["a.jsonl"]));
     assert!(service.stop().iter().all(|code| *code == 14));
     assert_eq!(rig.rows_paid(), 5);
-}
-
-fn has_quarantine(spool: &Path) -> bool {
-    let entries = fs::read_dir(spool.join("state")).expect("listed").flatten();
-    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("quarantine"))
 }
 
 const SLOW: &str = "saved:polling=1*sleep(700)";

@@ -68,6 +68,7 @@ fn a_page_that_is_not_the_apis_never_says_that_something_is_gone_or_refused_for_
     }
 }
 
+/// Fault 82.
 #[test]
 fn the_key_is_taken_out_however_it_is_written() {
     let spelled = "AIza\\u002dm\\u0061rker";
