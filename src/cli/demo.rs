@@ -89,7 +89,7 @@ async fn show(
             Some(views)
         }
         Some(Ended::Full(why)) => return Err(run::full(why)),
-        Some(Ended::Stopped | Ended::Denied(_)) | None => None,
+        Some(Ended::Stopped | Ended::Denied(_) | Ended::Barred(_)) | None => None,
     };
     emulator.stop().await;
     Ok(views.map(|views| (views, config)))

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::spool::durable;
-use crate::store::{SledStore, StoreError, export};
+use crate::store::{DaemonStore, StoreError, export};
 
 use super::{ExitCode, Failure, Globals, print_json};
 
@@ -89,8 +89,8 @@ impl Import {
     }
 }
 
-fn open(state: &Path) -> Result<SledStore, Failure> {
-    let opened = SledStore::open(state, SledStore::FREE_BYTES_MIN)?;
+fn open(state: &Path) -> Result<DaemonStore, Failure> {
+    let opened = DaemonStore::open(state, DaemonStore::FREE_BYTES_MIN)?;
     if let Some(quarantine) = &opened.quarantined {
         // Only the daemon rebuilds jobs from their working folders.
         let message = format!(

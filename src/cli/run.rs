@@ -42,12 +42,14 @@ impl Once {
     /// Runs until nothing is left to do; the exit code is that of the worst job.
     ///
     /// # Errors
-    /// If it can not start, its records can not be saved any more, or the API refuses the key.
+    /// If it can not start, its records can not be saved any more, the API refuses the key, or
+    /// the way to it is barred.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let (ended, handle) = to_the_end(globals, Until::Idle)?;
         match ended {
             Ended::Stopped => Ok(ExitCode::Interrupted),
             Ended::Denied(message) => Err(denied(message)),
+            Ended::Barred(message) => Err(barred(message)),
             Ended::Full(why) => Err(full(why)),
             Ended::Idle(jobs) => {
                 let views = views(&handle, &jobs);
@@ -145,6 +147,13 @@ fn denied(message: String) -> Failure {
     Failure::new(ExitCode::Credentials, anyhow::Error::msg(message)).with_remedy(
         "check the API key (https://aistudio.google.com/apikey) and billing of its project; \
          nothing is lost, run this again afterwards",
+    )
+}
+
+fn barred(message: String) -> Failure {
+    Failure::new(ExitCode::Configuration, anyhow::Error::msg(message)).with_remedy(
+        "check api.base_url, the proxy (https_proxy, no_proxy) and the certificates of this \
+         machine (SSL_CERT_FILE); nothing is lost, run this again afterwards",
     )
 }
 

@@ -7,7 +7,7 @@ use rustix::fs::statvfs;
 
 use crate::config::Config;
 use crate::control::{Client, ClientError};
-use crate::store::SledStore;
+use crate::store::DaemonStore;
 use crate::telemetry::escaped;
 use crate::view::{JobView, Snapshot};
 
@@ -57,7 +57,7 @@ fn explain(error: ClientError, config: &Config) -> Failure {
     let free = statvfs(state).map(|found| found.f_bavail.saturating_mul(found.f_frsize));
     let failure = Failure::from(error);
     match free {
-        Ok(free) if free < SledStore::FREE_BYTES_MIN => failure.with_remedy(format!(
+        Ok(free) if free < DaemonStore::FREE_BYTES_MIN => failure.with_remedy(format!(
             "{} has only {free} bytes free, too little for a daemon: make room there; systemd then \
              starts it again, or start it with `gemini-batchd run`. Nothing is lost meanwhile",
             state.display()

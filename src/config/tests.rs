@@ -169,6 +169,29 @@ fn wrong_values_are_refused_with_their_line() {
 }
 
 #[test]
+fn a_size_may_be_any_whole_number_of_toml() {
+    for (written, bytes) in [("0x100000", 1 << 20), ("0o400", 256), ("0b1000", 8), ("1_000", 1000)]
+    {
+        let world = World::with(&format!("[limits]\ninline_bytes = {written}\n"));
+        let config = world.load(&[]).expect(written);
+        assert_eq!(config.limits.inline_bytes, bytes, "{written}");
+    }
+    let told = complaint("[limits]\ninline_bytes = -1\n");
+    assert!(told.contains("limits.inline_bytes is a number out of range"), "{told}");
+}
+
+#[test]
+fn what_is_shown_of_a_queue_can_be_read_again_whatever_its_name() {
+    for name in ["a b", "it's", r#"it's \"x\""#, r"back\\slash", "a.b/c", "ü"] {
+        let world = World::with(&format!("[queue.\"{name}\"]\npriority = 7\n"));
+        let config = world.load(&[]).expect(name);
+        let again = World::with(&as_file(&config.shown)).load(&[]).expect(name);
+        assert_eq!(config.queues, again.queues);
+        assert!(again.queues.values().any(|queue| queue.priority == 7), "{name}");
+    }
+}
+
+#[test]
 fn all_problems_are_told_at_once() {
     let said = complaint("[intake]\nsetle = \"5s\"\nwatch = \"no\"\n[limits]\nuploads = 0\n");
     assert!(said.starts_with("configuration: 3 problems"), "{said}");

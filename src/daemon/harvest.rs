@@ -113,7 +113,7 @@ fn sorted(batch: &BatchName, error: CollectError) -> Failure {
     match error {
         CollectError::Spool(error) => local(&error),
         short @ (CollectError::Torn { .. } | CollectError::Short { .. }) => {
-            Failure::Transient(format!("results of {}: {short}", batch.0))
+            Failure::Damaged(format!("results of {}: {short}", batch.0))
         }
     }
 }

@@ -6,6 +6,7 @@
 //! save ends the process: a restart reads again what is really on disk.
 
 mod blocking;
+mod ending;
 pub mod failpoints;
 mod harvest;
 pub mod housekeeping;
@@ -31,10 +32,10 @@ use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::engine::Engine;
 use crate::engine::effect::{Effect, Issued, Turn};
 use crate::engine::event::{Command, Event, Failure};
 use crate::engine::ids::{JobId, Ticket};
+use crate::engine::{Engine, Mend};
 use crate::store::{JobStore, StoreError};
 
 use intake::Intake;
@@ -83,6 +84,8 @@ pub enum Ended {
     Idle(BTreeSet<JobId>),
     /// The API refuses the key, and nothing is under way.
     Denied(String),
+    /// A certificate, a proxy or a redirect stands in the way, and nothing is under way.
+    Barred(String),
     /// The disk is too full to take on more, and nothing is under way.
     Full(String),
 }
@@ -187,7 +190,10 @@ impl Daemon {
 
     async fn work(&mut self, until: Until) -> Result<Ended, DaemonError> {
         if let Some(turn) = self.first_turn.take() {
-            self.consume(turn)?;
+            self.consume(Turn { save: turn.save, then: Vec::new() })?;
+            // Before the first effect: what it changes may be all that is known of it later.
+            tokio::task::block_in_place(|| self.mend_mirrors());
+            self.consume(Turn { save: Vec::new(), then: turn.then })?;
         }
         self.intake.scan_soon(&self.handle);
         self.watchdog.ready();
@@ -399,8 +405,12 @@ impl Daemon {
     /// Why a run that ends by itself may end now, if it may.
     fn idle(&self) -> Option<Ended> {
         let engine = lock(&self.engine);
-        if let Some(gate) = engine.gate().filter(|gate| gate.denied && !engine.is_busy()) {
-            return Some(Ended::Denied(gate.message.clone()));
+        if let Some(gate) = engine.gate().filter(|_| !engine.is_busy()) {
+            match gate.mend {
+                Some(Mend::Key) => return Some(Ended::Denied(gate.message.clone())),
+                Some(Mend::Way) => return Some(Ended::Barred(gate.message.clone())),
+                None => {}
+            }
         }
         if let Some(why) = engine.full().filter(|_| !engine.is_busy()) {
             return Some(Ended::Full(why.to_owned()));
@@ -464,11 +474,13 @@ fn tell_failure(failure: &Failure) {
     let why = failure.message();
     match failure {
         Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and reload"),
+        Failure::Barred(_) => tracing::error!(why, "the way to the API is barred; mend it"),
         Failure::Rejected(_) | Failure::Gone(_) => tracing::error!(why, "refused for good"),
         Failure::Removed(_) => tracing::error!(why, "can not go on without it"),
         Failure::Transient(_)
         | Failure::RateLimited { .. }
         | Failure::Ambiguous(_)
+        | Failure::Damaged(_)
         | Failure::Local(_) => tracing::warn!(why, "did not work; it is tried again"),
         Failure::NotReady(_) => tracing::debug!(why, "not ready yet"),
     }

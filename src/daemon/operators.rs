@@ -32,7 +32,7 @@ impl Identity {
     }
 
     fn health(&self, engine: &Engine, notices: Notices, now: Millis) -> Health {
-        let closed = engine.gate().filter(|gate| gate.until > now || gate.denied);
+        let closed = engine.gate().filter(|gate| gate.until > now || gate.mend.is_some());
         let not_reloaded = notices
             .not_reloaded
             .map(|why| format!("the changed configuration is not in force: {why}"));

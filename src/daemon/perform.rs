@@ -11,20 +11,16 @@ use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
 use crate::engine::ids::{BatchName, FileName, JobId, Row};
-use crate::engine::job::{Head, Input, Job, JobState, Plan, Queue, Refusal, RemoteEnd, Transport};
+use crate::engine::job::{Head, Input, Plan, Queue, RemoteEnd, Transport};
 use crate::provider::gemini::{Client, CreateFailure, CreateInput, Payload, RefusedKind};
 use crate::spool::answers;
 use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
 use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
-use crate::spool::late::{self, Late};
 use crate::spool::lost::{self, Needed};
-use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
-use crate::spool::{
-    At, Folders, JobFolder, SpoolError, archive, manifest, merge, problem, session,
-};
+use crate::spool::{At, Folders, JobFolder, SpoolError, session};
 
 use super::blocking::blocking;
 use super::harvest;
@@ -141,7 +137,7 @@ impl Performer {
         }
     }
 
-    fn rules(&self, head: &Head) -> CutRules {
+    pub(super) fn rules(&self, head: &Head) -> CutRules {
         cut_rules(&head.queue, self.file_bytes, self.inline_bytes)
     }
 
@@ -290,123 +286,6 @@ impl Performer {
             .map(Outcome::Collected)
     }
 
-    async fn discard(&self, batch: &BatchName, input: &Input) -> Result<(), Failure> {
-        let gone_is_fine = |result: Result<(), Failure>| match result {
-            Err(Failure::Gone(_)) | Ok(()) => Ok(()),
-            Err(failure) => Err(failure),
-        };
-        gone_is_fine(self.client.delete_batch(batch).await)?;
-        match input {
-            Input::Inline => Ok(()),
-            Input::File(file) => gone_is_fine(self.client.delete_file(file).await),
-        }
-    }
-
-    async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
-        let (rules, folders) = (self.rules(&job.head), self.folders.clone());
-        blocking(move || {
-            let folder = folders.job(job.head.id);
-            if let Some(path) = lost::lost(&folder, Needed::Everything(&job)) {
-                return Err(removed(&folder, &path));
-            }
-            let input = folder.input(&job.head.source.name);
-            let explain = |entry: &_| match problem::explain(&input, entry, &rules) {
-                Ok(problem) => problem.message,
-                Err(error) => error.to_string(),
-            };
-            let merged = merge::merge(&folders, &job, &explain)
-                .and_then(|tally| Ok((tally, outbox::free_stem(&folders, &job.head.source)?)));
-            let (tally, stem) = merged.map_err(|error| local(&error))?;
-            Ok(Outcome::Merged { tally, stem })
-        })
-        .await
-    }
-
-    async fn deliver(self: &Arc<Self>, job: Job) -> Result<Outcome, Failure> {
-        let JobState::Delivering(mut delivery) = job.head.state.clone() else {
-            return Err(Failure::Rejected("the job is not being delivered".to_owned()));
-        };
-        let this = Arc::clone(self);
-        self.on_disk(move |folders| {
-            if this.outbox_was_mounted {
-                outbox::check_mounted(folders)?;
-            }
-            let (id, source) = (job.head.id, &job.head.source);
-            if let Some(late) = late::hand_on(folders, id, source, &delivery.plan)? {
-                let late = this.tell_late(&late, &delivery.plan);
-                delivery.plan.warnings.push(late);
-            }
-            let manifest = manifest::manifest(&job, &delivery, env!("CARGO_PKG_VERSION"));
-            match outbox::deliver(folders, &job, &delivery, &manifest)? {
-                DeliverOutcome::Done => Ok(Outcome::Delivered),
-                DeliverOutcome::NameTaken => {
-                    let free = outbox::free_stem(folders, &job.head.source)?;
-                    Ok(Outcome::NameTaken { free })
-                }
-            }
-        })
-        .await
-    }
-
-    async fn clean(self: &Arc<Self>, job: Job) -> Result<Outcome, Failure> {
-        if self.remote_cleanup {
-            self.clean_remote(&job).await;
-        }
-        let this = Arc::clone(self);
-        self.on_disk(move |folders| {
-            // After this nobody looks at the input any more.
-            if let Some(plan) = job.head.state.plan()
-                && let Some(late @ Late::Dropped { .. }) =
-                    late::hand_on(folders, job.head.id, &job.head.source, plan)?
-            {
-                this.tell_late(&late, plan);
-            }
-            aside::withdraw_notice(folders, job.head.id, &job.head.source)?;
-            archive::archive_input(folders, &job)?;
-            archive::remove_working(folders, job.head.id)?;
-            Ok(Outcome::Cleaned)
-        })
-        .await
-    }
-
-    /// Says what came of lines that were written after the input was read.
-    fn tell_late(&self, late: &Late, plan: &Plan) -> String {
-        if let Late::Dropped { .. } = late {
-            self.dropped_late.store(true, Ordering::Relaxed);
-        }
-        let late = late.told(plan.bytes);
-        tracing::error!(late, "the input was changed after it was read");
-        late
-    }
-
-    /// Remains at the API cost nothing but room there; housekeeping finds what is left.
-    async fn clean_remote(&self, job: &Job) {
-        for batch in job.chunks.values().flat_map(|chunk| &chunk.batches) {
-            if let Err(failure) = self.discard(&batch.name, &batch.input).await {
-                let why = failure.message();
-                tracing::warn!(batch = %batch.name.0, why, "left at the API for housekeeping");
-                return;
-            }
-        }
-    }
-
-    async fn move_aside(
-        &self,
-        to: Aside,
-        head: Head,
-        refusal: Refusal,
-    ) -> Result<Outcome, Failure> {
-        self.on_disk(move |folders| {
-            aside::move_aside(folders, to, head.id, &head.source, &refusal)?;
-            // Answers are paid for: whoever took the input away may still want them.
-            if !folders.job(head.id).has_answers() {
-                archive::remove_working(folders, head.id)?;
-            }
-            Ok(Outcome::Moved)
-        })
-        .await
-    }
-
     /// Reads the input of a job under way, unless that is gone.
     async fn with_input<T: Send + 'static>(
         &self,
@@ -421,7 +300,7 @@ impl Performer {
         .await
     }
 
-    async fn on_disk<T: Send + 'static>(
+    pub(super) async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Folders) -> Result<T, SpoolError> + Send + 'static,
     ) -> Result<T, Failure> {

@@ -44,6 +44,8 @@ pub fn rebuild(
                 store.save(&export::changes(&job))?;
                 rebuilt += 1;
             }
+            // It was not claimed yet, or cleaned up but for this.
+            Ok(None) if archive::remove_empty(folders, orphan.id)? => {}
             Ok(None) => tell_unusable(&folder.path, "it has no record.json"),
             Err(why) => tell_unusable(&folder.path, &why),
         }
@@ -76,8 +78,12 @@ pub fn doubt_all(
     Ok(doubted.len())
 }
 
-/// The job as its mirror has it, with the chunks that were mirrored on their own since.
-fn read_job(folders: &Folders, id: JobId) -> Result<Option<Job>, String> {
+/// The job as its mirror has it, with the chunks that were mirrored on their own since; `None` if
+/// there is no mirror.
+///
+/// # Errors
+/// In words, if there is one that can not be read.
+pub fn read_job(folders: &Folders, id: JobId) -> Result<Option<Job>, String> {
     let folder = folders.job(id);
     let Some(bytes) = mirror::read(&folder).map_err(|error| error.to_string())? else {
         return Ok(None);

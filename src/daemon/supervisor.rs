@@ -21,7 +21,7 @@ use crate::spool::inbox::IntakeRules;
 use crate::spool::outbox;
 use crate::spool::watch::{self, Hint, WatchMode};
 use crate::store::instance::{self, Standing};
-use crate::store::{JobStore, SledStore, StoreError};
+use crate::store::{DaemonStore, JobStore, StoreError};
 
 use super::housekeeping::Rounds;
 use super::intake::{Intake, Watch};
@@ -86,7 +86,7 @@ impl Setup {
         let folders = config.folders.clone();
         folders.prepare()?;
         let standing = instance::check(&folders.state)?;
-        let opened = SledStore::open(&folders.state, SledStore::FREE_BYTES_MIN)?;
+        let opened = DaemonStore::open(&folders.state, DaemonStore::FREE_BYTES_MIN)?;
         let (mut store, policy) = (opened.store, policy_of(&config, key.print()));
         if let Some(quarantine) = &opened.quarantined {
             let (kept, why) = (quarantine.folder.display().to_string(), &quarantine.reason);
@@ -244,8 +244,8 @@ fn jobs_line(engine: &Engine) -> String {
     let counts: Vec<String> =
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let jobs = if counts.is_empty() { "no jobs".to_owned() } else { counts.join(", ") };
-    let denied = engine.gate().filter(|gate| gate.denied).map(|gate| gate.message.as_str());
-    match engine.full().or(denied) {
+    let closed = engine.gate().filter(|gate| gate.mend.is_some()).map(|gate| gate.message.as_str());
+    match engine.full().or(closed) {
         Some(why) => format!("{jobs}; PAUSED: {why}"),
         None => jobs,
     }

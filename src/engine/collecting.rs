@@ -85,13 +85,10 @@ impl Engine {
         if batch.key_print == self.policy.key_print || self.is_cancelled(unit.job) {
             return false;
         }
-        let message = format!(
-            "{} was made with another API key and can not be seen with this one; \
-             put the former key back, or cancel the job",
-            batch.name.0
-        );
+        let message = other_key(batch);
         let not_before = now.plus(self.policy.poll_max_ms);
-        self.troubles.insert(unit, Trouble { failures: 1, first: now, not_before, message });
+        let trouble = Trouble { failures: 1, not_before, message, ..Trouble::default() };
+        self.troubles.insert(unit, trouble);
         true
     }
 
@@ -199,17 +196,31 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
-        let first = self.troubles.get(&unit).map_or(now, |trouble| trouble.first);
+        let Some(trouble) = self.troubles.get(&unit) else { return };
+        let longer_than = |since: Option<Millis>, span_ms| {
+            since.is_some_and(|since| policy::is_older_than(since, span_ms, now))
+        };
+        let is_hidden = batch.key_print != self.policy.key_print;
         let why = match failure {
-            Failure::Gone(message) | Failure::Rejected(message) => message.clone(),
-            Failure::NotReady(message) if now.since(first) > policy::NOT_READY_MAX_MS => {
+            Failure::Gone(message) | Failure::Rejected(message)
+                if is_hidden || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
+            {
                 message.clone()
             }
-            Failure::NotReady(_)
+            Failure::NotReady(message)
+                if longer_than(trouble.unready_since, policy::NOT_READY_MAX_MS) =>
+            {
+                message.clone()
+            }
+            Failure::Gone(_)
+            | Failure::Rejected(_)
+            | Failure::NotReady(_)
+            | Failure::Damaged(_)
             | Failure::Transient(_)
             | Failure::RateLimited { .. }
             | Failure::Ambiguous(_)
             | Failure::Denied(_)
+            | Failure::Barred(_)
             | Failure::Local(_)
             | Failure::Removed(_) => return,
         };
@@ -268,6 +279,14 @@ impl Engine {
         }
         self.merge_when_settled(unit.job, turn);
     }
+}
+
+fn other_key(batch: &Batch) -> String {
+    format!(
+        "{} was made with another API key and can not be seen with this one; put the former key \
+         back, or cancel the job",
+        batch.name.0
+    )
 }
 
 /// Whether a family of chunks has been refused so often, without any success, that it can not be

@@ -2,7 +2,7 @@
 
 use super::effect::{Effect, Turn};
 use super::event::{Failure, Objection, RemoteBatch};
-use super::ids::{Attempt, BatchName, JobId, Millis};
+use super::ids::{Attempt, BatchName, FileName, JobId, Millis};
 use super::job::{
     Batch, Chunk, ChunkState, Doubt, Input, JobState, Refusal, RemoteError, RemoteState,
 };
@@ -141,16 +141,17 @@ impl Engine {
             // There is no batch, and nobody wants one any more.
             Failure::Transient(_)
             | Failure::Denied(_)
+            | Failure::Barred(_)
             | Failure::Rejected(_)
             | Failure::Local(_)
                 if self.is_cancelled(unit.job) =>
             {
-                self.settle(unit, turn);
-                return;
+                return self.settle(unit, turn);
             }
             // Not sent, not sent to its end, or refused for the key's sake: there is no batch.
             Failure::Transient(_)
             | Failure::Denied(_)
+            | Failure::Barred(_)
             | Failure::Rejected(_)
             | Failure::Local(_) => ChunkState::Waiting { not_before: pause },
             Failure::RateLimited { .. } => {
@@ -160,6 +161,7 @@ impl Engine {
             Failure::Ambiguous(_)
             | Failure::Gone(_)
             | Failure::NotReady(_)
+            | Failure::Damaged(_)
             | Failure::Removed(_) => {
                 let next_probe = now.plus(self.policy.probe_ms());
                 let until = now.plus(self.policy.uncertain_window_ms);
@@ -233,48 +235,55 @@ impl Engine {
             self.settle(unit, turn);
         } else if doubt == Doubt::Lost && self.policy.uncertain == Uncertain::Hold {
             self.set_chunk(unit, ChunkState::Stuck { input, since }, turn);
-            self.tell_stuck(unit, attempt, turn);
         } else {
             if doubt == Doubt::Lost {
                 self.warn(unit.job, turn, sent_again(unit, attempt));
             }
-            self.send_rest(unit, now, turn);
+            match input {
+                Input::File(file) if doubt == Doubt::RateLimited => {
+                    self.try_again(unit, file, turn)
+                }
+                Input::File(_) | Input::Inline => self.send_rest(unit, now, turn),
+            }
         }
     }
 
-    /// A crash may have come between the record and the note; telling it twice makes one note.
-    pub(super) fn tell_stuck_again(&mut self, id: JobId, turn: &mut Turn) {
-        let Some(job) = self.jobs.get(&id) else { return };
-        if !matches!(job.head.state, JobState::Active(_)) {
-            return;
-        }
-        let stuck = |chunk: &&Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
-        let stuck: Vec<_> =
-            job.chunks.values().filter(stuck).map(|chunk| (chunk.no, chunk.attempt)).collect();
-        for (no, attempt) in stuck {
-            self.tell_stuck(Unit { job: id, chunk: Some(no) }, attempt, turn);
-        }
+    /// A create was turned away for asking too much: the next attempt takes the file that is there
+    /// already. The upload only makes sure of it.
+    fn try_again(&mut self, unit: Unit, file: FileName, turn: &mut Turn) {
+        let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.attempt = chunk.attempt.next();
+        self.set_chunk(unit, ChunkState::Uploading { file }, turn);
     }
 
-    pub(super) fn tell_stuck(&mut self, unit: Unit, attempt: Attempt, turn: &mut Turn) {
-        let Some((job, chunk)) = find(&self.jobs, unit) else { return };
-        let refusal = Refusal {
-            reason: "uncertain".to_owned(),
-            message: format!(
-                "chunk {} was sent, no answer came, and no batch named {} was found",
-                chunk.no.0,
-                super::ids::Stamp::new(job.head.id, chunk.no, attempt).0
-            ),
-            remedy: format!(
-                "to send it again, at the risk of paying twice: gemini-batchd release {}; to \
-                 give up what is unanswered: gemini-batchd cancel {0}",
-                job.head.id
-            ),
-            line: None,
-            column: None,
-        };
-        let effect = Effect::Notify { head: Box::new(job.head.clone()), refusal };
-        self.issue(Lane::Move, Vec::new(), effect, turn);
+    /// A note was written. If a person decided while it was, it is taken back.
+    pub(super) fn note_told(&mut self, unit: Unit, turn: &mut Turn) {
+        let Some(job) = self.jobs.get(&unit.job) else { return };
+        let is_stuck = |chunk: &Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
+        if find(&self.jobs, unit).is_some_and(|(_, chunk)| is_stuck(chunk)) {
+            self.told.insert(unit);
+        } else if !job.chunks.values().any(is_stuck) {
+            let head = Box::new(job.head.clone());
+            self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, turn);
+        }
+    }
+}
+
+/// What people are told of a chunk that waits for them.
+pub(super) fn uncertain(job: JobId, chunk: &Chunk) -> Refusal {
+    Refusal {
+        reason: "uncertain".to_owned(),
+        message: format!(
+            "chunk {} was sent, no answer came, and no batch named {} was found",
+            chunk.no.0,
+            super::ids::Stamp::new(job, chunk.no, chunk.attempt).0
+        ),
+        remedy: format!(
+            "to send it again, at the risk of paying twice: gemini-batchd release {job}; to give up \
+             what is unanswered: gemini-batchd cancel {job}"
+        ),
+        line: None,
+        column: None,
     }
 }
 

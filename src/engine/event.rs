@@ -224,8 +224,13 @@ pub enum Failure {
     Gone(String),
     /// The key is missing, wrong, or not allowed to.
     Denied(String),
+    /// It did not happen: a certificate, a proxy or a redirect stands in the way, until somebody
+    /// acts.
+    Barred(String),
     /// The server has ended the batch but does not show its results yet.
     NotReady(String),
+    /// Results came damaged or short; the next fetch may bring them whole.
+    Damaged(String),
     /// This machine could not: disk full, file unreadable.
     Local(String),
     /// Somebody took a file of the job out of its working folder; without it this can never work.
@@ -242,7 +247,9 @@ impl Failure {
             | Failure::Rejected(message)
             | Failure::Gone(message)
             | Failure::Denied(message)
+            | Failure::Barred(message)
             | Failure::NotReady(message)
+            | Failure::Damaged(message)
             | Failure::Local(message)
             | Failure::Removed(message) => message,
         }

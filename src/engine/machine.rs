@@ -28,7 +28,13 @@ pub struct Engine {
     pub(super) troubles: BTreeMap<Unit, Trouble>,
     pub(super) polls: BTreeMap<Unit, PollNote>,
     pub(super) stopping: BTreeSet<BatchName>,
+    /// Chunks that wait for people who were told so.
+    pub(super) told: BTreeSet<Unit>,
     pub(super) discarded: BTreeSet<BatchName>,
+    /// Removals under way that make room at the API, and whose batches they are.
+    pub(super) making_room: BTreeMap<Ticket, (Unit, BatchName)>,
+    /// Why no room is made at the API for a while.
+    pub(super) no_room: Option<Trouble>,
     pub(super) claiming: BTreeSet<(String, String)>,
     /// Which jobs have which content, by its SHA-256.
     pub(super) contents: BTreeSet<(Box<str>, JobId)>,
@@ -58,16 +64,37 @@ pub(super) struct Running {
 }
 
 /// Failures in a row of one unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trouble {
     /// How many.
     pub failures: u32,
-    /// When the first of them was.
-    pub first: Millis,
+    /// How many of them were fetches of results that came damaged or short.
+    pub damaged: u32,
+    /// When results that are due were not shown for the first time.
+    pub unready_since: Option<Millis>,
+    /// Since when nothing else is told but that results are gone or will not be given.
+    pub gone_since: Option<Millis>,
     /// The next try is not before this.
     pub not_before: Millis,
     /// What the last one said.
     pub message: String,
+}
+
+impl Trouble {
+    /// The same with one failure more.
+    pub(super) fn and(self, failure: &Failure, now: Millis, not_before: Millis) -> Trouble {
+        let is_damaged = matches!(failure, Failure::Damaged(_));
+        let is_unready = matches!(failure, Failure::NotReady(_));
+        let is_gone = matches!(failure, Failure::Gone(_) | Failure::Rejected(_));
+        Trouble {
+            failures: self.failures.saturating_add(1),
+            damaged: self.damaged.saturating_add(u32::from(is_damaged)),
+            unready_since: self.unready_since.or(is_unready.then_some(now)),
+            gone_since: is_gone.then(|| self.gone_since.unwrap_or(now)),
+            not_before,
+            message: failure.message().to_owned(),
+        }
+    }
 }
 
 /// What is remembered of a batch between two looks.
@@ -84,10 +111,19 @@ pub struct Gate {
     pub until: Millis,
     /// Failures in a row.
     pub failures: u32,
-    /// Whether the key was refused, so that a person must act.
-    pub denied: bool,
+    /// What a person must mend before it can work again, if it is that.
+    pub mend: Option<Mend>,
     /// What the last failure said.
     pub message: String,
+}
+
+/// What only a person can mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mend {
+    /// The API key, or what it may do.
+    Key,
+    /// The way to the API: a certificate, a proxy, an address.
+    Way,
 }
 
 impl Engine {
@@ -123,6 +159,7 @@ impl Engine {
         match event {
             Event::Arrived { id, source, queue } => self.arrived(id, source, queue, now, &mut turn),
             Event::Done { ticket, outcome } => {
+                self.room_made(ticket);
                 if let Some(running) = self.finish(ticket) {
                     self.succeeded(&running, &outcome);
                     self.apply(&running.units, outcome, now, &mut turn);
@@ -130,6 +167,7 @@ impl Engine {
                 }
             }
             Event::Failed { ticket, failure } => {
+                self.room_not_made(ticket, &failure, now);
                 if let Some(running) = self.finish(ticket) {
                     self.note_failure(&running, &failure, now);
                     self.apply_failure(&running.units, running.lane, failure, now, &mut turn);
@@ -176,7 +214,9 @@ impl Engine {
         // A gate that is open in time waits for the one request under way, not for a moment.
         let gate = self.gate.as_ref().map(|gate| gate.until);
         let gate = gate.filter(|until| gated && *until > self.latest);
-        [self.lanes.next_time(), gate].into_iter().flatten().min()
+        let room = self.no_room.as_ref().map(|trouble| trouble.not_before);
+        let room = room.filter(|at| *at > self.latest);
+        [self.lanes.next_time(), gate, room].into_iter().flatten().min()
     }
 
     /// The newest complete jobs, then every other one, each oldest first.
@@ -267,30 +307,40 @@ impl Engine {
     /// Remembers a failure: the units wait, and if the API as a whole seems ill, everybody does.
     fn note_failure(&mut self, running: &Running, failure: &Failure, now: Millis) {
         for unit in &running.units {
-            let (failures, first) = self
-                .troubles
-                .get(unit)
-                .map_or((0, now), |trouble| (trouble.failures, trouble.first));
-            let failures = failures.saturating_add(1);
-            let mut pause = self.policy.backoff_ms(failures, salt(*unit));
+            if !self.is_wanted(*unit) {
+                continue;
+            }
+            let before = self.troubles.remove(unit).unwrap_or_default();
+            let mut pause = self.policy.backoff_ms(before.failures + 1, salt(*unit));
             if let Failure::RateLimited { retry_after_ms, .. } = failure {
                 pause = pause.max(self.policy.honoured_ms(*retry_after_ms));
             }
-            let message = failure.message().to_owned();
-            let not_before = now.plus(pause);
-            self.troubles.insert(*unit, Trouble { failures, first, not_before, message });
+            self.troubles.insert(*unit, before.and(failure, now, now.plus(pause)));
         }
-        let denied = matches!(failure, Failure::Denied(_));
-        let ill = denied || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
+        let mend = match failure {
+            Failure::Denied(_) => Some(Mend::Key),
+            Failure::Barred(_) => Some(Mend::Way),
+            Failure::Transient(_)
+            | Failure::RateLimited { .. }
+            | Failure::Ambiguous(_)
+            | Failure::Rejected(_)
+            | Failure::Gone(_)
+            | Failure::NotReady(_)
+            | Failure::Damaged(_)
+            | Failure::Local(_)
+            | Failure::Removed(_) => None,
+        };
+        let ill =
+            mend.is_some() || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
         if running.lane.is_remote() && ill {
             let failures = self.gate.as_ref().map_or(0, |gate| gate.failures).saturating_add(1);
-            let pause = if denied || failures > GATE_AFTER {
+            let pause = if mend.is_some() || failures > GATE_AFTER {
                 self.policy.backoff_ms(failures, 0)
             } else {
                 0
             };
             let message = failure.message().to_owned();
-            self.gate = Some(Gate { until: now.plus(pause), failures, denied, message });
+            self.gate = Some(Gate { until: now.plus(pause), failures, mend, message });
         }
     }
 
@@ -312,6 +362,18 @@ impl Engine {
                 trouble.not_before = trouble.not_before.min(now);
             }
             self.refile(unit);
+        }
+    }
+
+    /// Whether anything is still to be done for a unit; what was given up may fail in peace.
+    fn is_wanted(&self, unit: Unit) -> bool {
+        match unit.chunk {
+            None => self.jobs.get(&unit.job).is_some_and(|job| !job.is_over()),
+            Some(_) => find(&self.jobs, unit).is_some_and(|(job, chunk)| {
+                let is_settled =
+                    matches!(chunk.state, ChunkState::Settled | ChunkState::Split { .. });
+                !job.is_over() && !is_settled
+            }),
         }
     }
 
@@ -372,7 +434,10 @@ impl Recollection {
             troubles: BTreeMap::new(),
             polls: BTreeMap::new(),
             stopping: BTreeSet::new(),
+            told: BTreeSet::new(),
             discarded: BTreeSet::new(),
+            making_room: BTreeMap::new(),
+            no_room: None,
             claiming: BTreeSet::new(),
             // Sorted once, not with each job.
             contents: contents.into_iter().collect(),
@@ -394,7 +459,6 @@ impl Recollection {
         for id in ids {
             engine.recall(id);
             engine.refile_job(id);
-            engine.tell_stuck_again(id, &mut turn);
         }
         engine.pump(now, &mut turn);
         (engine, turn)

@@ -199,6 +199,9 @@ const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
 pub const POISON_HUNT_MAX: u64 = 200;
 /// How long a batch may claim success without showing results, milliseconds.
 pub const NOT_READY_MAX_MS: u64 = 86_400_000;
+/// How long results must be told to be gone before that is believed, milliseconds: they were paid
+/// for, and a proxy or a key that is refused for a while looks the same.
+pub const RESULTS_GONE_MS: u64 = 3_600_000;
 /// Looks in a row that must miss a batch before it counts as gone.
 pub const GONE_LOOKS: u32 = 3;
 /// Fetches that may come back short or torn before missing rows are believed.

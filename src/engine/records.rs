@@ -1,10 +1,11 @@
 //! Small changes to the engine's jobs that always end in a record to save.
 
 use super::effect::{Change, Effect, Turn};
-use super::ids::{ChunkNo, JobId, Millis};
+use super::event::Failure;
+use super::ids::{ChunkNo, JobId, Millis, Ticket};
 use super::job::{Chunk, ChunkState, Delivery, Input, JobState, Plan};
 use super::lanes::{Lane, Size, Unit};
-use super::machine::{Engine, find, find_mut};
+use super::machine::{Engine, find, find_mut, salt};
 use super::policy;
 
 /// What is taken at the API right now.
@@ -195,6 +196,9 @@ impl Engine {
         }
         job.head.state = state;
         turn.save.push(Change::Head(job.head.clone()));
+        if job.is_over() {
+            self.forget_troubles(id);
+        }
         self.unsettled.remove(&id);
         self.refile_job(id);
     }
@@ -214,8 +218,14 @@ impl Engine {
             let source = job.head.source;
             self.claiming.remove(&(source.folder, source.name));
         }
+        self.forget_troubles(id);
         turn.save.push(Change::Forget(id));
         self.refile(Unit { job: id, chunk: None });
+    }
+
+    /// What went wrong with a job does not matter any more.
+    fn forget_troubles(&mut self, id: JobId) {
+        self.troubles.retain(|unit, _| unit.job != id);
     }
 
     /// Changes what is known of an active job; the closure says whether anything changed.
@@ -248,6 +258,7 @@ impl Engine {
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         chunk.state = state;
         turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        self.told.remove(&unit);
         self.refile(unit);
     }
 
@@ -337,10 +348,10 @@ impl Engine {
 
     /// When a file waits for storage at the API, what is collected there already makes room:
     /// its answers are on our own disk, synced.
-    pub(super) fn make_room_at_the_api(&mut self, turn: &mut Turn) {
+    pub(super) fn make_room_at_the_api(&mut self, now: Millis, turn: &mut Turn) {
         let waits = |(unit, size)| self.obstacle(unit, size) == Some(Obstacle::Storage);
         let blocked = self.lanes.first_ready(Lane::Send).any(waits);
-        if !blocked {
+        if !blocked || self.no_room.as_ref().is_some_and(|trouble| trouble.not_before > now) {
             return;
         }
         let holders: Vec<Unit> = self.takings.keys().copied().collect();
@@ -350,15 +361,35 @@ impl Engine {
                 .batches
                 .iter()
                 .filter(|batch| !self.discarded.contains(&batch.name))
+                .filter(|batch| !self.making_room.values().any(|(_, name)| *name == batch.name))
                 .map(|batch| (batch.name.clone(), batch.input.clone()))
                 .collect();
             for (batch, input) in collected {
-                self.discarded.insert(batch.clone());
+                if !self.is_open(Lane::Cancel, now) {
+                    break;
+                }
+                self.making_room.insert(Ticket(self.next_ticket), (unit, batch.clone()));
                 let effect = Effect::Discard { batch, input };
                 self.issue(Lane::Cancel, Vec::new(), effect, turn);
             }
-            self.account(unit);
         }
+    }
+
+    /// A removal is done, if it was one: there is room now.
+    pub(super) fn room_made(&mut self, ticket: Ticket) {
+        let Some((unit, batch)) = self.making_room.remove(&ticket) else { return };
+        self.discarded.insert(batch);
+        self.account(unit);
+        self.no_room = None;
+    }
+
+    /// A removal failed, if it was one: what it was to remove lies there still, and is removed
+    /// later.
+    pub(super) fn room_not_made(&mut self, ticket: Ticket, failure: &Failure, now: Millis) {
+        let Some((unit, _)) = self.making_room.remove(&ticket) else { return };
+        let before = self.no_room.take().unwrap_or_default();
+        let pause = self.policy.backoff_ms(before.failures + 1, salt(unit));
+        self.no_room = Some(before.and(failure, now, now.plus(pause)));
     }
 }
 

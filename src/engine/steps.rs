@@ -74,7 +74,8 @@ impl Engine {
                     self.stopping.insert(batch);
                 }
             }
-            Outcome::Discarded | Outcome::Told => {}
+            Outcome::Told => self.note_told(unit, turn),
+            Outcome::Discarded => {}
         }
     }
 

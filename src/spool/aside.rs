@@ -401,6 +401,19 @@ mod tests {
         assert!(folders.job(job(1)).input("a.jsonl").exists());
     }
 
+    #[test]
+    fn a_note_is_found_though_those_before_it_are_gone() {
+        let (_folder, folders) = spool();
+        let source = claimed(&folders, job(1), "x");
+        fs::create_dir_all(folders.held.join("sub")).expect("a folder");
+        fs::write(folders.held.join("sub/a.jsonl"), "of somebody else").expect("written");
+        notice(&folders, job(1), &source, &refusal("one")).expect("noted");
+        fs::remove_file(folders.held.join("sub/a.jsonl")).expect("removed");
+        assert_eq!(listed(&folders.held.join("sub")), ["a~2.jsonl.reason.json"]);
+        withdraw_notice(&folders, job(1), &source).expect("withdrawn");
+        assert!(listed(&folders.held.join("sub")).is_empty());
+    }
+
     /// Fault 40.
     #[test]
     fn a_held_input_is_taken_back_whole_and_once() {

@@ -36,6 +36,7 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
     source::check_source(source).at("claim", &target)?;
     if fs::symlink_metadata(&target).is_ok() {
         sync_claimed(folders, job, source)?;
+        give_up_old_name(folders, &target, source)?;
         return Ok(Claimed::Already);
     }
     let Some(parent) = folder_below(&folders.inbox, &source.folder)? else {
@@ -83,6 +84,23 @@ fn sync_claimed(folders: &Folders, job: JobId, source: &Source) -> Result<(), Sp
         Some(inbox) => durable::sync_folder(&inbox),
         None => Ok(()),
     }
+}
+
+/// A crash in the middle of a claim can leave the input in the inbox too: on file systems without a
+/// journal a power cut may keep both of its names, and a move to another file system is a copy
+/// first. There it would be found again, as a second file of the same content.
+fn give_up_old_name(folders: &Folders, target: &Path, source: &Source) -> Result<(), SpoolError> {
+    let Some(parent) = folder_below(&folders.inbox, &source.folder)? else { return Ok(()) };
+    let old = parent.join(&source.name);
+    if !old.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    let is_copy = device(&parent)? != device(&folders.working)?;
+    if durable::is_same_file(&old, target)? || (is_copy && durable::same_content(&old, target)?) {
+        fs::remove_file(&old).at("remove", &old)?;
+        durable::sync_folder(&parent)?;
+    }
+    Ok(())
 }
 
 fn device(path: &Path) -> Result<u64, SpoolError> {
@@ -140,6 +158,19 @@ mod tests {
         let content = fs::read(folders.job(job).input("a.jsonl")).expect("there");
         assert_eq!(content, b"one");
         assert!(folders.inbox.join("sub/a.jsonl").exists(), "the other file waits its turn");
+    }
+
+    /// Fault 10.
+    #[test]
+    fn an_input_that_a_power_cut_left_in_the_inbox_too_is_not_taken_twice() {
+        let (_folder, folders, job) = spool();
+        let (source, old) = (source("sub", "a.jsonl"), folders.inbox.join("sub/a.jsonl"));
+        fs::write(&old, "one").expect("written");
+        assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Now);
+        let target = folders.job(job).input("a.jsonl");
+        fs::hard_link(&target, &old).expect("both names");
+        assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Already);
+        assert!(!old.exists() && target.exists());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! by [`replace`], which says so.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -163,7 +163,7 @@ fn finish_linked(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
 }
 
 /// Whether two names are those of one file: a power cut in the middle of a move can leave it so,
-/// on file systems without a journal.
+/// on file systems without a journal. Such a move is completed by the next one.
 ///
 /// # Errors
 /// If one of them can not be looked at.
@@ -171,6 +171,30 @@ pub fn is_same_file(one: &Path, other: &Path) -> Result<bool, SpoolError> {
     let look = |path| fs::symlink_metadata(path).at("look at", path);
     let (one, other) = (look(one)?, look(other)?);
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Whether two files hold the same bytes.
+///
+/// # Errors
+/// If one of them can not be read.
+pub fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
+    let ours = fs::symlink_metadata(one).at("look at", one)?;
+    let theirs = fs::symlink_metadata(other).at("look at", other)?;
+    if !theirs.is_file() || ours.len() != theirs.len() {
+        return Ok(false);
+    }
+    let mut left = File::open(one).at("read", one)?;
+    let mut right = File::open(other).at("read", other)?;
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    loop {
+        a.clear();
+        b.clear();
+        (&mut left).take(READ_BYTES).read_to_end(&mut a).at("read", one)?;
+        (&mut right).take(READ_BYTES).read_to_end(&mut b).at("read", other)?;
+        if a != b || a.is_empty() {
+            return Ok(a == b);
+        }
+    }
 }
 
 /// Writes a file whole or not at all, replacing an older version of the same file of ours.
@@ -233,14 +257,23 @@ fn write_synced(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
 }
 
 fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    copy_and(source, target, || {})
+}
+
+/// As [`copy_across`]; `meanwhile` comes between the copy and the removal of the source.
+fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Moved, SpoolError> {
     let aside = aside(target);
-    if let Err(error) = copy_synced(source, &aside) {
+    let (mut from, mut to) = copy_synced(source, &aside).inspect_err(|_| {
         drop(fs::remove_file(&aside));
-        return Err(error);
-    }
+    })?;
     let moved = move_file(&aside, target)?;
     if moved == Moved::Now {
+        meanwhile();
         fs::remove_file(source).at("remove", source)?;
+        // Whoever still writes does so into a file without a name: until now, it can be had.
+        if io::copy(&mut from, &mut to).at("write", target)? > 0 {
+            to.sync_all().at("sync", target)?;
+        }
         source.parent().map_or(Ok(()), sync_folder)?;
     } else {
         fs::remove_file(&aside).at("remove", &aside)?;
@@ -248,7 +281,8 @@ fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
     Ok(moved)
 }
 
-fn copy_synced(source: &Path, aside: &Path) -> Result<(), SpoolError> {
+/// Copies a file; answers with both, each at its end.
+fn copy_synced(source: &Path, aside: &Path) -> Result<(File, File), SpoolError> {
     let mut from = File::open(source).at("read", source)?;
     let mut to = File::create(aside).at("write", aside)?;
     let copied = io::copy(&mut from, &mut to).at("write", aside)?;
@@ -258,7 +292,7 @@ fn copy_synced(source: &Path, aside: &Path) -> Result<(), SpoolError> {
         let error = io::Error::other(format!("copied {copied} of {expected} bytes"));
         return Err(error).at("copy to", aside);
     }
-    Ok(())
+    Ok((from, to))
 }
 
 fn sync_parents(source: &Path, target: &Path) -> Result<(), SpoolError> {
@@ -277,6 +311,9 @@ fn aside(path: &Path) -> std::path::PathBuf {
     path.with_file_name(format!(".{name}.aside"))
 }
 
+/// Bytes compared at once.
+const READ_BYTES: u64 = 256 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,6 +327,17 @@ mod tests {
         assert_eq!(move_file(&a, &b).expect("asked"), Moved::Taken);
         assert_eq!(fs::read(&b).expect("there"), b"two");
         assert_eq!(fs::read(&a).expect("there"), b"one");
+    }
+
+    #[test]
+    fn a_move_that_a_power_cut_left_under_both_names_is_completed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        create(&a, b"one").expect("written");
+        fs::hard_link(&a, &b).expect("both names");
+        assert_eq!(move_file(&a, &b).expect("asked"), Moved::Now);
+        assert_eq!(fs::read(&b).expect("there"), b"one");
+        assert!(!a.exists());
     }
 
     #[test]
@@ -329,6 +377,19 @@ mod tests {
         fs::hard_link(&a, &b).expect("linked");
         assert_eq!(move_file(&a, &b).expect("asked"), Moved::Now);
         assert_eq!(fs::read(&b).expect("there"), b"one");
+        assert!(!a.exists());
+    }
+
+    /// Fault 39.
+    #[test]
+    fn what_is_written_to_a_file_while_it_is_copied_to_another_disk_comes_along() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        create(&a, b"one\n").expect("written");
+        let mut writer = File::options().append(true).open(&a).expect("opened");
+        let moved = copy_and(&a, &b, || writer.write_all(b"two\n").expect("written"));
+        assert_eq!(moved.expect("moved"), Moved::Now);
+        assert_eq!(fs::read(&b).expect("there"), b"one\ntwo\n");
         assert!(!a.exists());
     }
 

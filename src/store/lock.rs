@@ -54,8 +54,12 @@ impl StateLock {
             Err(errno) => return Err(io("lock")(errno.into())),
         }
         let pid = format!("{}\n", std::process::id());
-        // For people only: a full disk must not keep us from the lock.
-        drop(file.write_all(pid.as_bytes()).and_then(|()| file.set_len(pid.len() as u64)));
+        let told = file.write_all(pid.as_bytes()).and_then(|()| file.set_len(pid.len() as u64));
+        // Only people read it, and a disk that is full is told of by whoever needs room on it. The
+        // name of an earlier holder must not stay, though.
+        if told.is_err() {
+            drop(file.set_len(0));
+        }
         Ok(StateLock { file })
     }
 }

@@ -5,17 +5,23 @@
 //! survive `kill -9` and a power cut. A crash during a save leaves either all of it or nothing.
 //! Payloads never come here, and a record that can not be read is an error, never skipped.
 //!
-//! [`SledStore`] is the one the daemon uses, [`MemoryStore`] the one that tests crash; both keep
-//! the same keys ([`layout`]) and the same versioned JSON ([`record`]).
+//! [`DaemonStore`] is the one the daemon uses, [`MemoryStore`] the one that tests crash; all keep
+//! the same keys ([`layout`]) and the same versioned JSON ([`record`]). On disk they lie in a
+//! [`backend`] that can be exchanged and is not believed ([`checked`]).
 
+pub mod backend;
+pub mod checked;
 pub mod export;
 pub mod instance;
 pub mod layout;
 pub mod lock;
 pub mod memory;
+mod meta;
 mod migrate;
 mod open;
 pub mod record;
+#[cfg(feature = "redb")]
+pub mod redb;
 mod reserve;
 pub mod sled;
 mod witness;
@@ -25,8 +31,23 @@ use std::path::PathBuf;
 
 use crate::engine::{Change, Job};
 
-pub use self::sled::{Opened, Quarantine, SledStore};
+pub use checked::{CheckedStore, Opened, Quarantine};
 pub use memory::MemoryStore;
+
+/// Jobs in sled.
+pub type SledStore = CheckedStore<self::sled::Sled>;
+
+/// Jobs in redb.
+#[cfg(feature = "redb")]
+pub type RedbStore = CheckedStore<self::redb::Redb>;
+
+/// The store the daemon uses: sled, unless this program was built with the feature `redb`.
+#[cfg(not(feature = "redb"))]
+pub type DaemonStore = SledStore;
+
+/// The store the daemon uses: sled, unless this program was built with the feature `redb`.
+#[cfg(feature = "redb")]
+pub type DaemonStore = RedbStore;
 
 /// Keeps jobs durably. One owner, one thread at a time; every call blocks.
 pub trait JobStore: Send {
@@ -82,6 +103,7 @@ impl StoreError {
             StoreError::Locked { .. }
             | StoreError::Elsewhere { .. }
             | StoreError::Newer { .. }
+            | StoreError::OtherBackend { .. }
             | StoreError::Unreadable { .. }
             | StoreError::NoCount { .. }
             | StoreError::TooLarge { .. }
@@ -149,6 +171,18 @@ pub enum StoreError {
         found: u64,
         /// The newest schema known here.
         known: u64,
+    },
+    /// The jobs lie in a store of a backend that this program was not built with. Nothing was
+    /// changed.
+    #[error(
+        "{} holds the jobs of this spool, and this build of gemini-batchd keeps its jobs otherwise; \
+         `export` them with the build that wrote them, move {0} and {0}.saves out of the state folder, \
+         and `import` them with this one",
+        path.display()
+    )]
+    OtherBackend {
+        /// The other store's folder.
+        path: PathBuf,
     },
     /// A record that can not be understood. It stays as it is.
     #[error(

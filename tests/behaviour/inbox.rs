@@ -1,5 +1,6 @@
 //! What people and their programs do to an inbox while the daemon works on it.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write;
@@ -50,12 +51,12 @@ async fn lines_that_come_after_the_file_was_read_are_answered_as_a_file_of_their
 async fn a_file_that_no_event_tells_of_is_found_by_the_next_look() {
     let rig = Rig::with(Faults::default(), &["intake.rescan = \"20ms\""]).await;
     fs::create_dir_all(rig.path("inbox/deep")).expect("made");
+    rig.drop_file("first.jsonl", request("k", "it runs"));
+    let written = Cell::new(false);
     rig.run_until(|rig| {
-        // Written in place while the daemon runs, and nobody tells it.
-        let input = rig.path("inbox/deep/a.jsonl");
-        if !rig.path("state/gone").exists() && rig.path("state/lock").exists() {
-            fs::write(input, requests(2)).expect("written");
-            fs::write(rig.path("state/gone"), "").expect("written");
+        // Written in place once the daemon runs, and nobody tells it.
+        if rig.path("outbox/first.manifest.json").exists() && !written.replace(true) {
+            fs::write(rig.path("inbox/deep/a.jsonl"), requests(2)).expect("written");
         }
         rig.path("outbox/deep/a.manifest.json").exists()
     })

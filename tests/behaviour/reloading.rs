@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gemini_batchd::config::{Config, Environment, Flags};
 use gemini_batchd::daemon::{Handle, Message, Setup, Until};
+use gemini_batchd::engine::Mend;
 use gemini_batchd::provider::gemini::emulator::faults::Denied;
 use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
 
@@ -118,7 +119,9 @@ async fn a_refused_key_pauses_everything_until_a_new_one_is_reloaded() {
     rig.drop_file("b.jsonl", requests(4));
     run(&rig, async |handle| {
         until("a pause", || {
-            handle.with_engine(|engine| engine.gate().is_some_and(|gate| gate.denied))
+            handle.with_engine(|engine| {
+                engine.gate().is_some_and(|gate| gate.mend == Some(Mend::Key))
+            })
         })
         .await;
         rig.emulator.set_faults(Faults::default());

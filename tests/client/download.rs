@@ -223,6 +223,7 @@ async fn nothing_more_to_download_is_complete_only_with_a_whole_last_line() {
     assert_eq!(place.text(), LINES);
 }
 
+/// Fault 68.
 #[tokio::test]
 async fn a_torn_last_line_is_no_success_even_if_the_length_is_right() {
     let server = Server::start(|request| {
@@ -328,7 +329,25 @@ async fn what_is_too_long_or_compressed_is_refused() {
     })
     .await;
     let failure = Place::new().fetch(&server.client()).await.expect_err("compressed");
-    assert!(matches!(failure, Failure::Rejected(_)), "{failure:?}");
+    assert!(matches!(failure, Failure::Barred(_)), "{failure:?}");
+}
+
+/// Fault 67: what was paid for is not given up for the page of a proxy or a portal.
+#[tokio::test]
+async fn a_page_in_the_place_of_results_is_no_result_and_no_loss() {
+    let page = b"<html>\n<p>Please log in</p>\n</html>\n";
+    for status in [200, 403, 404, 410, 302, 511] {
+        let server = Server::start(move |request| match is_file(request) {
+            true => Reply::with(status, &[("content-type", "Text/HTML; charset=utf-8")], page),
+            false => Reply::json(by_file()),
+        })
+        .await;
+        let place = Place::holding(&LINES[..30]);
+        let failure = place.fetch(&server.client()).await.expect_err("no results");
+        let lost = matches!(failure, Failure::Gone(_) | Failure::Rejected(_));
+        assert!(!lost, "{status}: {failure:?}");
+        assert_eq!(place.text(), LINES[..30], "{status}: what came before is kept");
+    }
 }
 
 #[tokio::test]

@@ -343,6 +343,33 @@ async fn a_full_storage_is_a_rate_limit_and_a_final_error_is_for_good() {
 
 /// Fault 53.
 #[tokio::test]
+async fn a_server_that_lost_the_last_bytes_is_sent_them_again() {
+    let pieces = Arc::new(Mutex::new(0));
+    let server = Server::start(move |request| {
+        let mut pieces = pieces.lock().expect("no panic holds it");
+        match request.command() {
+            "start" => started(request, "8"),
+            // It has had 16 bytes, and 32 were sent; now it says that it has 8.
+            "query" => active(8),
+            "upload" => {
+                *pieces += 1;
+                if *pieces == 2 { Reply::status(503, "") } else { active(16) }
+            }
+            _ => ended(CONTENT.len()),
+        }
+    })
+    .await;
+    let (answer, _) = upload(&client(&server), None).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    let expected = [(0, 16), (16, 16), (8, 16), (24, 16)];
+    assert_eq!(offsets(&server), expected.map(|(offset, len)| (offset.to_string(), len)));
+    let sent = server.pieces();
+    assert_eq!(sent[2].body, &CONTENT[8..24]);
+    assert_eq!(sent[3].body, &CONTENT[24..]);
+}
+
+/// Fault 53.
+#[tokio::test]
 async fn a_server_that_forgets_again_and_again_does_not_keep_us_for_ever() {
     let server = Server::start(|request| match request.command() {
         "start" => started(request, "8"),

@@ -2,7 +2,7 @@
 
 use gemini_batchd::engine::event::{Failure, Outcome, Polled};
 use gemini_batchd::engine::job::{JobState, Transport};
-use gemini_batchd::engine::{ChunkState, Millis};
+use gemini_batchd::engine::{ChunkState, Mend, Millis};
 
 use crate::rig::{Rig, policy, queue, remote};
 
@@ -122,7 +122,7 @@ fn after_a_few_accidents_in_a_row_the_api_is_left_alone() {
     for failures in 1..=3 {
         rig.answer("create", Err(Failure::Transient("503".to_owned())));
         let gate = rig.engine.gate().expect("noted");
-        assert_eq!((gate.failures, gate.until, gate.denied), (failures, rig.now, false));
+        assert_eq!((gate.failures, gate.until, gate.mend), (failures, rig.now, None));
     }
     rig.answer("create", Err(Failure::Transient("503 again".to_owned())));
     let gate = rig.engine.gate().expect("noted").clone();
@@ -151,7 +151,7 @@ fn a_refused_key_stops_all_but_one_try_now_and_then() {
     let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[10, 10]);
     rig.answer("create", Err(Failure::Denied("403".to_owned())));
     let gate = rig.engine.gate().expect("noted").clone();
-    assert!(gate.denied && gate.until > rig.now);
+    assert!(gate.mend == Some(Mend::Key) && gate.until > rig.now);
     rig.answer("create", Err(Failure::Denied("403".to_owned())));
     let before = rig.now;
     while rig.kinds().is_empty() {
@@ -173,13 +173,15 @@ fn trouble_of_one_unit_is_nobody_elses() {
         rig.answer("poll", Err(failure.clone()));
         assert!(rig.engine.gate().is_none(), "{failure:?}");
         let trouble = rig.engine.latest_trouble().expect("noted");
-        assert_eq!((trouble.failures, trouble.first), (1, rig.now));
+        let is_gone = !matches!(failure, Failure::RateLimited { .. });
+        let since = is_gone.then_some(rig.now);
+        assert_eq!((trouble.failures, trouble.gone_since), (1, since));
         let told = rig.engine.trouble(crate::rig::id(1), Some(rig.chunk(1).no));
         assert_eq!(told, Some(trouble));
-        let pause = rig.wait();
+        rig.wait();
         rig.answer("poll", Err(failure.clone()));
         let trouble = rig.engine.latest_trouble().expect("noted");
-        assert_eq!((trouble.failures, rig.now.since(trouble.first)), (2, pause));
+        assert_eq!((trouble.failures, trouble.gone_since), (2, since));
         rig.wait();
         rig.answer("poll", Ok(Outcome::Polled(Vec::new())));
         assert!(rig.engine.latest_trouble().is_none(), "it is overcome");

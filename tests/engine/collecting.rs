@@ -259,6 +259,9 @@ fn results_that_can_not_be_had_fail_the_rows_and_are_never_paid_again() {
     let text = || "404".to_owned();
     for failure in [Failure::Gone(text()), Failure::Rejected(text())] {
         let mut rig = ended(10, RemoteState::Succeeded);
+        rig.answer("collect", Err(failure.clone()));
+        assert!(matches!(rig.state(1), ChunkState::Collecting { .. }), "not believed at once");
+        rig.pass(3_700_000);
         rig.answer("collect", Err(failure));
         let chunk = rig.chunk(1);
         assert_eq!((&chunk.state, chunk.rest), (&ChunkState::Settled, rest(10)));
@@ -315,7 +318,7 @@ fn other_failures_of_a_fetch_only_mean_later() {
 fn a_fetch_that_came_short_twice_is_believed_the_third_time() {
     let mut rig = ended(10, RemoteState::Succeeded);
     for believed in [false, false, true] {
-        let effect = rig.answer("collect", Err(Failure::Transient("short".to_owned())));
+        let effect = rig.answer("collect", Err(Failure::Damaged("short".to_owned())));
         let Effect::Collect { accept_missing, .. } = effect else { unreachable!() };
         assert_eq!(accept_missing, believed);
         rig.wait();
@@ -326,9 +329,8 @@ fn a_fetch_that_came_short_twice_is_believed_the_third_time() {
 fn results_that_are_announced_and_never_shown_are_given_up_after_a_day() {
     let mut rig = ended(10, RemoteState::Succeeded);
     let not_ready = || Err(Failure::NotReady("soon".to_owned()));
-    let first = rig.now;
     rig.answer("collect", not_ready());
-    rig.until(first.plus(86_400_000));
+    rig.pass(86_400_000);
     rig.answer("collect", not_ready());
     assert!(matches!(rig.state(1), ChunkState::Collecting { .. }), "just a day");
     rig.wait();

@@ -195,8 +195,13 @@ fn a_half_without_open_rows_is_settled_when_it_is_made() {
 fn what_a_failed_create_means_depends_on_how_it_failed() {
     let text = || "why".to_owned();
     let limited = |retry_after_ms| Failure::RateLimited { retry_after_ms, message: text() };
-    for failure in [Failure::Transient(text()), Failure::Denied(text()), Failure::Rejected(text())]
-    {
+    let not_sent = [
+        Failure::Transient(text()),
+        Failure::Denied(text()),
+        Failure::Rejected(text()),
+        Failure::Local(text()),
+    ];
+    for failure in not_sent {
         let mut rig = inline(&[10]);
         rig.answer("create", Err(failure.clone()));
         let ChunkState::Waiting { not_before } = rig.state(1) else { panic!("{failure:?}") };
@@ -215,12 +220,7 @@ fn what_a_failed_create_means_depends_on_how_it_failed() {
         assert_eq!(next_probe, until, "one look, right before it is sent again");
         assert!(pause.contains(&until.since(rig.now)), "{until:?}");
     }
-    let unknown = [
-        Failure::Ambiguous(text()),
-        Failure::Gone(text()),
-        Failure::NotReady(text()),
-        Failure::Local(text()),
-    ];
+    let unknown = [Failure::Ambiguous(text()), Failure::Gone(text()), Failure::NotReady(text())];
     for failure in unknown {
         let mut rig = inline(&[10]);
         rig.answer("create", Err(failure.clone()));

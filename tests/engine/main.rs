@@ -9,4 +9,6 @@ mod in_doubt;
 mod limits;
 mod rig;
 mod road;
+mod room;
 mod steering;
+mod values;

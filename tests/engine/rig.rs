@@ -55,6 +55,12 @@ impl Rig {
         self.tell(Event::Arrived { id: id(number), source, queue });
     }
 
+    /// A small file of this name comes.
+    pub fn arrive_as(&mut self, number: u64, name: &str, queue: Queue) {
+        let source = Source { folder: String::new(), name: name.to_owned(), bytes: 1 };
+        self.tell(Event::Arrived { id: id(number), source, queue });
+    }
+
     /// Something happens.
     pub fn tell(&mut self, event: Event) {
         let turn = self.engine.handle(event, self.now);

@@ -175,8 +175,30 @@ fn what_can_not_be_released_says_why() {
     assert!(why(&mut rig, 1).contains("nothing of job"));
     rig.arrive(2, queue(Transport::Inline), 1);
     rig.answer("claim", Ok(planned("content 1", &[10])));
+    assert!(why(&mut rig, 2).contains("nothing of job"), "it is on its way to held/");
+}
+
+#[test]
+fn a_released_duplicate_is_fetched_from_where_it_lies_and_not_held_again() {
+    let mut rig = Rig::new(Policy { duplicates: Duplicates::Hold, ..policy() });
+    rig.add_job(1, queue(Transport::Inline), &[10]);
+    rig.arrive(2, queue(Transport::Inline), 1);
+    rig.answer("claim", Ok(planned("content 1", &[10])));
     rig.answer("hold", Ok(Outcome::Moved));
-    assert!(why(&mut rig, 2).contains("lies in held/"));
+    let turn = rig.engine.release(id(2), rig.now).expect("a person wants it");
+    rig.consume(turn);
+    assert_eq!(rig.engine.claims_waiting(), 0, "nothing of it lies in the inbox");
+    rig.restart();
+    assert_eq!(rig.engine.claims_waiting(), 0);
+    // A file of its name that comes meanwhile is another one.
+    rig.arrive_as(3, "2.jsonl", queue(Transport::Inline));
+    assert_eq!(rig.engine.claims_waiting(), 1);
+    let Effect::Claim { head, .. } = rig.answer("claim", Ok(planned("content 1", &[10]))) else {
+        unreachable!()
+    };
+    assert!((head.id, head.released) == (id(2), true), "{head:?}");
+    assert!(matches!(rig.job_of(2), JobState::Active(_)), "{:?}", rig.job_of(2));
+    assert_eq!(rig.engine.claims_waiting(), 1);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn an_outbox_that_is_moved_away_is_waited_for() {
     assert_eq!(service.stop(), Vec::<i32>::new());
 }
 
-/// Fault 30.
+/// Faults 22 and 30.
 #[test]
 fn a_full_outbox_of_its_own_is_waited_for_and_left_clean() {
     let Some(rig) = Rig::on(DISK, Faults::default(), &[]) else { return };
