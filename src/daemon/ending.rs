@@ -13,7 +13,8 @@ use crate::spool::lost::{self, Needed};
 use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::{archive, manifest, merge, problem};
 
-use super::perform::{Performer, blocking, local, removed};
+use super::blocking::blocking;
+use super::perform::{Performer, local, removed};
 
 impl Performer {
     /// Removes a batch and its input file at the API.

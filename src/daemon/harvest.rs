@@ -13,7 +13,8 @@ use crate::spool::lost::{self, Needed};
 use crate::spool::receiver::Receiver;
 use crate::spool::{JobFolder, durable};
 
-use super::perform::{blocking, local, removed};
+use super::blocking::blocking;
+use super::perform::{local, removed};
 
 /// Fetches the results of an attempt, unless they are here already, and takes them in.
 ///

@@ -5,6 +5,7 @@
 //! the effects. Effects run as tasks of their own and come back as events. A store that can not
 //! save ends the process: a restart reads again what is really on disk.
 
+mod blocking;
 mod ending;
 pub mod failpoints;
 mod harvest;

@@ -22,7 +22,7 @@ use crate::spool::lost::{self, Needed};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
 use crate::spool::{At, Folders, JobFolder, SpoolError, session};
 
-use super::failpoints;
+use super::blocking::blocking;
 use super::harvest;
 use super::payload::payload;
 
@@ -335,15 +335,6 @@ pub fn cut_rules(queue: &Queue, file_bytes: u64, inline_bytes: u64) -> CutRules 
         };
     }
     rules
-}
-
-/// Does disk work on a thread made for that.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let work = || {
-        failpoints::disk();
-        work()
-    };
-    tokio::task::spawn_blocking(work).await.expect("disk work is never cancelled and never panics")
 }
 
 /// A failure of this machine.
