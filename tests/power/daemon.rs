@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -38,7 +39,11 @@ struct Recording {
 
 impl Recording {
     fn make() -> Recording {
-        let rig = rig(emulator::start(Options { remembers: true, ..options(Faults::default()) }));
+        let rig = rig(emulator::start(Options {
+            remembers: true,
+            listen: here(),
+            ..options(Faults::default())
+        }));
         for (file, rows) in FILES.iter().zip([30, 25, 5, 0]) {
             let bad = "not a request\n{\"key\": 1}\n".to_owned();
             rig.drop_file(file, if rows == 0 { bad } else { requests(rows) });
@@ -90,7 +95,10 @@ impl Recording {
 
     /// A spool as the power cut left it, and an emulator as it was then.
     fn left(&self, image: &Image, disk: &Disk) -> Rig {
-        let rig = rig(emulator::go_on(Options::default(), self.memory(image.cut)));
+        let rig = rig(emulator::go_on(
+            Options { listen: here(), ..Options::default() },
+            self.memory(image.cut),
+        ));
         fs::create_dir(rig.spool()).expect("made");
         image.model.leave(disk, &mut Dice(image.seed), &rig.spool());
         // A file built anew has another inode, as in a restored backup, of which nothing would be
@@ -118,7 +126,7 @@ impl Recording {
         assert!(matches!(end, End::Exited(_)), "{end:?}\n{}", rig.log());
         assert!(!rig.log().contains("this state is a copy"), "{}", rig.log());
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            assert_eq!(rows_paid(rig), self.rows, "rows paid");
+            assert_eq!(rows_paid(rig), self.rows, "rows paid: {:?}", rig.created());
             Contents::of(rig).assert_same(&self.contents, "after the restart");
         }));
         if let Err(why) = outcome {
@@ -236,6 +244,13 @@ where
 {
     let emulator = RUNTIME.block_on(emulator).expect("the emulator starts");
     Rig::around(emulator, campaign::scratch(), &SETTINGS)
+}
+
+/// An address of this process alone. Ports are used again, and a daemon of another test that still
+/// looks for its emulator must not find one of ours, where it would be counted.
+fn here() -> SocketAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(127, 83, high, low), 0))
 }
 
 /// Rows in all batches that were made. No stamp may have made two of them.

@@ -9,7 +9,9 @@
 //!   name.
 //! - **A rename within a folder** is one change. One between folders is two: the new name, kept by
 //!   a sync of the new folder, and after it the loss of the old one, kept by a sync of the old
-//!   folder; so a file may have both names, but it never has none.
+//!   folder; so a file may have both names, but it never has none: the loss is not kept before
+//!   the new name and the folders on the way to it. File systems with a journal promise that much;
+//!   without one, the sync of a folder for somebody else's sake could keep the loss alone.
 //! - Changes of one name, and of the names of one file, are kept in their order. A folder is not
 //!   removed before all that was done in it.
 
@@ -273,11 +275,28 @@ impl Disk {
             }
             Taken::Replaced => {
                 self.change(vec![(new, new_name, node)]);
-                let arrival = self.clock;
+                let mut first = self.makings_of(new);
+                first.push(self.clock);
                 self.change(vec![(old, old_name, None)]);
-                self.unsynced.last_mut().expect("just made").needs.push(arrival);
+                self.unsynced.last_mut().expect("just made").needs.extend(first);
             }
         }
+    }
+
+    /// The changes, not synced yet, that made a folder and those above it.
+    fn makings_of(&self, mut folder: Node) -> Vec<u64> {
+        let mut makings = Vec::new();
+        while folder != ROOT {
+            let is_making =
+                |change: &&Renaming| change.slots.iter().any(|(_, _, node)| *node == Some(folder));
+            makings.extend(self.unsynced.iter().filter(is_making).map(|change| change.number));
+            let holds = |kind: &Kind| match kind {
+                Kind::Folder(above) => above.now.values().any(|node| *node == folder),
+                Kind::File(_) => false,
+            };
+            folder = self.nodes.iter().position(holds).expect("every folder is in one");
+        }
+        makings
     }
 
     /// Changes names for the process, and notes what the disk must keep before.
