@@ -80,6 +80,10 @@ cargo mutants --dir "$package" --output "$out" --file "src/$part/**" --jobs "${J
 count() { wc -l <"$out/mutants.out/$1.txt"; }
 caught=$(($(count caught) + $(count timeout)))
 viable=$((caught + $(count missed)))
+if [ "$viable" -eq 0 ]; then
+    echo "no mutant was tested; see $out/mutants.out/log" >&2
+    exit 1
+fi
 printf 'campaign: mutants of %s %d, caught %d (%d of them by a timeout), missed %d: %d.%d %% in %d s\n' \
     "$part" "$viable" "$caught" "$(count timeout)" "$(count missed)" \
     $((caught * 100 / viable)) $((caught * 1000 / viable % 10)) "$SECONDS"
