@@ -187,7 +187,7 @@ fn check(image: &Image, disk: &Disk, expected: &Expected) -> u64 {
     let expected = expected.after(last).load().expect("read");
     assert!(store.load().expect("read") == expected, "other records after save {last}");
     // To go on from there takes as long again.
-    if image.number / 4 % 4 == 0 {
+    if (image.number / 4).is_multiple_of(4) {
         store.save(&changes(last + 1)).expect("it goes on");
         drop(store);
         let store = open_whole(folder.path()).expect("whole again");
