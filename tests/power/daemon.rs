@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
@@ -101,6 +102,7 @@ impl Recording {
         ));
         fs::create_dir(rig.spool()).expect("made");
         image.model.leave(disk, &mut Dice(image.seed), &rig.spool());
+        stay_the_same(&rig.spool().join("state/instance"));
         rig
     }
 
@@ -240,6 +242,15 @@ where
 {
     let emulator = RUNTIME.block_on(emulator).expect("the emulator starts");
     Rig::around(emulator, campaign::scratch(), &SETTINGS)
+}
+
+/// The file that tells a spool from a copy of it knows its own number, which is another one in the
+/// image of a disk. A copy would be doubted, and hide what the daemon does after a power cut.
+fn stay_the_same(instance: &Path) {
+    let Ok(text) = fs::read_to_string(instance) else { return };
+    let Some((before, _)) = text.split_once("\"file\":") else { return };
+    let number = fs::metadata(instance).expect("there").ino();
+    fs::write(instance, format!("{before}\"file\":{number}}}")).expect("written");
 }
 
 /// An address of this process alone. Ports are used again, and a daemon of another test that still
