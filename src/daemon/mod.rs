@@ -340,6 +340,7 @@ impl Daemon {
     fn is_all_over(&self) -> bool {
         let engine = lock(&self.engine);
         !engine.is_busy()
+            && !engine.has_news()
             && engine.unfinished().all(|job| job.is_over() || supervisor::waits_for_a_person(job))
     }
 

@@ -4,7 +4,7 @@ use super::effect::{Effect, Turn};
 use super::event::{Failure, Objection, RemoteBatch};
 use super::ids::{Attempt, BatchName, JobId, Millis};
 use super::job::{
-    Batch, Chunk, ChunkState, Doubt, Input, JobState, Refusal, RemoteError, RemoteState,
+    Batch, Chunk, ChunkState, Doubt, Input, Job, JobState, Refusal, RemoteError, RemoteState,
 };
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, find, find_mut, salt};
@@ -218,7 +218,6 @@ impl Engine {
             self.settle(unit, turn);
         } else if doubt == Doubt::Lost && self.policy.uncertain == Uncertain::Hold {
             self.set_chunk(unit, ChunkState::Stuck { input, since }, turn);
-            self.tell_stuck(unit, attempt, turn);
         } else {
             if doubt == Doubt::Lost {
                 self.warn(unit.job, turn, sent_again(unit, attempt));
@@ -226,40 +225,24 @@ impl Engine {
             self.send_rest(unit, now, turn);
         }
     }
+}
 
-    /// A crash may have come between the record and the note; telling it twice makes one note.
-    pub(super) fn tell_stuck_again(&mut self, id: JobId, turn: &mut Turn) {
-        let Some(job) = self.jobs.get(&id) else { return };
-        if !matches!(job.head.state, JobState::Active(_)) {
-            return;
-        }
-        let stuck = |chunk: &&Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
-        let stuck: Vec<_> =
-            job.chunks.values().filter(stuck).map(|chunk| (chunk.no, chunk.attempt)).collect();
-        for (no, attempt) in stuck {
-            self.tell_stuck(Unit { job: id, chunk: Some(no) }, attempt, turn);
-        }
-    }
-
-    pub(super) fn tell_stuck(&mut self, unit: Unit, attempt: Attempt, turn: &mut Turn) {
-        let Some((job, chunk)) = find(&self.jobs, unit) else { return };
-        let refusal = Refusal {
-            reason: "uncertain".to_owned(),
-            message: format!(
-                "chunk {} was sent, no answer came, and no batch named {} was found",
-                chunk.no.0,
-                super::ids::Stamp::new(job.head.id, chunk.no, attempt).0
-            ),
-            remedy: format!(
-                "to send it again, at the risk of paying twice: gemini-batchd release {}; to \
-                 give up what is unanswered: gemini-batchd cancel {0}",
-                job.head.id
-            ),
-            line: None,
-            column: None,
-        };
-        let effect = Effect::Notify { head: Box::new(job.head.clone()), refusal };
-        self.issue(Lane::Move, Vec::new(), effect, turn);
+/// What people are told of a chunk that waits for them.
+pub(super) fn stuck(job: &Job, chunk: &Chunk) -> Refusal {
+    Refusal {
+        reason: "uncertain".to_owned(),
+        message: format!(
+            "chunk {} was sent, no answer came, and no batch named {} was found",
+            chunk.no.0,
+            super::ids::Stamp::new(job.head.id, chunk.no, chunk.attempt).0
+        ),
+        remedy: format!(
+            "to send it again, at the risk of paying twice: gemini-batchd release {}; to give up \
+             what is unanswered: gemini-batchd cancel {0}",
+            job.head.id
+        ),
+        line: None,
+        column: None,
     }
 }
 

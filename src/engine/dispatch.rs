@@ -76,6 +76,7 @@ impl Engine {
             ChunkState::Collecting { .. } => Some((Lane::Collect, Millis(0))),
             // An intent that is saved has its effect under way, or was turned into a probe.
             ChunkState::Creating { .. } => None,
+            ChunkState::Stuck { .. } if !self.told.contains(&unit) => Some((Lane::Move, Millis(0))),
             ChunkState::Stuck { .. } | ChunkState::Settled | ChunkState::Split { .. } => None,
         }
     }
@@ -253,9 +254,12 @@ fn chunk_effect(job: &Job, chunk: &Chunk, accept_missing: bool) -> Option<Effect
             end: end.clone(),
             accept_missing,
         }),
+        ChunkState::Stuck { .. } => Some(Effect::Notify {
+            head: Box::new(job.head.clone()),
+            refusal: super::creating::stuck(job, chunk),
+        }),
         ChunkState::Waiting { .. }
         | ChunkState::Creating { .. }
-        | ChunkState::Stuck { .. }
         | ChunkState::Settled
         | ChunkState::Split { .. } => None,
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::effect::{Change, Turn};
 use super::event::{Event, Failure, Outcome};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
-use super::job::{Chunk, Head, Job, JobState, Queue, Source};
+use super::job::{Chunk, ChunkState, Head, Job, JobState, Queue, Source};
 use super::lanes::{Lane, Lanes, Size, Unit};
 use super::past::Past;
 use super::policy::{self, Policy};
@@ -29,6 +29,8 @@ pub struct Engine {
     pub(super) polls: BTreeMap<Unit, PollNote>,
     pub(super) stopping: BTreeSet<BatchName>,
     pub(super) discarded: BTreeSet<BatchName>,
+    /// Chunks that wait for people who were told so.
+    pub(super) told: BTreeSet<Unit>,
     pub(super) claiming: BTreeSet<(String, String)>,
     /// Which jobs have which content, by its SHA-256.
     pub(super) contents: BTreeSet<(Box<str>, JobId)>,
@@ -187,6 +189,15 @@ impl Engine {
         !self.running.is_empty()
     }
 
+    /// Whether people are still to be told that something waits for them.
+    pub fn has_news(&self) -> bool {
+        let is_news = |job: &Job, chunk: &Chunk| {
+            let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
+            matches!(chunk.state, ChunkState::Stuck { .. }) && !self.told.contains(&unit)
+        };
+        self.jobs.values().any(|job| job.chunks.values().any(|chunk| is_news(job, chunk)))
+    }
+
     /// Why the API is left alone, if it is.
     pub fn gate(&self) -> Option<&Gate> {
         self.gate.as_ref()
@@ -318,6 +329,7 @@ impl Recollection {
             polls: BTreeMap::new(),
             stopping: BTreeSet::new(),
             discarded: BTreeSet::new(),
+            told: BTreeSet::new(),
             claiming: BTreeSet::new(),
             // Sorted once, not with each job.
             contents: contents.into_iter().collect(),
@@ -338,7 +350,6 @@ impl Recollection {
         for id in ids {
             engine.recall(id);
             engine.refile_job(id);
-            engine.tell_stuck_again(id, &mut turn);
         }
         engine.pump(now, &mut turn);
         (engine, turn)

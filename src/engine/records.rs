@@ -120,6 +120,7 @@ impl Engine {
         let idle: Vec<_> =
             chunks.into_iter().flat_map(|all| all.values()).filter(idle).map(|c| c.no).collect();
         for no in idle {
+            self.told.remove(&Unit { job: id, chunk: Some(no) });
             self.settle(Unit { job: id, chunk: Some(no) }, &mut turn);
         }
         self.refile_job(id);
@@ -146,6 +147,7 @@ impl Engine {
         self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, &mut turn);
         for no in stuck {
             let unit = Unit { job: id, chunk: Some(no) };
+            self.told.remove(&unit);
             if let Some((_, chunk)) = find_mut(&mut self.jobs, unit) {
                 chunk.attempt = chunk.attempt.next();
             }

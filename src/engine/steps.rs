@@ -71,7 +71,12 @@ impl Engine {
                     self.stopping.insert(batch);
                 }
             }
-            Outcome::Discarded | Outcome::Told => {}
+            Outcome::Told => {
+                if self.is_in(unit, |state| matches!(state, ChunkState::Stuck { .. })) {
+                    self.told.insert(unit);
+                }
+            }
+            Outcome::Discarded => {}
         }
     }
 
