@@ -27,11 +27,12 @@ use crate::engine::job::Job;
 pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
     let name = &job.head.source.name;
     let input = folders.job(job.head.id).input(name);
-    if is_free(&input)? {
-        return Ok(());
-    }
     let folder = sub_folder(&folders.archive, &job.head.source.folder)?;
-    durable::make_folder(&folder)?;
+    if is_free(&input)? {
+        // It was moved before a crash, perhaps only until the next power cut.
+        return if folder.is_dir() { durable::sync_folder(&folder) } else { Ok(()) };
+    }
+    durable::make_lasting_folder(&folder)?;
     touch(&input)?;
     let (stem, ending) = split(name);
     let own = folder.join(name);

@@ -57,8 +57,12 @@ pub fn move_aside(
         let name = place.note(&source.name, &note)?;
         match durable::move_file(&input, &place.path.join(&name))? {
             Moved::Now => return Ok(place.spoken(&name)),
-            // It was moved before a crash, or its owner took it away.
-            Moved::NoSource => return Ok(place.spoken(&name)),
+            // It was moved before a crash, perhaps only until the next power cut, or its owner
+            // took it away.
+            Moved::NoSource => {
+                durable::sync_folder(&place.path)?;
+                return Ok(place.spoken(&name));
+            }
             Moved::Taken => place.withdraw(&name)?,
         }
     }
@@ -190,7 +194,7 @@ impl<'a> Place<'a> {
             Aside::Held => &folders.held,
         };
         let path = root.join(folder);
-        durable::make_folder(&path)?;
+        durable::make_lasting_folder(&path)?;
         Ok(Place { path, folder })
     }
 

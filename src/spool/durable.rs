@@ -5,10 +5,12 @@
 //! its real name; the folder is synced after. Nothing that exists is ever overwritten, except
 //! by [`replace`], which says so.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -59,6 +61,28 @@ pub fn make_folder(path: &Path) -> Result<(), SpoolError> {
         Err(error) => return Err(error).at("create folder", path),
     }
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// The same for a folder that lasts longer than a job. If it is there already, a process that was
+/// killed may have made it without a sync: that is made good for, once in this process.
+///
+/// # Errors
+/// As [`make_folder`].
+pub fn make_lasting_folder(path: &Path) -> Result<(), SpoolError> {
+    static SYNCED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if SYNCED.lock().unwrap_or_else(PoisonError::into_inner).contains(path) {
+        return make_folder(path);
+    }
+    if let Some(parent) = path.parent().filter(|_| path.is_dir()) {
+        match sync_folder(parent) {
+            // Whoever may not look into the parent has not made the folder either.
+            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    make_folder(path)?;
+    SYNCED.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    Ok(())
 }
 
 /// Makes a folder and some within it. They are durable when the caller has synced the folder and

@@ -96,7 +96,7 @@ impl Folders {
             &self.inbox,
         ];
         for folder in all {
-            durable::make_folder(folder)?;
+            durable::make_lasting_folder(folder)?;
             durable::try_writing(folder)?;
         }
         Ok(())

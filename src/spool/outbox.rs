@@ -62,6 +62,8 @@ pub fn deliver(
     let receipts = work.path.join("out");
     let parcel = Parcel { id: job.head.id, folder, names, moves, receipts };
     if owner(&parcel.names.manifest)?.is(parcel.id) {
+        // It has its name, but perhaps only until the next power cut.
+        durable::sync_folder(&parcel.folder)?;
         parcel.drop_claim()?;
         return Ok(DeliverOutcome::Done);
     }
@@ -97,7 +99,7 @@ pub fn deliver(
 fn make_folder(folders: &Folders, folder: &str) -> Result<PathBuf, SpoolError> {
     fs::metadata(&folders.outbox).at("find", &folders.outbox)?;
     let folder = sub_folder(&folders.outbox, folder)?;
-    durable::make_folder(&folder)?;
+    durable::make_lasting_folder(&folder)?;
     Ok(folder)
 }
 
