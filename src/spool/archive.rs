@@ -33,9 +33,12 @@ pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
         return if folder.is_dir() { durable::sync_folder(&folder) } else { Ok(()) };
     }
     durable::make_lasting_folder(&folder)?;
-    touch(&input)?;
     let (stem, ending) = split(name);
     let own = folder.join(name);
+    if !is_free(&own)? && durable::complete_copy(&input, &own)? {
+        return Ok(());
+    }
+    touch(&input)?;
     if !is_free(&own)? && durable::is_same_file(&input, &own)? {
         return fs::remove_file(&input).at("remove", &input);
     }
@@ -46,7 +49,9 @@ pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
         let stem = first_free(stem, room, &folder, free)?;
         match durable::move_unsynced(&input, &folder.join(format!("{stem}{ending}")))? {
             // The folder it left goes away next.
-            Moved::Now => return durable::sync_folder(&folder),
+            Moved::Now => {
+                return durable::sync_folder(&folder);
+            }
             Moved::NoSource => return Ok(()),
             // Somebody was faster; the next name is looked for.
             Moved::Taken => {}

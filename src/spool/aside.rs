@@ -63,6 +63,9 @@ pub fn move_aside(
                 durable::sync_folder(&place.path)?;
                 return Ok(place.spoken(&name));
             }
+            Moved::Taken if durable::complete_copy(&input, &place.path.join(&name))? => {
+                return Ok(place.spoken(&name));
+            }
             Moved::Taken => place.withdraw(&name)?,
         }
     }

@@ -44,11 +44,18 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
 fn move_in(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, SpoolError> {
     let target = folders.job(job).input(&source.name);
     source::check_source(source).at("claim", &target)?;
-    if fs::symlink_metadata(&target).is_ok() {
+    let parent = folder_below(&folders.inbox, &source.folder)?;
+    if let Ok(found) = fs::symlink_metadata(&target) {
+        if let Some(input) = parent.map(|parent| parent.join(&source.name))
+            && is_as_old(&input, &found)
+        {
+            // Left behind, it would come in once more.
+            durable::complete_copy(&input, &target)?;
+        }
         sync_claimed(folders, job, source)?;
         return Ok(Claimed::Already);
     }
-    let Some(parent) = folder_below(&folders.inbox, &source.folder)? else {
+    let Some(parent) = parent else {
         return Ok(Claimed::Vanished);
     };
     let input = parent.join(&source.name);
@@ -90,6 +97,13 @@ fn sync_claimed(folders: &Folders, job: JobId, source: &Source) -> Result<(), Sp
         Some(inbox) => durable::sync_folder(&inbox),
         None => Ok(()),
     }
+}
+
+/// Whether the file in the inbox has the time of the claimed one, and so may be its original: what
+/// somebody dropped since has a time of its own.
+fn is_as_old(input: &Path, claimed: &fs::Metadata) -> bool {
+    let modified = fs::symlink_metadata(input).and_then(|found| found.modified());
+    modified.is_ok_and(|modified| claimed.modified().is_ok_and(|claimed| claimed == modified))
 }
 
 fn device(path: &Path) -> Result<u64, SpoolError> {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -191,6 +191,9 @@ fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
     let mut from = File::open(source).at("read", source)?;
     let mut to = File::create(&aside).at("write", &aside)?;
     let copied = io::copy(&mut from, &mut to).at("write", &aside)?;
+    // By its time a copy is known as one, should we die before the source is removed.
+    let modified = from.metadata().and_then(|found| found.modified()).at("read", source)?;
+    to.set_modified(modified).at("write", &aside)?;
     to.sync_all().at("sync", &aside)?;
     let expected = from.metadata().at("read", source)?.len();
     if copied != expected {
@@ -199,13 +202,60 @@ fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
     }
     let moved = move_file(&aside, target)?;
     if moved == Moved::Now {
-        fs::remove_file(source).at("remove", source)?;
-        source.parent().map_or(Ok(()), sync_folder)?;
+        remove_copied(source)?;
     } else {
         fs::remove_file(&aside).at("remove", &aside)?;
     }
     Ok(moved)
 }
+
+/// Completes a copy to another file system that was interrupted when the target had its name and
+/// the source was still there; `false` if the target is something else. Whoever asks knows that
+/// the target, if it is ours, is that copy.
+///
+/// # Errors
+/// If they can not be compared, or the source can not be removed.
+pub fn complete_copy(source: &Path, target: &Path) -> Result<bool, SpoolError> {
+    let (Ok(ours), Ok(theirs)) = (fs::symlink_metadata(source), fs::symlink_metadata(target))
+    else {
+        return Ok(false);
+    };
+    let both_files = ours.is_file() && theirs.is_file();
+    if !both_files || ours.dev() == theirs.dev() || !same_content(source, target)? {
+        return Ok(false);
+    }
+    target.parent().map_or(Ok(()), sync_folder)?;
+    remove_copied(source)?;
+    Ok(true)
+}
+
+fn remove_copied(source: &Path) -> Result<(), SpoolError> {
+    fs::remove_file(source).at("remove", source)?;
+    source.parent().map_or(Ok(()), sync_folder)
+}
+
+fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
+    let ours = fs::symlink_metadata(one).at("look at", one)?;
+    let theirs = fs::symlink_metadata(other).at("look at", other)?;
+    if !theirs.is_file() || ours.len() != theirs.len() {
+        return Ok(false);
+    }
+    let mut left = File::open(one).at("read", one)?;
+    let mut right = File::open(other).at("read", other)?;
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    loop {
+        a.clear();
+        b.clear();
+        (&mut left).take(READ_BYTES).read_to_end(&mut a).at("read", one)?;
+        (&mut right).take(READ_BYTES).read_to_end(&mut b).at("read", other)?;
+        if a != b || a.is_empty() {
+            return Ok(a == b);
+        }
+    }
+}
+
+/// Bytes compared at once.
+const READ_BYTES: u64 = 256 * 1024;
 
 fn sync_parents(source: &Path, target: &Path) -> Result<(), SpoolError> {
     if let Some(parent) = target.parent() {

@@ -7,7 +7,7 @@
 //! hidden name, synced, and gets its real name by rename.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -169,8 +169,12 @@ impl Parcel {
                 return Err(io::Error::new(io::ErrorKind::NotFound, text)).at("deliver", source);
             }
             Moved::NoSource => {}
-            // A copy to another file system was interrupted after its rename.
-            Moved::Taken if same_content(source, target)? => remove(source)?,
+            Moved::Taken if durable::complete_copy(source, target)? => {}
+            Moved::Taken if durable::is_same_file(source, target)? => {
+                // A power cut left it under both names.
+                durable::sync_folder(&self.folder)?;
+                remove(source)?;
+            }
             Moved::Taken => return Ok(false),
         }
         self.open_up(target)?;
@@ -313,26 +317,6 @@ fn owner(path: &Path) -> Result<Owner, SpoolError> {
     }
 }
 
-fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
-    let ours = fs::symlink_metadata(one).at("look at", one)?;
-    let theirs = fs::symlink_metadata(other).at("look at", other)?;
-    if !theirs.is_file() || ours.len() != theirs.len() {
-        return Ok(false);
-    }
-    let mut left = File::open(one).at("read", one)?;
-    let mut right = File::open(other).at("read", other)?;
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    loop {
-        a.clear();
-        b.clear();
-        (&mut left).take(READ_BYTES).read_to_end(&mut a).at("read", one)?;
-        (&mut right).take(READ_BYTES).read_to_end(&mut b).at("read", other)?;
-        if a != b || a.is_empty() {
-            return Ok(a == b);
-        }
-    }
-}
-
 fn remove(path: &Path) -> Result<(), SpoolError> {
     fs::remove_file(path).at("remove", path)?;
     path.parent().map_or(Ok(()), durable::sync_folder)
@@ -352,6 +336,3 @@ const RECEIPT: &str = "receipt-";
 
 /// Who may read outputs: the owner and the folder's group.
 const MODE: u32 = 0o640;
-
-/// Bytes compared at once.
-const READ_BYTES: u64 = 256 * 1024;
