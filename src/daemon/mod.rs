@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::engine::effect::{Effect, Issued, Turn};
-use crate::engine::event::{Command, Event, Failure};
+use crate::engine::event::{Command, Event, Failure, Outcome};
 use crate::engine::ids::{JobId, Millis, Ticket};
 use crate::engine::job::JobState;
 use crate::store::{JobStore, StoreError};
@@ -283,7 +283,7 @@ impl Daemon {
                 self.mirror(&turn.save);
                 Ok::<(), StoreError>(())
             })?;
-            failpoints::saved(&turn.save);
+            failpoints::saved(&turn.save)?;
         }
         for Issued { ticket, effect } in turn.then {
             self.begin(ticket, effect);
@@ -296,13 +296,8 @@ impl Daemon {
         let messages = self.handle.messages.clone();
         let (span, word) = (span_of(&effect), failpoints::effect_word(&effect));
         let work = async move {
-            tracing::debug!("begun");
-            let event = match performer.perform(effect).await {
-                Ok(outcome) => {
-                    tracing::debug!("done");
-                    failpoints::done(word);
-                    Event::Done { ticket, outcome }
-                }
+            let event = match perform(&performer, effect, word).await {
+                Ok(outcome) => Event::Done { ticket, outcome },
                 Err(failure) => {
                     tell_failure(&failure);
                     Event::Failed { ticket, failure }
@@ -400,6 +395,19 @@ fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
 fn add(turn: &mut Turn, more: Turn) {
     turn.save.extend(more.save);
     turn.then.extend(more.then);
+}
+
+async fn perform(
+    performer: &Arc<Performer>,
+    effect: Effect,
+    word: &'static str,
+) -> Result<Outcome, Failure> {
+    tracing::debug!("begun");
+    failpoints::begun(word)?;
+    let outcome = performer.perform(effect).await?;
+    tracing::debug!("done");
+    failpoints::done(word)?;
+    Ok(outcome)
 }
 
 /// Begins a task of the daemon.

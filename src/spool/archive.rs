@@ -15,7 +15,7 @@ use rustix::process::geteuid;
 
 use super::durable::{self, Moved};
 use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
-use super::{At, Folders, SpoolError};
+use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::Job;
 
@@ -50,6 +50,7 @@ pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
         match durable::move_unsynced(&input, &folder.join(format!("{stem}{ending}")))? {
             // The folder it left goes away next.
             Moved::Now => {
+                moment("archive:moved", &folder)?;
                 return durable::sync_folder(&folder);
             }
             Moved::NoSource => return Ok(()),
@@ -72,7 +73,9 @@ pub fn remove_working(folders: &Folders, id: JobId) -> Result<(), SpoolError> {
         let text = format!("{} is still in it; move it away first", input.display());
         return Err(io::Error::other(text)).at("remove", &path);
     }
+    moment("clean:archived", &path)?;
     fs::remove_dir_all(&path).at("remove", &path)?;
+    moment("clean:removed", &path)?;
     durable::sync_folder(&folders.working)
 }
 

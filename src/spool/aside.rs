@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::folder_below;
 use super::durable::{self, Moved};
 use super::source::{self, Opened};
-use super::{At, Folders, SpoolError};
+use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::JobId;
 use crate::engine::job::{Refusal, Source};
 
@@ -55,6 +55,7 @@ pub fn move_aside(
     let place = Place::make(folders, aside, &source.folder)?;
     loop {
         let name = place.note(&source.name, &note)?;
+        moment("aside:noted", &input)?;
         match durable::move_file(&input, &place.path.join(&name))? {
             Moved::Now => return Ok(place.spoken(&name)),
             // It was moved before a crash, perhaps only until the next power cut, or its owner
@@ -134,6 +135,7 @@ pub fn refuse_in_place(
     let movable = found.is_file() || found.dev() == device;
     loop {
         let taken = place.note(&safe, &note)?;
+        moment("refuse:noted", path)?;
         if !movable {
             return Ok(RefusedEntry::Left);
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::archive;
 use super::durable::{self, Moved};
 use super::source;
-use super::{At, Folders, SpoolError};
+use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::JobId;
 use crate::engine::job::Source;
 
@@ -65,6 +65,7 @@ fn move_in(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, Sp
     let folder = folders.job(job).path;
     durable::make_folder(&folders.working)?;
     durable::make_folders(&folder, &["input", "answers", "out"])?;
+    moment("claim:folders", &folder)?;
     if device(&parent)? != device(&folder)? {
         // The move is a copy, which removes the source at its end.
         durable::sync_folder(&folder)?;
@@ -72,6 +73,7 @@ fn move_in(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, Sp
     }
     match durable::move_unsynced(&input, &target)? {
         Moved::Now => {
+            moment("claim:moved", &target)?;
             sync_claimed(folders, job, source)?;
             Ok(Claimed::Now)
         }

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::{At, SpoolError};
+use super::{At, SpoolError, moment};
 
 /// What became of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,7 @@ pub fn make_folder(path: &Path) -> Result<(), SpoolError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(error) => return Err(error).at("create folder", path),
     }
+    moment("disk:folder", path)?;
     path.parent().map_or(Ok(()), sync_folder)
 }
 
@@ -119,6 +120,7 @@ pub fn try_writing(folder: &Path) -> Result<(), SpoolError> {
 pub fn move_file(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
     let moved = move_unsynced(source, target)?;
     if moved == Moved::Now {
+        moment("disk:moved", target)?;
         sync_parents(source, target)?;
     }
     Ok(moved)
@@ -182,7 +184,9 @@ pub fn create(path: &Path, content: &[u8]) -> Result<Moved, SpoolError> {
 /// If the rename or the sync of the folder fails.
 #[expect(clippy::disallowed_methods, reason = "the one place that renames")]
 pub fn rename(source: &Path, target: &Path) -> Result<(), SpoolError> {
+    moment("disk:written", source)?;
     fs::rename(source, target).at("rename to", target)?;
+    moment("disk:renamed", target)?;
     sync_parents(source, target)
 }
 
@@ -194,6 +198,7 @@ fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
     // By its time a copy is known as one, should we die before the source is removed.
     let modified = from.metadata().and_then(|found| found.modified()).at("read", source)?;
     to.set_modified(modified).at("write", &aside)?;
+    moment("copy:written", &aside)?;
     to.sync_all().at("sync", &aside)?;
     let expected = from.metadata().at("read", source)?.len();
     if copied != expected {
@@ -202,6 +207,7 @@ fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
     }
     let moved = move_file(&aside, target)?;
     if moved == Moved::Now {
+        moment("copy:named", target)?;
         remove_copied(source)?;
     } else {
         fs::remove_file(&aside).at("remove", &aside)?;

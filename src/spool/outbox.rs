@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::durable::{self, Moved};
 use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
-use super::{At, Folders, SpoolError};
+use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::JobId;
 use crate::engine::job::{Delivery, Job, Source};
 
@@ -73,6 +73,7 @@ pub fn deliver(
     if !parcel.claim(manifest)? {
         return Ok(DeliverOutcome::NameTaken);
     }
+    moment("deliver:claimed", &parcel.names.claim)?;
     if !is_free(&parcel.names.manifest)? {
         return parcel.take_back();
     }
@@ -80,12 +81,15 @@ pub fn deliver(
         if !parcel.place(source, target)? {
             return parcel.take_back();
         }
+        moment("deliver:placed", target)?;
     }
     parcel.leave_receipt()?;
+    moment("deliver:receipt", &parcel.receipts)?;
     // Claim, moves and receipt are on the disk before the manifest gets its name. Only now: the
     // first sync after several changes writes them all, and the second has nothing left to do.
     durable::sync_folder(&parcel.folder)?;
     durable::sync_folder(&parcel.receipts)?;
+    moment("deliver:synced", &parcel.folder)?;
     match durable::move_file(&parcel.names.claim, &parcel.names.manifest)? {
         Moved::Now => Ok(DeliverOutcome::Done),
         Moved::Taken => parcel.take_back(),

@@ -22,7 +22,7 @@ use super::answers::CollectError;
 use super::judged::Judged;
 use super::register::{Noted, Register};
 use super::steady::SteadyFile;
-use super::{At, JobFolder, SpoolError, durable};
+use super::{At, JobFolder, SpoolError, durable, moment};
 use crate::engine::Which;
 use crate::engine::event::Harvest;
 
@@ -180,7 +180,9 @@ impl Receiver {
         if harvest.missing > 0 && !self.accept_missing {
             return Err(CollectError::Short { missing: harvest.missing });
         }
+        moment("collect:written", &self.path)?;
         self.open_file()?.sync().at("sync", &self.path)?;
+        moment("collect:synced", &self.path)?;
         self.register.sync()?;
         self.register.keep_strays()?;
         durable::rename(&self.path, &self.kept)?;

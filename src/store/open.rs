@@ -25,6 +25,7 @@ use super::migrate::migrate;
 use super::sled::{Meta, Opened, Quarantine, SledStore, Sum, broken};
 use super::witness::Witness;
 use super::{JobStore, NOTE_QUARANTINED, StoreError};
+use crate::failpoint;
 
 /// The layout of keys and of the meta record. A newer one is refused untouched.
 pub(super) const SCHEMA: u64 = 1;
@@ -34,6 +35,7 @@ pub(super) fn open(state: &Path, free_bytes_min: u64) -> Result<Opened, StoreErr
     fs::create_dir_all(state).map_err(io_error("create folder", state))?;
     let lock = StateLock::take(state)?;
     check_space(state, free_bytes_min)?;
+    moment("open:locked", state)?;
     let folder = state.join(SledStore::FOLDER);
     let witness = Witness::open(state)?;
     let reason = match try_open(&folder, &witness) {
@@ -44,7 +46,9 @@ pub(super) fn open(state: &Path, free_bytes_min: u64) -> Result<Opened, StoreErr
         Err(Trouble::Fatal(error)) => return Err(error),
         Err(Trouble::Damaged(reason)) => reason,
     };
+    moment("open:damaged", &folder)?;
     let aside = move_aside(state, &folder)?;
+    moment("open:aside", &folder)?;
     let note = layout::stage_note(NOTE_QUARANTINED, &format!("{aside}\n{reason}"))?;
     let db = try_sled(&folder).map_err(Trouble::of_a_new_store)?;
     finish(state, Found::empty(db), witness, free_bytes_min, lock, &note)
@@ -115,10 +119,13 @@ fn finish(
         broken: None,
         _lock: lock,
     };
+    moment("open:checked", &path)?;
     store.commit(writes)?;
+    moment("open:committed", &path)?;
     sync_all(&store.folder)?;
     sync(state)?;
     store.witness.write(store.meta.saves).map_err(io_error("write", state))?;
+    moment("open:counted", state)?;
     store.witness.sync().map_err(io_error("sync", state))?;
     let quarantined = store.note(NOTE_QUARANTINED)?.map(|note| {
         let (folder, reason) = note.split_once('\n').unwrap_or((&note, ""));
@@ -233,6 +240,11 @@ fn set_aside_half_written(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A moment between two steps: empty, but for tests.
+fn moment(name: &str, path: &Path) -> Result<(), StoreError> {
+    failpoint::at(name).map_err(io_error("go on with", path))
 }
 
 /// Renames the store's folder into a new `quarantine-N`, and returns that name.

@@ -22,6 +22,7 @@ use super::open;
 use super::witness::Witness;
 use super::{JobStore, StoreError};
 use crate::engine::{Change, Job};
+use crate::failpoint;
 
 /// The store the daemon uses. It holds the lock of its state folder until it is dropped.
 #[derive(Debug)]
@@ -131,10 +132,14 @@ impl SledStore {
         }
         meta.saves = self.witness.after(meta.saves);
         batch.insert(Meta::KEY, meta.write());
+        moment("save:begun")?;
         self.db.apply_batch(batch).map_err(broken("write"))?;
+        moment("save:applied")?;
         self.sync_blobs().map_err(|error| failed("sync", &error))?;
         self.db.flush().map_err(broken("flush"))?;
+        moment("save:flushed")?;
         self.data.sync_data().map_err(|error| failed("sync", &error))?;
+        moment("save:synced")?;
         self.witness.write(meta.saves).map_err(|error| failed("count", &error))?;
         self.meta = meta;
         Ok(())
@@ -292,6 +297,11 @@ fn digest(key: &[u8], value: &[u8]) -> u64 {
 /// An error of sled, which is final.
 pub(super) fn broken(action: &'static str) -> impl Fn(sled::Error) -> StoreError {
     move |error| StoreError::Broken { action, reason: error.to_string() }
+}
+
+/// A moment in a save: empty, but for tests.
+fn moment(name: &str) -> Result<(), StoreError> {
+    failpoint::at(name).map_err(|error| failed("save", &error))
 }
 
 fn failed(action: &'static str, error: &io::Error) -> StoreError {

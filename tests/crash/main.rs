@@ -8,10 +8,16 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test plays the person who drops files")]
 
+mod account;
+mod dice;
+mod hanging;
 mod in_parallel;
 mod key;
+mod log;
+mod memory;
 mod order;
 mod random;
+mod resuming;
 mod rig;
 mod scenarios;
 mod second;
