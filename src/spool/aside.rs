@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -206,6 +207,9 @@ impl<'a> Place<'a> {
     /// Writes the note under the first name that is free, or finds it again under the name it
     /// got before a crash. Answers with the name of the file the note is for.
     fn note(&self, name: &str, note: &Note) -> Result<String, SpoolError> {
+        // Two at once would see the same name free, and write into the same file aside.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 1_u64.. {
             let name = numbered(name, number);
             let path = self.path.join(note_name(&name));
@@ -366,6 +370,25 @@ mod tests {
         let note = fs::read_to_string(folders.held.join("sub/a.jsonl.reason.json")).expect("there");
         assert!(note.contains("two"));
         assert!(folders.job(job(1)).input("a.jsonl").exists());
+    }
+
+    #[test]
+    fn notices_written_at_once_are_one_for_each_job() {
+        let (_folder, folders) = spool();
+        let source = Source { folder: String::new(), name: "a.jsonl".to_owned(), bytes: 3 };
+        std::thread::scope(|scope| {
+            for (n, text) in [(1, "one"), (1, "two"), (2, "one"), (2, "two"), (3, "one")] {
+                let (folders, source) = (&folders, &source);
+                scope
+                    .spawn(move || notice(folders, job(n), source, &refusal(text)).expect("noted"));
+            }
+        });
+        let notes = listed(&folders.held);
+        let read = |name: &String| fs::read(folders.held.join(name)).expect("there");
+        let note = |name| serde_json::from_slice::<Note>(&read(name)).expect("a note");
+        let mut jobs: Vec<_> = notes.iter().filter_map(|name| note(name).job).collect();
+        jobs.sort();
+        assert_eq!(jobs, [job(1), job(2), job(3)].map(|id| id.to_string()), "{notes:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -192,6 +192,11 @@ impl Rig {
             }
         }
         jobs
+    }
+
+    /// Whether a daemon listens to operators.
+    pub fn listens(&self) -> bool {
+        UnixStream::connect(self.spool().join("state/gemini-batchd.sock")).is_ok()
     }
 
     /// What the daemons have logged.
