@@ -179,6 +179,7 @@ impl Rig {
     /// The jobs that wait for a person to decide about a create without an answer.
     pub fn held_jobs(&self) -> Vec<String> {
         let (mut jobs, mut folders) = (Vec::new(), vec![self.spool().join("held")]);
+        let is_hidden = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes()[0] == b'.';
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 // A note may be gone as soon as it was listed.
@@ -186,7 +187,8 @@ impl Rig {
                 let note = serde_json::from_slice(&text).unwrap_or(serde_json::Value::Null);
                 if entry.path().is_dir() {
                     folders.push(entry.path());
-                } else if note["reason"] == "uncertain" {
+                } else if note["reason"] == "uncertain" && !is_hidden(&entry) {
+                    // One that is being replaced lies there twice for a moment.
                     jobs.push(note["job"].as_str().expect("an id").to_owned());
                 }
             }

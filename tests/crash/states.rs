@@ -79,7 +79,7 @@ fn whatever_happens_at_any_moment_the_same_files_come_out_and_nothing_is_paid_tw
 #[test]
 fn a_second_kill_while_the_first_is_being_recovered_from_changes_nothing() {
     if !is_large() {
-        eprintln!("SKIPPED: GEMINI_BATCHD_PAIRS=1 asks for this; it takes long");
+        eprintln!("only in long campaigns: GEMINI_BATCHD_PAIRS=1");
         return;
     }
     let seed = seed();
