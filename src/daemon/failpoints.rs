@@ -46,11 +46,27 @@ pub fn saved(changes: &[Change]) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// An effect, with the moments before and after it.
+///
+/// # Errors
+/// Those of the effect; others only in a test.
+pub async fn around<T>(
+    effect: &'static str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tracing::debug!("begun");
+    begun(effect)?;
+    let outcome = work.await?;
+    tracing::debug!("done");
+    done(effect)?;
+    Ok(outcome)
+}
+
 /// An effect is about to be done.
 ///
 /// # Errors
 /// Only in a test: it can not be done.
-pub fn begun(effect: &'static str) -> Result<(), Failure> {
+fn begun(effect: &'static str) -> Result<(), Failure> {
     moment_of("begun", effect).map_err(|error| match is_remote(effect) {
         true => Failure::Transient(error.to_string()),
         false => Failure::Local(error.to_string()),
@@ -61,7 +77,7 @@ pub fn begun(effect: &'static str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Only in a test: what came of it is lost on the way.
-pub fn done(effect: &'static str) -> Result<(), Failure> {
+fn done(effect: &'static str) -> Result<(), Failure> {
     moment_of("done", effect).map_err(|error| match is_remote(effect) {
         true if effect == "create" => Failure::Ambiguous(error.to_string()),
         true => Failure::Transient(error.to_string()),

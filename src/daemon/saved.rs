@@ -1,13 +1,11 @@
 //! What follows a save: the log says which jobs changed, and their mirrors are written.
 
-use std::collections::BTreeSet;
-
 use crate::engine::effect::Change;
 use crate::engine::ids::JobId;
 use crate::spool::{JobFolder, SpoolError, mirror};
 use crate::store::record;
 
-use super::{Daemon, lock, supervisor};
+use super::{Daemon, lock, rebuild, supervisor};
 
 impl Daemon {
     /// info: a job changed its state.
@@ -36,7 +34,9 @@ impl Daemon {
     /// Writes what was saved beside the jobs' files too. The mirror may lag behind: it is a way
     /// back when the store is lost, not the truth.
     pub(super) fn mirror(&mut self, changes: &[Change]) {
-        let mut whole = BTreeSet::new();
+        // What could not be written is made up for as soon as it can: a mirror may be one change
+        // behind, not several.
+        let mut whole = std::mem::take(&mut self.mirrors_owed);
         for change in changes {
             let (id, chunk) = match change {
                 Change::Head(head) => (head.id, None),
@@ -66,14 +66,37 @@ impl Daemon {
         }
     }
 
+    /// Writes every mirror again that a crash left torn, behind or not written: mirrors are not
+    /// synced, so after a power cut they may say anything, and only the next change of a job
+    /// would write its own again. Until then the way back from a lost store would be a wrong one.
+    pub(super) fn mend_mirrors(&mut self) {
+        let ids: Vec<JobId> = lock(&self.engine).unfinished().map(|job| job.head.id).collect();
+        for id in ids {
+            let Some(job) = lock(&self.engine).job(id).cloned() else { continue };
+            let folders = &self.performer.folders;
+            if !folders.job(id).path.is_dir() {
+                continue;
+            }
+            let why = match rebuild::read_job(folders, id) {
+                Ok(Some(mirrored)) if mirrored == job => continue,
+                Ok(Some(_)) => "it was behind".to_owned(),
+                Ok(None) => "it was not there".to_owned(),
+                Err(why) => why,
+            };
+            tracing::warn!(job = %id, why, "the job's mirror is written again from the store");
+            self.write_beside(id, |folder| mirror::write_anew(folder, &record::mirror(&job)));
+        }
+    }
+
     /// Before the claim and after the clean-up there is nothing to stand beside.
-    fn write_beside(&self, job: JobId, write: impl Fn(&JobFolder) -> Result<(), SpoolError>) {
+    fn write_beside(&mut self, job: JobId, write: impl Fn(&JobFolder) -> Result<(), SpoolError>) {
         let folder = self.performer.folders.job(job);
         if !folder.path.is_dir() {
             return;
         }
         if let Err(error) = write(&folder) {
             tracing::warn!(%job, %error, "the job's mirror was not written");
+            self.mirrors_owed.insert(job);
         }
     }
 }

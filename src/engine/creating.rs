@@ -2,7 +2,7 @@
 
 use super::effect::{Effect, Turn};
 use super::event::{Failure, Objection, RemoteBatch};
-use super::ids::{Attempt, BatchName, JobId, Millis};
+use super::ids::{Attempt, BatchName, FileName, JobId, Millis};
 use super::job::{
     Batch, Chunk, ChunkState, Doubt, Input, Job, JobState, Refusal, RemoteError, RemoteState,
 };
@@ -79,6 +79,7 @@ impl Engine {
             }
             Objection::Model if !spent => {
                 let refusal = self.unknown_model(unit.job, &error);
+                self.set_chunk(unit, ChunkState::Settled, turn);
                 self.advance(unit.job, JobState::Refusing(refusal), turn);
             }
             Objection::Model => self.settle(unit, turn),
@@ -119,7 +120,7 @@ impl Engine {
             message: format!("the API does not know the model {model}: {}", error.message),
             remedy: format!(
                 "set model under [queue.{name}] in the configuration to a model that supports \
-                 batches, restart, and move the file back into the inbox"
+                 batches, reload it, and move the file back into the inbox"
             ),
             line: None,
             column: None,
@@ -137,15 +138,31 @@ impl Engine {
     ) {
         let pause = self.troubles.get(&unit).map_or(now, |trouble| trouble.not_before);
         let state = match failure {
-            // Not sent, or refused for the key's sake: there is no batch.
-            Failure::Transient(_) | Failure::Denied(_) | Failure::Rejected(_) => {
-                ChunkState::Waiting { not_before: pause }
+            // There is no batch, and nobody wants one any more.
+            Failure::Transient(_)
+            | Failure::Denied(_)
+            | Failure::Barred(_)
+            | Failure::Rejected(_)
+            | Failure::Local(_)
+                if self.is_cancelled(unit.job) =>
+            {
+                return self.settle(unit, turn);
             }
+            // Not sent, not sent to its end, or refused for the key's sake: there is no batch.
+            Failure::Transient(_)
+            | Failure::Denied(_)
+            | Failure::Barred(_)
+            | Failure::Rejected(_)
+            | Failure::Local(_) => ChunkState::Waiting { not_before: pause },
             Failure::RateLimited { .. } => {
                 let doubt = Doubt::RateLimited;
                 ChunkState::Uncertain { input, since, next_probe: pause, until: pause, doubt }
             }
-            Failure::Ambiguous(_) | Failure::Gone(_) | Failure::NotReady(_) | Failure::Local(_) => {
+            Failure::Ambiguous(_)
+            | Failure::Gone(_)
+            | Failure::NotReady(_)
+            | Failure::Damaged(_)
+            | Failure::Removed(_) => {
                 let next_probe = now.plus(self.policy.probe_ms());
                 let until = now.plus(self.policy.uncertain_window_ms);
                 let doubt = Doubt::Lost;
@@ -222,24 +239,57 @@ impl Engine {
             if doubt == Doubt::Lost {
                 self.warn(unit.job, turn, sent_again(unit, attempt));
             }
-            self.send_rest(unit, now, turn);
+            match input {
+                Input::File(file) if doubt == Doubt::RateLimited => {
+                    self.try_again(unit, file, turn)
+                }
+                Input::File(_) | Input::Inline => self.send_rest(unit, now, turn),
+            }
+        }
+    }
+
+    /// A create was turned away for asking too much: the next attempt takes the file that is there
+    /// already. The upload only makes sure of it.
+    fn try_again(&mut self, unit: Unit, file: FileName, turn: &mut Turn) {
+        let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.attempt = chunk.attempt.next();
+        self.set_chunk(unit, ChunkState::Uploading { file }, turn);
+    }
+
+    /// Whether people are still to be told that something waits for them.
+    pub fn has_news(&self) -> bool {
+        let is_news = |job: &Job, chunk: &Chunk| {
+            let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
+            matches!(chunk.state, ChunkState::Stuck { .. }) && !self.told.contains(&unit)
+        };
+        self.jobs.values().any(|job| job.chunks.values().any(|chunk| is_news(job, chunk)))
+    }
+
+    /// A note was written. If a person decided while it was, it is taken back.
+    pub(super) fn note_told(&mut self, unit: Unit, turn: &mut Turn) {
+        let Some(job) = self.jobs.get(&unit.job) else { return };
+        let is_stuck = |chunk: &Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
+        if find(&self.jobs, unit).is_some_and(|(_, chunk)| is_stuck(chunk)) {
+            self.told.insert(unit);
+        } else if !job.chunks.values().any(is_stuck) {
+            let head = Box::new(job.head.clone());
+            self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, turn);
         }
     }
 }
 
 /// What people are told of a chunk that waits for them.
-pub(super) fn stuck(job: &Job, chunk: &Chunk) -> Refusal {
+pub(super) fn uncertain(job: JobId, chunk: &Chunk) -> Refusal {
     Refusal {
         reason: "uncertain".to_owned(),
         message: format!(
             "chunk {} was sent, no answer came, and no batch named {} was found",
             chunk.no.0,
-            super::ids::Stamp::new(job.head.id, chunk.no, chunk.attempt).0
+            super::ids::Stamp::new(job, chunk.no, chunk.attempt).0
         ),
         remedy: format!(
-            "to send it again, at the risk of paying twice: gemini-batchd release {}; to give up \
-             what is unanswered: gemini-batchd cancel {0}",
-            job.head.id
+            "to send it again, at the risk of paying twice: gemini-batchd release {job}; to give up \
+             what is unanswered: gemini-batchd cancel {job}"
         ),
         line: None,
         column: None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::creating;
 use super::effect::{Change, Effect, Issued, Turn, Which};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
 use super::job::{Chunk, ChunkState, Input, Job, JobState};
@@ -76,8 +77,9 @@ impl Engine {
             ChunkState::Collecting { .. } => Some((Lane::Collect, Millis(0))),
             // An intent that is saved has its effect under way, or was turned into a probe.
             ChunkState::Creating { .. } => None,
-            ChunkState::Stuck { .. } if !self.told.contains(&unit) => Some((Lane::Move, Millis(0))),
-            ChunkState::Stuck { .. } | ChunkState::Settled | ChunkState::Split { .. } => None,
+            ChunkState::Stuck { .. } if self.told.contains(&unit) => None,
+            ChunkState::Stuck { .. } => Some((Lane::Move, Millis(0))),
+            ChunkState::Settled | ChunkState::Split { .. } => None,
         }
     }
 
@@ -93,15 +95,19 @@ impl Engine {
                 self.begin(lane, unit, now, turn);
             }
         }
-        self.make_room_at_the_api(turn);
+        self.make_room_at_the_api(now, turn);
     }
 
-    /// Whether the API is well enough for a lane that leads to it.
+    /// Whether the disk has room for a lane that takes some, and the API is well enough for one
+    /// that leads to it.
     pub(super) fn is_open(&self, lane: Lane, now: Millis) -> bool {
+        if self.full.is_some() && lane.needs_room() {
+            return false;
+        }
         let Some(gate) = self.gate.as_ref().filter(|_| lane.is_remote()) else { return true };
         // While the API is ill, one request at a time finds out whether it is well again.
         let idle = !self.running.values().any(|running| running.lane.is_remote());
-        now >= gate.until && (gate.failures <= GATE_AFTER && !gate.denied || idle)
+        now >= gate.until && (gate.failures <= GATE_AFTER && gate.mend.is_none() || idle)
     }
 
     /// The next unit of a lane for which there is room.
@@ -135,6 +141,10 @@ impl Engine {
     }
 
     pub(super) fn begin_attempt(&mut self, unit: Unit, now: Millis, turn: &mut Turn) {
+        // Records of an earlier version may still hold such a chunk.
+        if self.is_cancelled(unit.job) {
+            return self.settle(unit, turn);
+        }
         let policy = &self.policy;
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         if policy.goes_inline(&head.queue, chunk.rest) {
@@ -172,8 +182,8 @@ impl Engine {
             (_, Lane::Poll) => Some(Effect::Poll { batches: self.batches_of(units) }),
             (None, _) => job_effect(job),
             (Some(no), _) => {
-                let short = self.troubles.get(&unit).map_or(0, |trouble| trouble.failures);
-                chunk_effect(job, job.chunks.get(&no)?, short >= policy::SHORT_FETCHES)
+                let damaged = self.troubles.get(&unit).map_or(0, |trouble| trouble.damaged);
+                chunk_effect(job, job.chunks.get(&no)?, damaged >= policy::SHORT_FETCHES)
             }
         }
     }
@@ -254,10 +264,10 @@ fn chunk_effect(job: &Job, chunk: &Chunk, accept_missing: bool) -> Option<Effect
             end: end.clone(),
             accept_missing,
         }),
-        ChunkState::Stuck { .. } => Some(Effect::Notify {
-            head: Box::new(job.head.clone()),
-            refusal: super::creating::stuck(job, chunk),
-        }),
+        ChunkState::Stuck { .. } => {
+            let refusal = creating::uncertain(job.head.id, chunk);
+            Some(Effect::Notify { head: Box::new(job.head.clone()), refusal })
+        }
         ChunkState::Waiting { .. }
         | ChunkState::Creating { .. }
         | ChunkState::Settled

@@ -68,6 +68,7 @@ impl Engine {
         self.troubles.clear();
         self.polls.clear();
         self.gate = None;
+        self.no_room = None;
         let until = now.plus(self.policy.uncertain_window_ms);
         for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
             if let ChunkState::Uncertain { until: window, doubt: Doubt::Lost, .. } =
@@ -81,11 +82,16 @@ impl Engine {
     }
 
     /// The clock leapt ahead, or the machine slept: that time does not count as time in which a
-    /// batch in doubt could have shown up.
+    /// batch in doubt, or results that are due, could have shown up.
     pub(super) fn lengthen_windows(&mut self, by_ms: u64) {
         for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
             if let ChunkState::Uncertain { until, doubt: Doubt::Lost, .. } = &mut chunk.state {
                 *until = until.plus(by_ms);
+            }
+        }
+        for trouble in self.troubles.values_mut() {
+            for since in [&mut trouble.unready_since, &mut trouble.gone_since] {
+                *since = since.map(|since| since.plus(by_ms));
             }
         }
     }
@@ -113,7 +119,7 @@ impl Engine {
         }
     }
 
-    fn refile_everything(&mut self) {
+    pub(super) fn refile_everything(&mut self) {
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();
         for id in ids {
             self.refile_job(id);

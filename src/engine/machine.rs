@@ -28,9 +28,13 @@ pub struct Engine {
     pub(super) troubles: BTreeMap<Unit, Trouble>,
     pub(super) polls: BTreeMap<Unit, PollNote>,
     pub(super) stopping: BTreeSet<BatchName>,
-    pub(super) discarded: BTreeSet<BatchName>,
     /// Chunks that wait for people who were told so.
     pub(super) told: BTreeSet<Unit>,
+    pub(super) discarded: BTreeSet<BatchName>,
+    /// Removals under way that make room at the API, and whose batches they are.
+    pub(super) making_room: BTreeMap<Ticket, (Unit, BatchName)>,
+    /// Why no room is made at the API for a while.
+    pub(super) no_room: Option<Trouble>,
     pub(super) claiming: BTreeSet<(String, String)>,
     /// Which jobs have which content, by its SHA-256.
     pub(super) contents: BTreeSet<(Box<str>, JobId)>,
@@ -43,6 +47,8 @@ pub struct Engine {
     /// The first chunk of a job that may not be settled yet.
     pub(super) unsettled: BTreeMap<JobId, ChunkNo>,
     pub(super) gate: Option<Gate>,
+    /// Why nothing is taken on that needs room on the disk, if so.
+    pub(super) full: Option<String>,
     pub(super) next_ticket: u64,
     pub(super) draining: bool,
     /// The latest moment seen; a clock that is set back shows by it.
@@ -58,16 +64,37 @@ pub(super) struct Running {
 }
 
 /// Failures in a row of one unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trouble {
     /// How many.
     pub failures: u32,
-    /// When the first of them was.
-    pub first: Millis,
+    /// How many of them were fetches of results that came damaged or short.
+    pub damaged: u32,
+    /// When results that are due were not shown for the first time.
+    pub unready_since: Option<Millis>,
+    /// Since when nothing else is told but that results are gone or will not be given.
+    pub gone_since: Option<Millis>,
     /// The next try is not before this.
     pub not_before: Millis,
     /// What the last one said.
     pub message: String,
+}
+
+impl Trouble {
+    /// The same with one failure more.
+    pub(super) fn and(self, failure: &Failure, now: Millis, not_before: Millis) -> Trouble {
+        let is_damaged = matches!(failure, Failure::Damaged(_));
+        let is_unready = matches!(failure, Failure::NotReady(_));
+        let is_gone = matches!(failure, Failure::Gone(_) | Failure::Rejected(_));
+        Trouble {
+            failures: self.failures.saturating_add(1),
+            damaged: self.damaged.saturating_add(u32::from(is_damaged)),
+            unready_since: self.unready_since.or(is_unready.then_some(now)),
+            gone_since: is_gone.then(|| self.gone_since.unwrap_or(now)),
+            not_before,
+            message: failure.message().to_owned(),
+        }
+    }
 }
 
 /// What is remembered of a batch between two looks.
@@ -84,10 +111,19 @@ pub struct Gate {
     pub until: Millis,
     /// Failures in a row.
     pub failures: u32,
-    /// Whether the key was refused, so that a person must act.
-    pub denied: bool,
+    /// What a person must mend before it can work again, if it is that.
+    pub mend: Option<Mend>,
     /// What the last failure said.
     pub message: String,
+}
+
+/// What only a person can mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mend {
+    /// The API key, or what it may do.
+    Key,
+    /// The way to the API: a certificate, a proxy, an address.
+    Way,
 }
 
 impl Engine {
@@ -102,7 +138,8 @@ impl Engine {
     /// Finds out again what is remembered of a job beside its record.
     fn recall(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        if job.head.state == JobState::Claiming {
+        // What was released does not lie in the inbox.
+        if job.head.state == JobState::Claiming && !job.head.released {
             let source = &job.head.source;
             self.claiming.insert((source.folder.clone(), source.name.clone()));
         }
@@ -122,6 +159,7 @@ impl Engine {
         match event {
             Event::Arrived { id, source, queue } => self.arrived(id, source, queue, now, &mut turn),
             Event::Done { ticket, outcome } => {
+                self.room_made(ticket);
                 if let Some(running) = self.finish(ticket) {
                     self.succeeded(&running, &outcome);
                     self.apply(&running.units, outcome, now, &mut turn);
@@ -129,6 +167,7 @@ impl Engine {
                 }
             }
             Event::Failed { ticket, failure } => {
+                self.room_not_made(ticket, &failure, now);
                 if let Some(running) = self.finish(ticket) {
                     self.note_failure(&running, &failure, now);
                     self.apply_failure(&running.units, running.lane, failure, now, &mut turn);
@@ -137,7 +176,26 @@ impl Engine {
             }
             Event::Tick => {}
             Event::Housekeeping => self.forget_old(now, &mut turn),
+            Event::Room(full) => self.room(full, now),
         }
+        self.pump(now, &mut turn);
+        turn
+    }
+
+    /// Other numbers from now on, and perhaps another key. Whatever pauses after a failure is tried
+    /// again at once: it may have been for what was mended.
+    pub fn adopt(&mut self, policy: Policy, now: Millis) -> Turn {
+        self.policy = policy;
+        self.troubles.clear();
+        self.polls.clear();
+        self.gate = None;
+        for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
+            if let ChunkState::Waiting { not_before } = &mut chunk.state {
+                *not_before = now.min(*not_before);
+            }
+        }
+        self.refile_everything();
+        let mut turn = Turn::default();
         self.pump(now, &mut turn);
         turn
     }
@@ -156,7 +214,9 @@ impl Engine {
         // A gate that is open in time waits for the one request under way, not for a moment.
         let gate = self.gate.as_ref().map(|gate| gate.until);
         let gate = gate.filter(|until| gated && *until > self.latest);
-        [self.lanes.next_time(), gate].into_iter().flatten().min()
+        let room = self.no_room.as_ref().map(|trouble| trouble.not_before);
+        let room = room.filter(|at| *at > self.latest);
+        [self.lanes.next_time(), gate, room].into_iter().flatten().min()
     }
 
     /// The newest complete jobs, then every other one, each oldest first.
@@ -189,18 +249,14 @@ impl Engine {
         !self.running.is_empty()
     }
 
-    /// Whether people are still to be told that something waits for them.
-    pub fn has_news(&self) -> bool {
-        let is_news = |job: &Job, chunk: &Chunk| {
-            let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
-            matches!(chunk.state, ChunkState::Stuck { .. }) && !self.told.contains(&unit)
-        };
-        self.jobs.values().any(|job| job.chunks.values().any(|chunk| is_news(job, chunk)))
-    }
-
     /// Why the API is left alone, if it is.
     pub fn gate(&self) -> Option<&Gate> {
         self.gate.as_ref()
+    }
+
+    /// Why nothing is taken on that needs room on this machine's disk, if so.
+    pub fn full(&self) -> Option<&str> {
+        self.full.as_deref()
     }
 
     /// The failures in a row of a job or a chunk.
@@ -218,7 +274,8 @@ impl Engine {
         if self.draining || !self.claiming.insert((source.folder.clone(), source.name.clone())) {
             return;
         }
-        let head = Head { id, source, queue, claimed: now, state: JobState::Claiming };
+        let state = JobState::Claiming;
+        let head = Head { id, source, queue, claimed: now, released: false, state };
         turn.save.push(Change::Head(head.clone()));
         self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
         self.refile_job(id);
@@ -250,30 +307,73 @@ impl Engine {
     /// Remembers a failure: the units wait, and if the API as a whole seems ill, everybody does.
     fn note_failure(&mut self, running: &Running, failure: &Failure, now: Millis) {
         for unit in &running.units {
-            let (failures, first) = self
-                .troubles
-                .get(unit)
-                .map_or((0, now), |trouble| (trouble.failures, trouble.first));
-            let failures = failures.saturating_add(1);
-            let mut pause = self.policy.backoff_ms(failures, salt(*unit));
+            if !self.is_wanted(*unit) {
+                continue;
+            }
+            let before = self.troubles.remove(unit).unwrap_or_default();
+            let mut pause = self.policy.backoff_ms(before.failures + 1, salt(*unit));
             if let Failure::RateLimited { retry_after_ms, .. } = failure {
                 pause = pause.max(self.policy.honoured_ms(*retry_after_ms));
             }
-            let message = failure.message().to_owned();
-            let not_before = now.plus(pause);
-            self.troubles.insert(*unit, Trouble { failures, first, not_before, message });
+            self.troubles.insert(*unit, before.and(failure, now, now.plus(pause)));
         }
-        let denied = matches!(failure, Failure::Denied(_));
-        let ill = denied || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
+        let mend = match failure {
+            Failure::Denied(_) => Some(Mend::Key),
+            Failure::Barred(_) => Some(Mend::Way),
+            Failure::Transient(_)
+            | Failure::RateLimited { .. }
+            | Failure::Ambiguous(_)
+            | Failure::Rejected(_)
+            | Failure::Gone(_)
+            | Failure::NotReady(_)
+            | Failure::Damaged(_)
+            | Failure::Local(_)
+            | Failure::Removed(_) => None,
+        };
+        let ill =
+            mend.is_some() || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
         if running.lane.is_remote() && ill {
             let failures = self.gate.as_ref().map_or(0, |gate| gate.failures).saturating_add(1);
-            let pause = if denied || failures > GATE_AFTER {
+            let pause = if mend.is_some() || failures > GATE_AFTER {
                 self.policy.backoff_ms(failures, 0)
             } else {
                 0
             };
             let message = failure.message().to_owned();
-            self.gate = Some(Gate { until: now.plus(pause), failures, denied, message });
+            self.gate = Some(Gate { until: now.plus(pause), failures, mend, message });
+        }
+    }
+
+    /// Takes note of the room on the disk. When there is some again, nobody waits any longer for
+    /// what failed for want of it.
+    fn room(&mut self, full: Option<String>, now: Millis) {
+        let is_back = self.full.is_some() && full.is_none();
+        self.full = full;
+        if !is_back {
+            return;
+        }
+        let on_disk = |unit: &Unit| match find(&self.jobs, *unit) {
+            Some((_, chunk)) => matches!(chunk.state, ChunkState::Collecting { .. }),
+            None => true,
+        };
+        let units: Vec<Unit> = self.troubles.keys().copied().filter(on_disk).collect();
+        for unit in units {
+            if let Some(trouble) = self.troubles.get_mut(&unit) {
+                trouble.not_before = trouble.not_before.min(now);
+            }
+            self.refile(unit);
+        }
+    }
+
+    /// Whether anything is still to be done for a unit; what was given up may fail in peace.
+    fn is_wanted(&self, unit: Unit) -> bool {
+        match unit.chunk {
+            None => self.jobs.get(&unit.job).is_some_and(|job| !job.is_over()),
+            Some(_) => find(&self.jobs, unit).is_some_and(|(job, chunk)| {
+                let is_settled =
+                    matches!(chunk.state, ChunkState::Settled | ChunkState::Split { .. });
+                !job.is_over() && !is_settled
+            }),
         }
     }
 
@@ -301,6 +401,7 @@ pub struct Recollection {
     jobs: BTreeMap<JobId, Job>,
     past: Past,
     contents: Vec<(Box<str>, JobId)>,
+    full: Option<String>,
 }
 
 impl Recollection {
@@ -315,9 +416,14 @@ impl Recollection {
         }
     }
 
+    /// Takes note of how the disk is; see [`Event::Room`].
+    pub fn room(&mut self, full: Option<String>) {
+        self.full = full;
+    }
+
     /// The engine over all that was taken in; see [`Engine::resume`].
     pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
-        let Recollection { jobs, past, contents } = self;
+        let Recollection { jobs, past, contents, full } = self;
         let mut engine = Engine {
             policy,
             jobs,
@@ -328,8 +434,10 @@ impl Recollection {
             troubles: BTreeMap::new(),
             polls: BTreeMap::new(),
             stopping: BTreeSet::new(),
-            discarded: BTreeSet::new(),
             told: BTreeSet::new(),
+            discarded: BTreeSet::new(),
+            making_room: BTreeMap::new(),
+            no_room: None,
             claiming: BTreeSet::new(),
             // Sorted once, not with each job.
             contents: contents.into_iter().collect(),
@@ -339,6 +447,7 @@ impl Recollection {
             under_way: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             gate: None,
+            full,
             next_ticket: 1,
             draining: false,
             latest: now,

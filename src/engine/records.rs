@@ -1,10 +1,11 @@
 //! Small changes to the engine's jobs that always end in a record to save.
 
 use super::effect::{Change, Effect, Turn};
-use super::ids::{ChunkNo, JobId, Millis};
+use super::event::Failure;
+use super::ids::{ChunkNo, JobId, Millis, Ticket};
 use super::job::{Chunk, ChunkState, Delivery, Input, JobState, Plan};
 use super::lanes::{Lane, Size, Unit};
-use super::machine::{Engine, find, find_mut};
+use super::machine::{Engine, find, find_mut, salt};
 use super::policy;
 
 /// What is taken at the API right now.
@@ -120,7 +121,6 @@ impl Engine {
         let idle: Vec<_> =
             chunks.into_iter().flat_map(|all| all.values()).filter(idle).map(|c| c.no).collect();
         for no in idle {
-            self.told.remove(&Unit { job: id, chunk: Some(no) });
             self.settle(Unit { job: id, chunk: Some(no) }, &mut turn);
         }
         self.refile_job(id);
@@ -128,17 +128,23 @@ impl Engine {
         Ok(turn)
     }
 
-    /// Lets the chunks of a job go on that wait for a person.
+    /// Lets the chunks of a job go on that wait for a person, or a file that was held because its
+    /// content was dropped before.
     ///
     /// # Errors
-    /// In words, if no chunk of the job waits for one.
+    /// In words, if nothing of the job waits for one.
     pub fn release(&mut self, id: JobId, now: Millis) -> Result<Turn, String> {
         let mut turn = Turn::default();
         let stuck = |chunk: &&Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
         let job = self.jobs.get(&id).ok_or_else(|| format!("there is no job {id}"))?;
         let stuck: Vec<_> = job.chunks.values().filter(stuck).map(|chunk| chunk.no).collect();
         if let JobState::Held(refusal) = &job.head.state {
-            return Err(format!("the file of job {id} lies in held/: {}", refusal.remedy));
+            if refusal.reason != DUPLICATE {
+                return Err(format!("the file of job {id} lies in held/: {}", refusal.remedy));
+            }
+            self.fetch_back(id, &mut turn);
+            self.pump(now, &mut turn);
+            return Ok(turn);
         }
         if stuck.is_empty() {
             return Err(format!("nothing of job {id} waits for a release"));
@@ -147,7 +153,6 @@ impl Engine {
         self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, &mut turn);
         for no in stuck {
             let unit = Unit { job: id, chunk: Some(no) };
-            self.told.remove(&unit);
             if let Some((_, chunk)) = find_mut(&mut self.jobs, unit) {
                 chunk.attempt = chunk.attempt.next();
             }
@@ -156,6 +161,13 @@ impl Engine {
         }
         self.pump(now, &mut turn);
         Ok(turn)
+    }
+
+    /// A held file is claimed again, from where it lies.
+    fn fetch_back(&mut self, id: JobId, turn: &mut Turn) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.head.released = true;
+        self.advance(id, JobState::Claiming, turn);
     }
 
     pub(super) fn state(&self, id: JobId) -> Option<&JobState> {
@@ -178,12 +190,15 @@ impl Engine {
     /// Puts the job into a new state.
     pub(super) fn advance(&mut self, id: JobId, state: JobState, turn: &mut Turn) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        if job.head.state == JobState::Claiming {
+        if job.head.state == JobState::Claiming && !job.head.released {
             let source = &job.head.source;
             self.claiming.remove(&(source.folder.clone(), source.name.clone()));
         }
         job.head.state = state;
         turn.save.push(Change::Head(job.head.clone()));
+        if job.is_over() {
+            self.forget_troubles(id);
+        }
         self.unsettled.remove(&id);
         self.refile_job(id);
     }
@@ -199,10 +214,18 @@ impl Engine {
     /// Drops a job that turned out to be none.
     pub(super) fn forget(&mut self, id: JobId, turn: &mut Turn) {
         let Some(job) = self.jobs.remove(&id) else { return };
-        let source = job.head.source;
-        self.claiming.remove(&(source.folder, source.name));
+        if !job.head.released {
+            let source = job.head.source;
+            self.claiming.remove(&(source.folder, source.name));
+        }
+        self.forget_troubles(id);
         turn.save.push(Change::Forget(id));
         self.refile(Unit { job: id, chunk: None });
+    }
+
+    /// What went wrong with a job does not matter any more.
+    fn forget_troubles(&mut self, id: JobId) {
+        self.troubles.retain(|unit, _| unit.job != id);
     }
 
     /// Changes what is known of an active job; the closure says whether anything changed.
@@ -235,6 +258,7 @@ impl Engine {
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         chunk.state = state;
         turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        self.told.remove(&unit);
         self.refile(unit);
     }
 
@@ -324,10 +348,10 @@ impl Engine {
 
     /// When a file waits for storage at the API, what is collected there already makes room:
     /// its answers are on our own disk, synced.
-    pub(super) fn make_room_at_the_api(&mut self, turn: &mut Turn) {
+    pub(super) fn make_room_at_the_api(&mut self, now: Millis, turn: &mut Turn) {
         let waits = |(unit, size)| self.obstacle(unit, size) == Some(Obstacle::Storage);
         let blocked = self.lanes.first_ready(Lane::Send).any(waits);
-        if !blocked {
+        if !blocked || self.no_room.as_ref().is_some_and(|trouble| trouble.not_before > now) {
             return;
         }
         let holders: Vec<Unit> = self.takings.keys().copied().collect();
@@ -337,17 +361,39 @@ impl Engine {
                 .batches
                 .iter()
                 .filter(|batch| !self.discarded.contains(&batch.name))
+                .filter(|batch| !self.making_room.values().any(|(_, name)| *name == batch.name))
                 .map(|batch| (batch.name.clone(), batch.input.clone()))
                 .collect();
             for (batch, input) in collected {
-                self.discarded.insert(batch.clone());
+                if !self.is_open(Lane::Cancel, now) {
+                    break;
+                }
+                self.making_room.insert(Ticket(self.next_ticket), (unit, batch.clone()));
                 let effect = Effect::Discard { batch, input };
                 self.issue(Lane::Cancel, Vec::new(), effect, turn);
             }
-            self.account(unit);
         }
+    }
+
+    /// A removal is done, if it was one: there is room now.
+    pub(super) fn room_made(&mut self, ticket: Ticket) {
+        let Some((unit, batch)) = self.making_room.remove(&ticket) else { return };
+        self.discarded.insert(batch);
+        self.account(unit);
+        self.no_room = None;
+    }
+
+    /// A removal failed, if it was one: what it was to remove lies there still, and is removed
+    /// later.
+    pub(super) fn room_not_made(&mut self, ticket: Ticket, failure: &Failure, now: Millis) {
+        let Some((unit, _)) = self.making_room.remove(&ticket) else { return };
+        let before = self.no_room.take().unwrap_or_default();
+        let pause = self.policy.backoff_ms(before.failures + 1, salt(unit));
+        self.no_room = Some(before.and(failure, now, now.plus(pause)));
     }
 }
 
+/// The reason of a file that is held because its content was dropped before.
+pub(super) const DUPLICATE: &str = "duplicate";
 /// More warnings than this tell nobody anything.
 const WARNINGS_MAX: usize = 100;

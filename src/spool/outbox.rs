@@ -17,6 +17,32 @@ use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::JobId;
 use crate::engine::job::{Delivery, Job, Source};
 
+/// Whether the outbox is where a file system of its own begins, so that it can be there without
+/// its content.
+///
+/// # Errors
+/// If it can not be looked at.
+pub fn is_mounted(folders: &Folders) -> Result<bool, SpoolError> {
+    let device = |path: &Path| Ok(fs::metadata(path).at("find", path)?.dev());
+    match folders.outbox.parent() {
+        Some(parent) => Ok(device(&folders.outbox)? != device(parent)?),
+        None => Ok(false),
+    }
+}
+
+/// Makes sure that an outbox that was mounted still is.
+///
+/// # Errors
+/// If it is not: what is delivered into the bare folder could not be seen any more later.
+pub fn check_mounted(folders: &Folders) -> Result<(), SpoolError> {
+    if is_mounted(folders)? {
+        return Ok(());
+    }
+    let text = "nothing is mounted there any more; mount it again, or restart the daemon if the \
+                results are to lie in the bare folder";
+    Err(io::Error::other(text)).at("deliver to", &folders.outbox)
+}
+
 /// What became of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliverOutcome {
@@ -174,11 +200,6 @@ impl Parcel {
             }
             Moved::NoSource => {}
             Moved::Taken if durable::complete_copy(source, target)? => {}
-            Moved::Taken if durable::is_same_file(source, target)? => {
-                // A power cut left it under both names.
-                durable::sync_folder(&self.folder)?;
-                remove(source)?;
-            }
             Moved::Taken => return Ok(false),
         }
         self.open_up(target)?;

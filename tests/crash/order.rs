@@ -11,6 +11,7 @@ use gemini_batchd::provider::gemini::emulator::Faults;
 use super::in_parallel::in_parallel;
 use super::rig::{Daemon, End, Rig, requests};
 
+/// Fault 10.
 #[test]
 fn nothing_is_renamed_into_the_outbox_unsynced() {
     if cannot_trace() {

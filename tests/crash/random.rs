@@ -20,7 +20,7 @@ use super::dice::{Dice, number, seed};
 use super::in_parallel::in_parallel;
 use super::rig::{Daemon, End, Rig, eventually, requests};
 
-/// Faults 1, 13 and 19.
+/// Faults 1, 13, 17 and 19.
 #[test]
 fn kill_9_at_random_moments_in_bad_nights_loses_nothing_and_pays_once() {
     let seed = seed();

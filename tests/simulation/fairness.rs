@@ -8,7 +8,7 @@ use gemini_batchd::engine::event::{Event, Failure, Harvest, Outcome, Polled};
 use gemini_batchd::engine::ids::{JobId, Millis};
 use gemini_batchd::engine::job::{JobState, Transport};
 
-use super::world::{arrival, limits, plan_of, seen_ended};
+use super::fixtures::{arrival, limits, plan_of, seen_ended};
 
 /// A place on the way of a job where it may stay for as long as it likes.
 const PLACES: [&str; 7] = ["claim", "plan", "upload", "create", "collect", "merge", "deliver"];

@@ -1,600 +1,590 @@
-//! The world around the engine: a store, a disk, and an API that misbehave as a seed says.
+//! The world around the engine: one thread, one seed, virtual time.
+//!
+//! Here is the process: how it takes in what happens, saves, acts, dies and comes back. What it
+//! acts on is in `shell` and `network`, what goes wrong in `faults`, what must hold in `rules`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use gemini_batchd::engine::Engine;
-use gemini_batchd::engine::effect::{Change, Effect, Issued, Turn, Which};
-use gemini_batchd::engine::event::{
-    Event, Failure, Harvest, Objection, Outcome, PlannedChunk, Polled, RemoteBatch,
-};
-use gemini_batchd::engine::ids::{BatchName, JobId, Millis, Row, Rows, Stamp};
-use gemini_batchd::engine::job::{
-    Accept, Job, JobState, Plan, Queue, RemoteError, RemoteState, Rest, Share, Source, Tally,
-    Transport,
-};
+use gemini_batchd::engine::effect::{Effect, Issued, Turn};
+use gemini_batchd::engine::event::{Event, Failure};
+use gemini_batchd::engine::ids::{JobId, Millis};
+use gemini_batchd::engine::job::{Job, Queue, Source};
+use gemini_batchd::engine::machine::Recollection;
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
+use gemini_batchd::store::memory::Fault;
+use gemini_batchd::store::{JobStore, MemoryStore};
+
+use super::api::Api;
+use super::disk::Disk;
+use super::faults::{self, DAY_MS, HOUR_MS, Tamper, Weather};
+use super::files::Dropped;
+use super::fixtures::{limits, queue};
+use super::network::Late;
+use super::random::Random;
 
 /// Everything there is.
 pub struct World {
     pub transcript: Vec<String>,
-    engine: Engine,
-    policy: Policy,
-    store: BTreeMap<JobId, Job>,
-    under_way: Vec<(Millis, Issued)>,
-    on_the_wire: Vec<(Millis, Which)>,
-    batches: Vec<Remote>,
-    inputs: BTreeMap<JobId, Input>,
-    random: Random,
-    now: Millis,
-    /// How far the engine's clock is ahead of the world's, milliseconds.
-    ahead: i64,
-    faults_until: Millis,
+    pub tamper: Tamper,
+    pub random: Random,
+    /// True time; the engine's clock may show another.
+    pub now: Millis,
+    pub begun_at: Millis,
+    pub faults_until: Millis,
+    /// How far the engine's clock is ahead, milliseconds.
+    pub ahead: i64,
+    pub policy: Policy,
+    pub engine: Engine,
+    pub store: MemoryStore,
+    /// What a store that does not sync would have on the disk.
+    synced: MemoryStore,
+    pub disk: Disk,
+    /// The disk as it was synced last, while a power cut is going to come.
+    safe: Option<Disk>,
+    pub api: Api,
+    pub weather: Weather,
+    /// Whether results may be shown later than the end of their batch.
+    late_results: bool,
+    /// How many steps of an effect are still taken before the process dies inside it.
+    doom: Option<u64>,
+    /// Effects that are going to be done.
+    pub begun: Vec<(Millis, Issued)>,
+    /// What came of effects, on its way to the engine.
+    replies: Vec<(Millis, Event)>,
+    pub late: Vec<Late>,
+    /// Files still to be dropped.
+    pub to_drop: Vec<(Millis, Dropped)>,
+    /// Every file that was dropped, by number.
+    pub files: BTreeMap<u64, Dropped>,
+    /// Which file a job was made of.
+    pub origins: BTreeMap<JobId, u64>,
+    /// Downloads in a row that ended early, by batch.
+    pub shorts: BTreeMap<String, u32>,
+    jobs_made: u64,
+    next_scan: Millis,
+    next_housekeeping: Millis,
 }
 
-/// A job's files.
-struct Input {
-    rows: u64,
-    poison: BTreeSet<u64>,
-    in_inbox: bool,
-    answered: BTreeMap<u64, BatchName>,
-    delivered: u32,
-    /// What the file claims to have; its rows are few in any case.
-    bytes: u64,
+/// Why things do not go on as usual.
+#[derive(Debug)]
+pub enum Halt {
+    /// The process dies.
+    Crash(&'static str),
+    /// A promise is broken.
+    Violation(String),
 }
 
-/// A batch at the API.
-struct Remote {
-    name: BatchName,
-    stamp: Stamp,
-    job: JobId,
-    rows: Vec<u64>,
-    created: Millis,
-    visible: Millis,
-    ends: Millis,
-    end: RemoteState,
+/// What was done, unless things came to a halt.
+pub type Step<T = ()> = Result<T, Halt>;
+
+/// What happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Next {
+    Late(usize),
+    Reply(usize),
+    Begun(usize),
+    Drop(usize),
+    Scan,
+    Housekeeping,
+    Tick,
 }
 
 impl World {
-    pub fn new(seed: u64) -> World {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    pub fn new(seed: u64, tamper: Tamper) -> World {
+        let mut random = Random::new(seed);
+        let storage_bytes = random.between(2000, 40_000);
         let policy = Policy {
-            open_batches: 1 + random.below(4) as usize,
-            storage_bytes: 500 + random.below(5000),
-            uploads: 1 + random.below(2) as usize,
-            inline_bytes: if random.chance(50) { 0 } else { 4000 },
-            poll_min_ms: 1000,
-            poll_max_ms: 60_000,
-            backoff_min_ms: 500,
-            backoff_max_ms: 60_000,
-            uncertain_window_ms: 180_000,
+            open_batches: random.between(2, 6) as usize,
+            storage_bytes,
+            uploads: random.between(1, 3) as usize,
+            inline_bytes: random.pick(&[0, 4000]),
+            poll_min_ms: random.pick(&[60_000, 600_000, 600_000]),
+            poll_max_ms: random.pick(&[HOUR_MS, 2 * HOUR_MS, 3 * HOUR_MS]),
+            backoff_max_ms: random.pick(&[300_000, HOUR_MS / 2]),
+            uncertain: random.pick(&[Uncertain::Resubmit, Uncertain::Resubmit, Uncertain::Hold]),
+            uncertain_window_ms: match tamper {
+                Tamper::NoSettlingWindow => 1,
+                _ => 300_000,
+            },
+            duplicates: random.pick(&[Duplicates::Hold, Duplicates::Process]),
+            duplicate_window_ms: 7 * DAY_MS,
+            records_keep_ms: 60 * DAY_MS,
             ..limits()
         };
-        let now = Millis(1_000_000_000);
+        let now = Millis(1_760_000_000_000);
+        let pending_ms = random.pick(&[60_000, HOUR_MS, 20 * HOUR_MS]);
+        let running_ms = random.pick(&[60_000, HOUR_MS, 20 * HOUR_MS]);
+        let api = Api::new(seed, pending_ms, running_ms, storage_bytes * 3);
         let (engine, _) = Engine::resume(Vec::new(), policy.clone(), now);
-        World {
+        let mut world = World {
             transcript: Vec::new(),
-            engine,
-            policy,
-            store: BTreeMap::new(),
-            under_way: Vec::new(),
-            on_the_wire: Vec::new(),
-            batches: Vec::new(),
-            inputs: BTreeMap::new(),
+            tamper,
             random,
             now,
+            begun_at: now,
+            faults_until: now.plus(0),
             ahead: 0,
-            faults_until: now.plus(3_600_000),
+            policy,
+            engine,
+            store: MemoryStore::new(),
+            synced: MemoryStore::new(),
+            disk: Disk::default(),
+            safe: None,
+            api,
+            weather: Weather::default(),
+            late_results: seed.is_multiple_of(2),
+            doom: None,
+            begun: Vec::new(),
+            replies: Vec::new(),
+            late: Vec::new(),
+            to_drop: Vec::new(),
+            files: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            shorts: BTreeMap::new(),
+            jobs_made: 0,
+            next_scan: now,
+            next_housekeeping: now.plus(DAY_MS),
+        };
+        world.plan_life();
+        world
+    }
+
+    fn plan_life(&mut self) {
+        let span = self.random.between(2, 9) * DAY_MS;
+        self.faults_until = self.now.plus(span);
+        for number in 0..self.random.between(1, 7) {
+            let at = self.now.plus(self.random.below(span));
+            let mut file = Dropped::draw(&mut self.random, number);
+            let earlier = self.random.below(number) as usize;
+            if self.random.chance(150)
+                && let Some((_, same)) = self.to_drop.get(earlier)
+            {
+                file = Dropped { name: file.name, ..same.clone() };
+            }
+            self.to_drop.push((at, file));
         }
     }
 
     /// Lives until everything is done.
+    ///
+    /// # Errors
+    /// The promise that was broken.
     pub fn run(&mut self) -> Result<(), String> {
-        for number in 0..1 + self.random.below(3) {
-            self.drop_file(number)?;
-        }
-        for step in 0.. {
-            if step == STEPS_MAX {
-                return Err("it goes on without getting anywhere".to_owned());
+        for _ in 0..STEPS_MAX {
+            let lived = self.live_on();
+            let goes_on = match lived {
+                Err(halt) => self.survive(halt).map(|()| true)?,
+                Ok(goes_on) => goes_on,
+            };
+            self.check_always()?;
+            if !goes_on {
+                return self.check_the_end();
             }
-            self.arrive_on_the_wire()?;
-            if self.faulty(1) {
-                self.crash("at rest")?;
-            }
-            if self.faulty(1) {
-                // Far enough to be told from time that passes.
-                let leap = 180_000 + self.random.below(3_600_000) as i64;
-                self.ahead += if self.random.chance(50) { leap } else { -leap };
-                self.note(format!("the clock jumps to {} ahead", self.ahead));
-                // A clock that jumps wakes nobody: the loop looks up by itself every few seconds.
-                self.now = self.now.plus(5_000);
-                self.tell(Event::Tick)?;
-            }
-            let due = self.under_way.iter().map(|(at, _)| *at).min();
-            let wire = self.on_the_wire.iter().map(|(at, _)| *at).min();
-            let ahead = self.ahead;
-            let tick = self.engine.next_wakeup();
-            let tick = tick.map(|at| Millis(at.0.saturating_add_signed(-ahead)));
-            let Some(next) = [due, wire, tick].into_iter().flatten().min() else { break };
-            self.now = self.now.max(next);
-            let ready = self.under_way.iter().position(|(at, _)| *at <= self.now);
-            match ready {
-                Some(at) => {
-                    let (_, issued) = self.under_way.remove(at);
-                    self.perform(issued)?;
-                }
-                None => self.tell(Event::Tick)?,
+            if self.now > self.faults_until.plus(CALM_MAX_MS) {
+                return Err(format!("it never ends: {}", self.what_hangs()));
             }
         }
-        self.check_the_end()
+        Err(format!("it goes on without getting anywhere: {}", self.what_hangs()))
     }
 
-    fn drop_file(&mut self, number: u64) -> Result<(), String> {
-        let text = format!("{:026}", number + 1);
-        let id: JobId = text.parse().map_err(|_| "not an id".to_owned())?;
-        let rows = 1 + self.random.below(40);
-        let mut poison = BTreeSet::new();
-        while self.random.chance(25) {
-            poison.insert(1 + self.random.below(rows));
+    /// Lets the next thing happen; `false` if nothing is left to happen.
+    fn live_on(&mut self) -> Step<bool> {
+        self.change_weather();
+        if self.is_faulty() {
+            if self.random.chance(self.weather.deadly) {
+                return Err(Halt::Crash("at rest"));
+            }
+            self.meddle()?;
         }
-        let bytes = [1, 8 << 20, 1 << 30][self.random.below(3) as usize];
-        let (in_inbox, answered) = (true, BTreeMap::new());
-        let input = Input { rows, poison, in_inbox, answered, delivered: 0, bytes };
-        self.inputs.insert(id, input);
-        self.tell(arrival(id, bytes))
+        let Some((at, next)) = self.next_thing() else { return self.let_people_decide() };
+        if !self.wait_until(at)? {
+            return Ok(true);
+        }
+        match next {
+            Next::Late(at) => {
+                let late = self.late.remove(at);
+                self.create_arrives(&late.model, &late.body)?;
+            }
+            Next::Reply(at) => {
+                let (_, event) = self.replies.remove(at);
+                self.tell(event)?;
+            }
+            Next::Begun(at) => {
+                let (_, issued) = self.begun.remove(at);
+                self.do_effect(issued)?;
+            }
+            Next::Drop(at) => {
+                let (_, file) = self.to_drop.remove(at);
+                self.drop_file(file);
+            }
+            Next::Scan => self.scan()?,
+            Next::Housekeeping => {
+                self.next_housekeeping = self.now.plus(DAY_MS);
+                self.tell(Event::Housekeeping)?;
+            }
+            Next::Tick => self.tell(Event::Tick)?,
+        }
+        Ok(true)
     }
 
-    /// Hands an event over, and does with the turn what the shell does: save, then act.
-    fn tell(&mut self, event: Event) -> Result<(), String> {
+    fn next_thing(&self) -> Option<(Millis, Next)> {
+        let ahead = self.ahead;
+        let tick = self.engine.next_wakeup();
+        let tick = tick.map(|at| (Millis(at.0.saturating_add_signed(-ahead)), Next::Tick));
+        let scan = (!self.disk.inbox.is_empty()).then_some((self.next_scan, Next::Scan));
+        let first = |list: &mut dyn Iterator<Item = Millis>| {
+            list.enumerate().map(|(index, at)| (at, index)).min()
+        };
+        let late = first(&mut self.late.iter().map(|late| late.at));
+        let reply = first(&mut self.replies.iter().map(|(at, _)| *at));
+        let begun = first(&mut self.begun.iter().map(|(at, _)| *at));
+        let drop = first(&mut self.to_drop.iter().map(|(at, _)| *at));
+        let things = [
+            late.map(|(at, index)| (at, Next::Late(index))),
+            reply.map(|(at, index)| (at, Next::Reply(index))),
+            begun.map(|(at, index)| (at, Next::Begun(index))),
+            drop.map(|(at, index)| (at, Next::Drop(index))),
+            scan,
+            tick,
+        ];
+        let next = things.into_iter().flatten().min()?;
+        let housekeeping = (self.next_housekeeping, Next::Housekeeping);
+        Some(next.min(housekeeping))
+    }
+
+    /// Time passes; `false` if something was begun meanwhile. The daemon looks up every few
+    /// seconds; here only where that matters.
+    fn wait_until(&mut self, at: Millis) -> Step<bool> {
+        let under_way = self.begun.len();
+        while at.since(self.now) > LOOK_UP_MS && self.engine_watches_the_clock() {
+            self.now = self.now.plus(LOOK_UP_MS);
+            self.tell(Event::Tick)?;
+            if self.begun.len() > under_way {
+                return Ok(false);
+            }
+        }
+        self.now = self.now.max(at);
+        Ok(true)
+    }
+
+    /// Hands an event over, and does with the turn what the daemon does.
+    pub fn tell(&mut self, event: Event) -> Step {
         let turn = self.engine.handle(event, self.clock());
         self.consume(turn)
     }
 
-    fn consume(&mut self, turn: Turn) -> Result<(), String> {
-        if !turn.save.is_empty() && self.faulty(2) {
-            return self.crash("before a save");
+    /// Saves, then acts.
+    pub fn consume(&mut self, turn: Turn) -> Step {
+        if self.tamper == Tamper::ActBeforeSave {
+            self.begin(turn.then.clone())?;
+            return self.save(&turn);
         }
-        for change in turn.save {
-            self.save(change);
+        let effects = turn.then.clone();
+        self.save(&turn)?;
+        if !effects.is_empty() && self.is_faulty() && self.random.chance(5) {
+            return Err(Halt::Crash("between save and effects"));
         }
-        if !turn.then.is_empty() && self.faulty(2) {
-            return self.crash("between save and effects");
+        self.begin(effects)
+    }
+
+    fn save(&mut self, turn: &Turn) -> Step {
+        if turn.save.is_empty() {
+            return Ok(());
         }
-        for issued in turn.then {
-            let after = self.now.plus(1 + self.random.below(3000));
-            self.under_way.push((after, issued));
+        // Between an act and its record a process dies as easily as anywhere else.
+        let often = if self.tamper == Tamper::ActBeforeSave { 50 } else { 5 };
+        if self.is_faulty() && self.random.chance(often) {
+            let fault = self.random.pick(&[Fault::BeforeDurable, Fault::AfterDurable]);
+            self.store.fail_next(fault);
+        }
+        // In production, too, the process ends when a save fails.
+        self.store.save(&turn.save).map_err(|_| Halt::Crash("while saving"))?;
+        if self.tamper == Tamper::SaveWithoutSync && self.random.chance(500) {
+            self.synced = self.store.clone();
         }
         Ok(())
     }
 
-    fn save(&mut self, change: Change) {
-        match change {
-            Change::Head(head) => match self.store.get_mut(&head.id) {
-                Some(job) => job.head = head,
-                None => {
-                    self.store.insert(head.id, Job { head, chunks: BTreeMap::new() });
-                }
-            },
-            Change::Chunk(id, chunk) => {
-                if let Some(job) = self.store.get_mut(&id) {
-                    job.chunks.insert(chunk.no, chunk);
-                }
-            }
-            Change::Shed(id) => {
-                if let Some(job) = self.store.get_mut(&id) {
-                    job.chunks.clear();
-                }
-            }
-            Change::Forget(id) => {
-                self.store.remove(&id);
-            }
-        }
-    }
-
-    /// The process dies; a new one starts from what was saved. Creates on the wire still arrive.
-    fn crash(&mut self, when: &str) -> Result<(), String> {
-        self.note(format!("crash {when}"));
-        let lost = std::mem::take(&mut self.under_way);
-        for (_, issued) in lost {
-            if let Effect::Create { which, .. } = issued.effect
-                && self.random.chance(50)
-            {
-                let late = self.now.plus(self.random.below(60_000));
-                self.on_the_wire.push((late, which));
-            }
-        }
-        let jobs = self.store.values().cloned().collect();
-        let (engine, turn) = Engine::resume(jobs, self.policy.clone(), self.clock());
-        self.engine = engine;
-        self.consume(turn)?;
-        let waiting = self.inputs.iter().filter(|(_, input)| input.in_inbox);
-        let waiting: Vec<_> = waiting.map(|(id, input)| (*id, input.bytes)).collect();
-        for (id, bytes) in waiting {
-            if !self.store.contains_key(&id) {
-                self.tell(arrival(id, bytes))?;
-            }
+    fn begin(&mut self, effects: Vec<Issued>) -> Step {
+        for issued in effects {
+            self.check_may_begin(&issued.effect)?;
+            let slow = if self.is_faulty() { self.random.pick(&[50, 3000, 60_000]) } else { 50 };
+            let at = self.now.plus(1 + self.random.below(slow));
+            self.begun.push((at, issued));
         }
         Ok(())
     }
 
-    fn perform(&mut self, issued: Issued) -> Result<(), String> {
-        let ticket = issued.ticket;
-        self.note(format!("{:?}", issued.effect).chars().take(120).collect());
-        let local = matches!(
-            issued.effect,
-            Effect::Claim { .. }
-                | Effect::Plan { .. }
-                | Effect::Merge { .. }
-                | Effect::Clean { .. }
-        );
-        if self.faulty(5) {
-            let failure = match local {
-                true => Failure::Local("disk full".to_owned()),
-                false => self.remote_failure(&issued.effect)?,
-            };
-            return self.tell(Event::Failed { ticket, failure });
+    fn do_effect(&mut self, issued: Issued) -> Step {
+        let Issued { ticket, effect } = issued;
+        self.note(words(&effect));
+        let breaks = self.is_faulty() && self.random.chance(15);
+        let dies = self.is_faulty() && self.random.chance(10);
+        if breaks || dies {
+            let power = dies && self.random.chance(500);
+            self.doom(power);
         }
-        let event = match self.effect(issued.effect)? {
+        let failure = match &effect {
+            Effect::Create { .. } => Failure::Ambiguous("broken off".to_owned()),
+            Effect::Merge { .. } | Effect::Deliver { .. } | Effect::Plan { .. } => {
+                Failure::Local("broken off".to_owned())
+            }
+            _ => Failure::Transient("broken off".to_owned()),
+        };
+        let done = match self.perform(effect) {
+            Err(Halt::Crash(_)) if breaks && !dies => Err(failure),
+            done => done?,
+        };
+        self.doom = None;
+        self.safe = None;
+        let event = match done {
             Ok(outcome) => Event::Done { ticket, outcome },
-            Err(failure) => Event::Failed { ticket, failure },
+            Err(failure) => {
+                self.note(format!("  failed: {}", failure.message()));
+                Event::Failed { ticket, failure }
+            }
         };
-        self.tell(event)
-    }
-
-    /// A failure that fits the effect; what a lost create reply leaves at the API is left there.
-    fn remote_failure(&mut self, effect: &Effect) -> Result<Failure, String> {
-        let Effect::Create { which, .. } = effect else {
-            return Ok(match self.random.below(3) {
-                0 => Failure::RateLimited { retry_after_ms: None, message: "slow down".to_owned() },
-                _ => Failure::Transient("503".to_owned()),
-            });
-        };
-        Ok(match self.random.below(4) {
-            0 => Failure::Transient("not sent".to_owned()),
-            1 => Failure::RateLimited { retry_after_ms: None, message: "queue full".to_owned() },
-            2 => {
-                let late = self.now.plus(self.random.below(60_000));
-                self.on_the_wire.push((late, *which));
-                Failure::Ambiguous("reset".to_owned())
-            }
-            _ => {
-                self.create(*which)?;
-                Failure::Ambiguous("503 after creating".to_owned())
-            }
-        })
-    }
-
-    fn effect(&mut self, effect: Effect) -> Result<Result<Outcome, Failure>, String> {
-        Ok(Ok(match effect {
-            Effect::Claim { head, plan } => {
-                self.input(head.id).in_inbox = false;
-                if plan { self.plan(head.id) } else { Outcome::Claimed }
-            }
-            Effect::Plan { head } => self.plan(head.id),
-            Effect::Upload { file, .. } => Outcome::Uploaded { file },
-            Effect::Create { which, .. } => match self.create(which)? {
-                Some(name) => Outcome::Created { batch: name, created: Some(self.now) },
-                None => Outcome::Refused {
-                    error: RemoteError { code: 3, message: "invalid argument".to_owned() },
-                    to: Objection::Whole { rest: self.rest(which.job, which.rows) },
-                },
-            },
-            Effect::Find { which } => {
-                let stamp = which.stamp();
-                let found = self.batches.iter().filter(|batch| batch.stamp == stamp);
-                let visible = found.filter(|batch| batch.visible <= self.now);
-                Outcome::Found(visible.map(|batch| batch.seen(self.now)).collect())
-            }
-            Effect::Poll { batches } => {
-                let look = |name: &BatchName| {
-                    let found = self.batches.iter().find(|batch| batch.name == *name);
-                    let seen =
-                        found.map_or(Polled::Gone, |batch| Polled::Seen(batch.seen(self.now)));
-                    (name.clone(), seen)
-                };
-                Outcome::Polled(batches.iter().map(look).collect())
-            }
-            Effect::Collect { which, batch, .. } => Outcome::Collected(self.collect(which, &batch)),
-            Effect::CancelBatch { .. } => Outcome::Cancelled,
-            Effect::Discard { .. } => Outcome::Discarded,
-            Effect::Merge { job } => {
-                let answered = self.input(job.head.id).answered.len() as u64;
-                Outcome::Merged {
-                    tally: Tally { answered, ..Tally::default() },
-                    stem: "name".to_owned(),
-                }
-            }
-            Effect::Deliver { job } => {
-                let input = self.input(job.head.id);
-                input.delivered = 1;
-                Outcome::Delivered
-            }
-            Effect::Clean { .. } => Outcome::Cleaned,
-            Effect::Refuse { .. } | Effect::Hold { .. } => Outcome::Moved,
-            Effect::Notify { .. } | Effect::Withdraw { .. } => Outcome::Told,
-        }))
-    }
-
-    fn plan(&mut self, id: JobId) -> Outcome {
-        let rows = self.input(id).rows;
-        let size = 1 + self.random.below(rows);
-        let mut chunks = Vec::new();
-        let mut first = 1;
-        while first <= rows {
-            let run = Rows { first: Row(first), last: Row((first + size - 1).min(rows)) };
-            let rest = self.rest(id, run);
-            chunks.push(PlannedChunk { rows: run, left: rest.left, right: rest.right });
-            first += size;
-        }
-        let plan = Plan {
-            rows,
-            invalid: 0,
-            bytes: rows * ROW_BYTES,
-            sha256: id.to_string(),
-            planned: self.now,
-            first_create: None,
-            last_result: None,
-            cancelled: false,
-            warnings: Vec::new(),
-        };
-        Outcome::Planned { plan, chunks }
-    }
-
-    /// A create reaches the API. What it would be paid for is checked here.
-    fn create(&mut self, which: Which) -> Result<Option<BatchName>, String> {
-        let rows = self.open_rows(which.job, which.rows);
-        if rows.is_empty() {
-            return Err(format!("{} was sent without a row", which.stamp().0));
-        }
-        if rows.iter().any(|row| self.input(which.job).poison.contains(row)) {
-            return Ok(None);
-        }
-        let stamp = which.stamp();
-        if self.batches.iter().any(|batch| batch.stamp == stamp) {
-            return Err(format!("{} was created twice", stamp.0));
-        }
-        self.check_not_paid_twice(which, &rows)?;
-        let name = BatchName(format!("batches/{}", self.batches.len()));
-        let lag = if self.now < self.faults_until { self.random.below(60_000) } else { 0 };
-        let length = 1000 + self.random.below(600_000);
-        let end = match self.random.below(if self.now < self.faults_until { 10 } else { 1 }) {
-            9 => RemoteState::Failed,
-            8 => RemoteState::Expired,
-            _ => RemoteState::Succeeded,
-        };
-        self.batches.push(Remote {
-            name: name.clone(),
-            stamp,
-            job: which.job,
-            rows,
-            created: self.now,
-            visible: self.now.plus(lag),
-            ends: self.now.plus(length),
-            end,
-        });
-        Ok(Some(name))
-    }
-
-    /// A row may be sent again only when every earlier batch with it was seen to its end.
-    fn check_not_paid_twice(&self, which: Which, rows: &[u64]) -> Result<(), String> {
-        let job = self.store.get(&which.job).ok_or("a create for a job that was never saved")?;
-        let concluded = |name: &BatchName| {
-            job.chunks.values().flat_map(|c| &c.batches).any(|record| record.name == *name)
-        };
-        for earlier in self.batches.iter().filter(|batch| batch.job == which.job) {
-            let row = earlier.rows.iter().find(|row| rows.contains(row));
-            if let Some(row) = row.filter(|_| !concluded(&earlier.name)) {
-                let stamp = which.stamp().0;
-                return Err(format!(
-                    "row {row} is in {} and was sent again as {stamp}",
-                    earlier.name.0
-                ));
-            }
-        }
+        let slow = if self.is_faulty() { self.random.pick(&[1, 1000, 20_000]) } else { 1 };
+        let at = self.now.plus(self.random.below(slow));
+        self.replies.push((at, event));
         Ok(())
     }
 
-    fn arrive_on_the_wire(&mut self) -> Result<(), String> {
-        while let Some(at) = self.on_the_wire.iter().position(|(at, _)| *at <= self.now) {
-            let (_, which) = self.on_the_wire.remove(at);
-            let open = self.open_rows(which.job, which.rows);
-            if !open.is_empty() {
-                self.create(which)?;
-            }
-        }
+    /// The process is going to die inside an effect; with a power cut, or not.
+    fn doom(&mut self, power: bool) {
+        self.doom = Some(self.random.below(12));
+        self.safe = power.then(|| self.disk.clone());
+    }
+
+    /// A place in an effect where the process can die.
+    pub fn step(&mut self) -> Step {
+        let Some(left) = &mut self.doom else { return Ok(()) };
+        *left = left.checked_sub(1).ok_or(Halt::Crash("inside an effect"))?;
         Ok(())
     }
 
-    fn collect(&mut self, which: Which, name: &BatchName) -> Harvest {
-        let mut harvest = Harvest::default();
-        let batch = self.batches.iter().find(|batch| batch.name == *name);
-        let (rows, end) =
-            batch.map_or((Vec::new(), RemoteState::Failed), |b| (b.rows.clone(), b.end.clone()));
-        let faulty = self.now < self.faults_until;
-        for row in rows {
-            let answered = match end {
-                RemoteState::Failed => false,
-                RemoteState::Expired => self.random.chance(30),
-                _ => !(faulty && self.random.chance(10)),
+    /// What was changed on the disk outlives a power cut from now on.
+    pub fn sync(&mut self) {
+        if self.safe.is_some() {
+            self.safe = Some(self.disk.clone());
+        }
+    }
+
+    /// The process dies, as often as it must, and comes back.
+    fn survive(&mut self, halt: Halt) -> Result<(), String> {
+        let mut halt = Some(halt);
+        while let Some(next) = halt.take() {
+            let why = match next {
+                Halt::Crash(why) => why,
+                Halt::Violation(problem) => return Err(problem),
             };
-            if answered {
-                let taken = self.input(which.job).answered.insert(row, name.clone());
-                if taken.is_none_or(|before| before == *name) {
-                    harvest.answered += 1;
-                }
-            } else if end != RemoteState::Failed {
-                harvest.missing += 1;
-            }
-        }
-        harvest.rest = self.rest(which.job, which.rows);
-        harvest
-    }
-
-    fn rest(&mut self, job: JobId, rows: Rows) -> Rest {
-        let middle = rows.middle();
-        let mut rest = Rest::default();
-        for row in self.open_rows(job, rows) {
-            let share = if row <= middle.0 { &mut rest.left } else { &mut rest.right };
-            *share = Share { rows: share.rows + 1, bytes: share.bytes + ROW_BYTES };
-        }
-        rest
-    }
-
-    fn open_rows(&mut self, job: JobId, rows: Rows) -> Vec<u64> {
-        let input = self.input(job);
-        (rows.first.0..=rows.last.0).filter(|row| !input.answered.contains_key(row)).collect()
-    }
-
-    fn check_the_end(&mut self) -> Result<(), String> {
-        for (id, input) in &self.inputs {
-            let job = self.store.get(id).ok_or_else(|| format!("job {id} is lost"))?;
-            let JobState::Done(_) = &job.head.state else {
-                return Err(format!("job {id} hangs in {:?}", job.head.state));
-            };
-            if input.delivered != 1 {
-                return Err(format!("job {id} was not delivered"));
-            }
-            let covered: u64 = job.leaves().map(|chunk| chunk.rows.len()).sum();
-            if covered != input.rows {
-                return Err(format!("job {id}: chunks cover {covered} of {} rows", input.rows));
-            }
-            let healthy = (1..=input.rows).filter(|row| !input.poison.contains(row));
-            for row in healthy {
-                let sent = self.batches.iter().any(|b| b.job == *id && b.rows.contains(&row));
-                if !sent {
-                    return Err(format!("job {id}: row {row} was never sent and not poison"));
-                }
-            }
+            self.check_always()?;
+            halt = self.die(why).and_then(|()| self.restart()).err();
         }
         Ok(())
     }
 
-    fn input(&mut self, id: JobId) -> &mut Input {
-        self.inputs.get_mut(&id).expect("every job has its input")
+    /// Whatever was under way may have got anywhere.
+    fn die(&mut self, why: &str) -> Step {
+        let power = self.random.chance(300);
+        self.note(format!("the process dies {why}"));
+        self.lose_unsynced();
+        self.store.crash();
+        if self.tamper == Tamper::SaveWithoutSync {
+            self.store = self.synced.clone();
+        }
+        self.replies.clear();
+        for (_, issued) in std::mem::take(&mut self.begun) {
+            if self.random.chance(500) {
+                continue;
+            }
+            self.doom(power);
+            let result = self.perform(issued.effect);
+            self.lose_unsynced();
+            if let Err(violation @ Halt::Violation(_)) = result {
+                return Err(violation);
+            }
+        }
+        let away = self.random.pick(&[2_000, 2_000, 60_000, HOUR_MS, 20 * HOUR_MS]);
+        let back = self.now.plus(if self.is_faulty() { away } else { 2_000 });
+        while let Some(at) = self.late.iter().position(|late| late.at <= back) {
+            let late = self.late.remove(at);
+            self.now = self.now.max(late.at);
+            self.create_arrives(&late.model, &late.body)?;
+        }
+        self.now = back;
+        Ok(())
+    }
+
+    fn lose_unsynced(&mut self) {
+        self.doom = None;
+        if let Some(safe) = self.safe.take() {
+            self.disk = safe;
+        }
+    }
+
+    /// A new process starts from what was saved.
+    fn restart(&mut self) -> Step {
+        let mut recollection = Recollection::default();
+        let tamper = self.tamper;
+        self.store
+            .each_job(&mut |mut job| {
+                if tamper == Tamper::NoProbe {
+                    believe_nothing_was_sent(&mut job);
+                }
+                recollection.take_in(job);
+            })
+            .map_err(|error| Halt::Violation(format!("the store does not open: {error}")))?;
+        let (engine, turn) = recollection.resume(self.policy.clone(), self.clock());
+        self.engine = engine;
+        self.next_scan = self.now;
+        self.consume(turn)
+    }
+
+    /// A stop that is asked for: nothing new is begun, and what ends soon is still taken in.
+    pub fn stop_gently(&mut self) -> Step {
+        self.note("a stop is asked for".to_owned());
+        self.engine.drain();
+        let end = self.now.plus(4_000);
+        while let Some(at) = self.begun.iter().position(|(at, _)| *at <= end) {
+            let (at, issued) = self.begun.remove(at);
+            self.now = self.now.max(at);
+            self.do_effect(issued)?;
+        }
+        while let Some(at) = self.replies.iter().position(|(at, _)| *at <= end) {
+            let (at, event) = self.replies.remove(at);
+            self.now = self.now.max(at);
+            self.tell(event)?;
+        }
+        Err(Halt::Crash("after a stop"))
+    }
+
+    /// The machine sleeps: what was under way breaks.
+    pub fn sleep(&mut self) -> Step {
+        let begun = std::mem::take(&mut self.begun);
+        self.now = self.now.plus(self.random.between(HOUR_MS, 9 * HOUR_MS));
+        self.note("the machine has slept".to_owned());
+        for (_, issued) in begun {
+            self.do_effect(issued)?;
+        }
+        self.tell(Event::Tick)
+    }
+
+    /// The clock is set to another time.
+    pub fn jump(&mut self) -> Step {
+        // Far enough to be told from time that passes.
+        let far = self.random.pick(&[HOUR_MS, HOUR_MS, 2 * DAY_MS]);
+        let leap = self.random.between(180_000, far) as i64;
+        let leap = if self.random.chance(500) { leap } else { -leap };
+        self.ahead = (self.ahead + leap).clamp(-4 * DAY_MS as i64, 4 * DAY_MS as i64);
+        self.note(format!("the clock jumps to {} ahead", self.ahead));
+        // A clock that jumps wakes nobody: the loop looks up by itself every few seconds.
+        self.now = self.now.plus(5_000);
+        self.tell(Event::Tick)
+    }
+
+    fn drop_file(&mut self, file: Dropped) {
+        if self.disk.inbox.contains_key(&file.name) {
+            let at = self.now.plus(HOUR_MS);
+            self.to_drop.push((at, file));
+            return;
+        }
+        let number = self.files.len() as u64;
+        self.note(format!("{} is dropped as number {number}", file.name));
+        self.disk.inbox.insert(file.name.clone(), number);
+        self.files.insert(number, file);
+    }
+
+    /// The scan tells of every file in the inbox, again and again.
+    fn scan(&mut self) -> Step {
+        self.next_scan = self.now.plus(30_000);
+        let found: Vec<(String, u64)> =
+            self.disk.inbox.iter().map(|(name, number)| (name.clone(), *number)).collect();
+        for (name, number) in found {
+            self.jobs_made += 1;
+            let id = format!("{:026}", self.jobs_made).parse().expect("an id");
+            let file = &self.files[&number];
+            let source = Source { folder: String::new(), name, bytes: file.bytes };
+            let (model, priority) = (file.model.to_owned(), file.priority);
+            let queue = Queue { model, priority, ..queue() };
+            self.tell(Event::Arrived { id, source, queue })?;
+        }
+        Ok(())
+    }
+
+    fn change_weather(&mut self) {
+        if self.now < self.weather.until {
+            return;
+        }
+        if !self.is_faulty() {
+            self.weather = Weather { until: Millis(u64::MAX), ..Weather::default() };
+            self.api.set_faults(faults::always());
+            return;
+        }
+        self.weather = Weather::draw(&mut self.random, self.now);
+        let drawn = faults::draw_faults(&mut self.random, self.late_results);
+        self.api.set_faults(drawn);
+        self.note(format!("{:?}", self.weather));
+    }
+
+    /// Whether faults still happen.
+    pub fn is_faulty(&self) -> bool {
+        self.now < self.faults_until
+    }
+
+    pub fn is_disk_full(&mut self) -> bool {
+        let full = self.weather.full;
+        self.random.chance(full)
     }
 
     /// What the engine's clock shows.
-    fn clock(&self) -> Millis {
+    pub fn clock(&self) -> Millis {
         Millis(self.now.0.saturating_add_signed(self.ahead))
     }
 
-    fn faulty(&mut self, percent: u64) -> bool {
-        self.now < self.faults_until && self.random.chance(percent)
-    }
-
-    fn note(&mut self, line: String) {
-        self.transcript.push(format!("{} {line}", self.now.0));
+    pub fn note(&mut self, line: String) {
+        self.transcript.push(format!("{} {line}", self.now.since(self.begun_at)));
     }
 }
 
-impl Remote {
-    fn seen(&self, now: Millis) -> RemoteBatch {
-        let done = self.ends <= now;
-        RemoteBatch {
-            name: self.name.clone(),
-            display_name: self.stamp.0.clone(),
-            state: if done { self.end.clone() } else { RemoteState::Running },
-            done,
-            error: (done && self.end == RemoteState::Failed)
-                .then(|| RemoteError { code: 13, message: "internal".to_owned() }),
-            created: Some(self.created),
-            ended: done.then_some(self.ends),
-            input_file: None,
-            output_file: None,
+/// The tampering of [`Tamper::NoProbe`].
+fn believe_nothing_was_sent(job: &mut Job) {
+    use gemini_batchd::engine::job::ChunkState;
+    for chunk in job.chunks.values_mut() {
+        if let ChunkState::Creating { .. } | ChunkState::Uncertain { .. } = chunk.state {
+            chunk.state = ChunkState::Waiting { not_before: Millis(0) };
         }
     }
 }
 
-/// The limits as they are by default.
-pub fn limits() -> Policy {
-    Policy {
-        open_batches: 90,
-        storage_bytes: 20_000_000_000,
-        uploads: 2,
-        inline_bytes: 16 << 20,
-        poll_min_ms: 10_000,
-        poll_max_ms: 300_000,
-        backoff_min_ms: 1000,
-        backoff_max_ms: 300_000,
-        uncertain: Uncertain::Resubmit,
-        uncertain_window_ms: 300_000,
-        duplicates: Duplicates::Process,
-        duplicate_window_ms: 0,
-        records_keep_ms: u64::MAX,
-        key_print: "key".to_owned(),
-    }
-}
-
-/// A plan of one chunk with one row of so many bytes.
-pub fn plan_of(bytes: u64) -> Outcome {
-    let plan = Plan {
-        rows: 1,
-        invalid: 0,
-        bytes,
-        sha256: String::new(),
-        planned: Millis(0),
-        first_create: None,
-        last_result: None,
-        cancelled: false,
-        warnings: Vec::new(),
-    };
-    let rows = Rows { first: Row(1), last: Row(1) };
-    let chunk = PlannedChunk { rows, left: Share { rows: 1, bytes }, right: Share::default() };
-    Outcome::Planned { plan, chunks: vec![chunk] }
-}
-
-/// A batch that has succeeded.
-pub fn seen_ended(name: &BatchName, now: Millis) -> RemoteBatch {
-    RemoteBatch {
-        name: name.clone(),
-        display_name: String::new(),
-        state: RemoteState::Succeeded,
-        done: true,
-        error: None,
-        created: Some(now),
-        ended: Some(now),
-        input_file: None,
-        output_file: None,
-    }
-}
-
-/// A file comes whole.
-pub fn arrival(id: JobId, bytes: u64) -> Event {
-    Event::Arrived {
-        id,
-        source: Source { folder: String::new(), name: format!("{id}.jsonl"), bytes },
-        queue: Queue {
-            name: "default".to_owned(),
-            model: "gemini-2.5-flash".to_owned(),
-            transport: Transport::Auto,
-            lines_per_batch: 0,
-            priority: 0,
-            attempts: 3,
-            accept: Accept { truncated: true, blocked: false, empty: false },
-        },
+fn words(effect: &Effect) -> String {
+    let attempt =
+        |word: &str, which: &gemini_batchd::engine::Which| format!("{word} {}", which.stamp().0);
+    let job = |word: &str, id: JobId| format!("{word} {id}");
+    match effect {
+        Effect::Claim { head, .. } => job("claim", head.id),
+        Effect::Plan { head } => job("plan", head.id),
+        Effect::Upload { which, .. } => attempt("upload", which),
+        Effect::Create { which, .. } => attempt("create", which),
+        Effect::Find { which } => attempt("find", which),
+        Effect::Poll { batches } => format!("poll {}", batches.len()),
+        Effect::Collect { which, .. } => attempt("collect", which),
+        Effect::Discard { batch, .. } => format!("discard {}", batch.0),
+        Effect::CancelBatch { batch } => format!("cancel {}", batch.0),
+        Effect::Merge { job: it } => job("merge", it.head.id),
+        Effect::Deliver { job: it } => job("deliver", it.head.id),
+        Effect::Clean { job: it } => job("clean", it.head.id),
+        Effect::Refuse { head, .. } => job("refuse", head.id),
+        Effect::Hold { head, .. } => job("hold", head.id),
+        Effect::Notify { head, .. } => job("notify", head.id),
+        Effect::Withdraw { head } => job("withdraw", head.id),
     }
 }
 
 /// No world takes more steps to its end.
 const STEPS_MAX: u32 = 200_000;
-/// Bytes of every row in this world.
-const ROW_BYTES: u64 = 100;
-
-/// A small generator of numbers that a seed decides (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 11) % bound.max(1)
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
+/// How long the loop sleeps at most here, where nobody minds, milliseconds.
+const LOOK_UP_MS: u64 = 100_000;
+/// Everything is done so long after the last fault, milliseconds.
+const CALM_MAX_MS: u64 = 60 * DAY_MS;

@@ -326,10 +326,12 @@ impl Server {
         }
     }
 
-    /// Bytes that a project's results take.
-    pub(super) fn result_bytes(&self, who: ProjectNo) -> u64 {
+    /// Bytes that a project's results take, as long as they live.
+    pub(super) fn result_bytes(&self, who: ProjectNo, now: Moment) -> u64 {
         let bytes = |batch: &Batch| match &batch.stage {
-            Stage::Ended { output: Some(output), .. } if batch.kind == InputKind::File => {
+            Stage::Ended { finale, output: Some(output) }
+                if batch.kind == InputKind::File && finale.at.after(LIFETIME) > now =>
+            {
                 output.bytes
             }
             Stage::Ended { .. } | Stage::Open | Stage::Writing(_) => 0,

@@ -183,7 +183,7 @@ impl Server {
     pub(super) fn stored_bytes(&self, who: ProjectNo, now: Moment) -> u64 {
         let files = self.projects[who.0].files.values();
         let uploaded: u64 = files.filter(|file| file.lives(now)).map(|file| file.bytes).sum();
-        uploaded + self.result_bytes(who)
+        uploaded + self.result_bytes(who, now)
     }
 }
 

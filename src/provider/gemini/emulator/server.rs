@@ -42,7 +42,7 @@ pub struct Rules {
 }
 
 /// The whole state of the emulated service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Server {
     pub(super) rules: Rules,
     pub(super) faults: Faults,
@@ -57,7 +57,7 @@ pub struct Server {
 }
 
 /// What belongs to one key.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Project {
     key: String,
     pub(super) batches: BTreeMap<u64, Batch>,
@@ -82,6 +82,8 @@ pub struct Mishap {
 pub struct Work {
     project: usize,
     batch: u64,
+    /// The batch, `batches/…`.
+    pub name: String,
     /// The rows.
     pub input: StoreId,
     /// How many there are.
@@ -105,6 +107,19 @@ impl Server {
             garbage: Vec::new(),
             struck_13: Arc::default(),
         }
+    }
+
+    /// The same server, for another process to go on with: results that were being written are
+    /// written again, and uploads that were under way are not known any more.
+    pub fn restarted(&self) -> Server {
+        let mut server = self.clone();
+        server.uploads.retain(|_, upload| !upload.is_under_way());
+        for batch in server.projects.iter_mut().flat_map(|owned| owned.batches.values_mut()) {
+            if matches!(batch.stage, Stage::Writing(_)) {
+                batch.stage = Stage::Open;
+            }
+        }
+        server
     }
 
     /// Replaces all faults.
@@ -208,7 +223,8 @@ impl Server {
             shuffled: faults.shuffled.take().then(|| mix(self.rules.seed, number)),
         };
         batch.stage = Stage::Writing(finale);
-        Some(Work { project, batch: number, input: batch.input, rows: batch.rows, recipe })
+        let (name, input, rows) = (batch.name(), batch.input, batch.rows);
+        Some(Work { project, batch: number, name, input, rows, recipe })
     }
 
     /// The results of a batch are written, under `store` and `bytes` long; or could not be.

@@ -1,0 +1,47 @@
+//! A simulation that finds nothing proves nothing: here one safety rule at a time is broken, by the
+//! world, not by switches in the product, and the simulation must notice.
+
+use super::faults::Tamper;
+use super::world::World;
+
+/// Lives through some seeds until a promise is broken in one of them.
+fn broken_with(tamper: Tamper) -> (u64, String) {
+    let mut lives = (0..SEEDS).map(|seed| (seed, World::new(seed, tamper).run()));
+    let found = lives.find_map(|(seed, life)| life.err().map(|problem| (seed, problem)));
+    let (seed, problem) = found.unwrap_or_else(|| panic!("{tamper:?} was not noticed"));
+    println!("campaign: tampering {tamper:?}, noticed with seed {seed}: {problem}");
+    (seed, problem)
+}
+
+#[test]
+fn without_the_settling_window_rows_are_paid_for_twice() {
+    let (_, problem) = broken_with(Tamper::NoSettlingWindow);
+    assert!(problem.contains("sent again") || problem.contains("no record says so"), "{problem}");
+}
+
+#[test]
+fn without_the_probe_after_a_restart_batches_are_created_twice() {
+    let (_, problem) = broken_with(Tamper::NoProbe);
+    assert!(problem.contains("created twice") || problem.contains("sent again"), "{problem}");
+}
+
+#[test]
+fn acting_before_saving_pays_for_what_no_record_knows() {
+    let (_, problem) = broken_with(Tamper::ActBeforeSave);
+    assert!(problem.contains("created") || problem.contains("sent again"), "{problem}");
+}
+
+#[test]
+fn records_that_are_not_synced_are_missed() {
+    let (_, problem) = broken_with(Tamper::SaveWithoutSync);
+    assert!(!problem.is_empty());
+}
+
+#[test]
+fn a_manifest_that_comes_first_is_seen_before_the_rest() {
+    let (_, problem) = broken_with(Tamper::ManifestFirst);
+    assert!(problem.contains("before the rest"), "{problem}");
+}
+
+/// Far fewer than a plain `cargo test` lives through.
+const SEEDS: u64 = 60;
