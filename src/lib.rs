@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod engine;
+pub mod failpoint;
 pub mod provider;
 pub mod spool;
 pub mod store;

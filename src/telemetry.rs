@@ -2,10 +2,14 @@
 //!
 //! Standard output belongs to results. Colour only on a terminal that wants it; no time stamps
 //! where the journal adds its own. Whatever came from outside is escaped: a file name can not
-//! forge a line. Nothing here ever sees the API key.
+//! forge a line. Nothing here ever sees the API key, and nobody who logs ever waits ([`outlet`]).
+
+pub mod outlet;
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
@@ -13,6 +17,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::util::SubscriberInitExt;
+
+use outlet::Outlet;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +56,9 @@ pub enum TelemetryError {
         /// What is wrong with it.
         why: String,
     },
+    /// The system gives no thread to write with.
+    #[error("logging can not begin: {0}")]
+    NoThread(#[from] io::Error),
     /// Something else in this process has set it up already.
     #[error("logging is set up already")]
     Twice,
@@ -68,8 +77,24 @@ pub fn init(options: &LogOptions) -> Result<(), TelemetryError> {
         std::io::stderr().is_terminal(),
         set("NO_COLOR"),
     );
-    subscriber(style, filter, std::io::stderr).try_init().map_err(|_| TelemetryError::Twice)
+    let outlet = OUTLET.get_or_init(|| Outlet::open(io::stderr()));
+    let outlet = outlet.as_ref().map_err(|error| io::Error::from(error.kind()))?;
+    subscriber(style, filter, outlet.clone()).try_init().map_err(|_| TelemetryError::Twice)
 }
+
+/// Lets the log be written before the process ends, if somebody takes it. Answers with whether it
+/// was: if not, standard error is blocked, and whoever writes to it would wait for ever.
+pub fn flush() -> bool {
+    match OUTLET.get() {
+        Some(Ok(outlet)) => outlet.flush(FLUSH_MAX),
+        Some(Err(_)) | None => true,
+    }
+}
+
+/// All log lines of the process go through it.
+static OUTLET: OnceLock<io::Result<Outlet>> = OnceLock::new();
+/// How long the end of the process is put off for its last log lines.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
 
 impl LogStyle {
     /// The style for what is known of standard error.

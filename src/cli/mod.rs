@@ -127,10 +127,13 @@ pub fn main() -> std::process::ExitCode {
         Err(failure) if failure.is_broken_pipe() => ExitCode::Complete,
         Err(failure) => {
             // When standard error is gone too, there is nobody left to tell.
-            drop(writeln!(io::stderr(), "{failure}"));
+            if telemetry::flush() {
+                drop(writeln!(io::stderr(), "{failure}"));
+            }
             failure.code
         }
     };
+    telemetry::flush();
     code.into()
 }
 

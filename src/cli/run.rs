@@ -15,6 +15,7 @@ use crate::daemon::{
 };
 use crate::engine::JobId;
 use crate::store::StoreError;
+use crate::telemetry;
 use crate::view::JobView;
 
 use super::{ExitCode, Failure, Globals, print_json};
@@ -133,6 +134,13 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 fn end_on_panic() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // Nobody may be there to be told, and the process ends all the same.
+        let end = || {
+            std::thread::sleep(LAST_WORDS);
+            std::process::abort();
+        };
+        drop(std::thread::Builder::new().spawn(end));
+        telemetry::flush();
         tell(panic);
         std::process::abort();
     }));
@@ -213,6 +221,8 @@ impl From<DaemonError> for Failure {
     }
 }
 
+/// How long a panic may take to be told.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 /// What to do about a full disk.
 const MAKE_ROOM: &str = "make room on that disk, then start it again (a service manager does so by \
                          itself); nothing is lost meanwhile";

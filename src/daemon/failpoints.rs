@@ -1,13 +1,17 @@
-//! Places where a test can make the process die, by name.
+//! The moments of the loop and of its effects, for [`failpoint`]; empty outside test builds.
 //!
-//! Built into test builds only: without the feature of the `fail` crate these are empty. The
-//! environment variable `FAILPOINTS="saved:creating=return"` kills the process right after a chunk
-//! was saved as creating, before anything is done about it.
+//! `saved:STATE` comes right after a job or a chunk was saved in a state, before anything is done
+//! about it; an error there means a store that did save, and says that it did not. `begun:EFFECT`
+//! comes before an effect, and `done:EFFECT` when it was done and the engine does not know yet: an
+//! error there is the failure that such an effect may have.
 
 use fail::FailScenario;
 
 use crate::engine::effect::{Change, Effect};
+use crate::engine::event::Failure;
 use crate::engine::job::{ChunkState, JobState};
+use crate::failpoint;
+use crate::store::StoreError;
 
 /// Reads the variable; it counts until the returned value is dropped. `None` outside test builds.
 pub fn arm() -> Option<FailScenario<'static>> {
@@ -21,26 +25,76 @@ pub fn disk() {
 }
 
 /// Everything of a turn is saved, nothing of it is begun.
-pub fn saved(changes: &[Change]) {
-    for change in changes {
-        match change {
-            Change::Head(head) => die_at("saved", job_word(&head.state)),
-            Change::Chunk(_, chunk) => die_at("saved", chunk_word(&chunk.state)),
-            Change::Shed(_) => die_at("saved", "shed"),
-            Change::Forget(_) => die_at("saved", "forget"),
-        }
+///
+/// # Errors
+/// Only in a test: the store says that it did not save.
+pub fn saved(changes: &[Change]) -> Result<(), StoreError> {
+    if !fail::has_failpoints() {
+        return Ok(());
     }
+    for change in changes {
+        let word = match change {
+            Change::Head(head) => job_word(&head.state),
+            Change::Chunk(_, chunk) => chunk_word(&chunk.state),
+            // What is dropped of an old job comes along with the record of another.
+            Change::Shed(_) => continue,
+            Change::Forget(_) => "forget",
+        };
+        failpoint::at(&format!("saved:{word}"))
+            .map_err(|error| StoreError::Broken { action: "save", reason: error.to_string() })?;
+    }
+    Ok(())
+}
+
+/// An effect, with the moments before and after it.
+///
+/// # Errors
+/// Those of the effect; others only in a test.
+pub async fn around<T>(
+    effect: &'static str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tracing::debug!("begun");
+    begun(effect)?;
+    let outcome = work.await?;
+    tracing::debug!("done");
+    done(effect)?;
+    Ok(outcome)
+}
+
+/// An effect is about to be done.
+///
+/// # Errors
+/// Only in a test: it can not be done.
+fn begun(effect: &'static str) -> Result<(), Failure> {
+    moment_of("begun", effect).map_err(|error| match is_remote(effect) {
+        true => Failure::Transient(error.to_string()),
+        false => Failure::Local(error.to_string()),
+    })
 }
 
 /// An effect was done, and the engine does not know yet.
-pub fn done(effect: &'static str) {
-    die_at("done", effect);
+///
+/// # Errors
+/// Only in a test: what came of it is lost on the way.
+fn done(effect: &'static str) -> Result<(), Failure> {
+    moment_of("done", effect).map_err(|error| match is_remote(effect) {
+        true if effect == "create" => Failure::Ambiguous(error.to_string()),
+        true => Failure::Transient(error.to_string()),
+        false => Failure::Local(error.to_string()),
+    })
 }
 
-fn die_at(when: &str, what: &str) {
-    let point = format!("{when}:{what}");
-    fail::fail_point!(&point, |_| std::process::abort());
-    drop(point);
+fn moment_of(when: &str, effect: &str) -> std::io::Result<()> {
+    if !fail::has_failpoints() {
+        return Ok(());
+    }
+    // Other tasks go on while a test makes this one wait.
+    tokio::task::block_in_place(|| failpoint::at(&format!("{when}:{effect}")))
+}
+
+fn is_remote(effect: &str) -> bool {
+    ["upload", "create", "find", "poll", "collect", "discard", "cancel"].contains(&effect)
 }
 
 /// A word for what an effect does.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::engine::effect::Which;
 use crate::engine::event::{Failure, Harvest};
 use crate::engine::ids::BatchName;
+use crate::failpoint;
 use crate::provider::gemini::{Client, Results};
 use crate::spool::answers::{self, CollectError};
 use crate::spool::lost::{self, Needed};
@@ -86,6 +87,7 @@ impl Results for Taker {
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        failpoint::at("collect:bytes").map_err(|error| Failure::Local(error.to_string()))?;
         self.receiver.take(bytes).map_err(|error| refuse(&mut self.receiver, &self.batch, error))
     }
 

@@ -342,7 +342,7 @@ impl Daemon {
                 self.mirror(&turn.save);
                 Ok::<(), StoreError>(())
             })?;
-            failpoints::saved(&turn.save);
+            failpoints::saved(&turn.save)?;
         }
         for Issued { ticket, effect } in turn.then {
             self.begin(ticket, effect);
@@ -355,13 +355,8 @@ impl Daemon {
         let messages = self.handle.messages.clone();
         let (span, word) = (span_of(&effect), failpoints::effect_word(&effect));
         let work = async move {
-            tracing::debug!("begun");
-            let event = match performer.perform(effect).await {
-                Ok(outcome) => {
-                    tracing::debug!("done");
-                    failpoints::done(word);
-                    Event::Done { ticket, outcome }
-                }
+            let event = match failpoints::around(word, performer.perform(effect)).await {
+                Ok(outcome) => Event::Done { ticket, outcome },
                 Err(failure) => {
                     tell_failure(&failure);
                     Event::Failed { ticket, failure }
@@ -399,6 +394,7 @@ impl Daemon {
     fn is_all_over(&self) -> bool {
         let engine = lock(&self.engine);
         !engine.is_busy()
+            && !engine.has_news()
             && engine.unfinished().all(|job| job.is_over() || supervisor::waits_for_a_person(job))
     }
 

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 
+use crate::failpoint;
 use crate::provider::gemini::Payload;
 use crate::spool::body::Body;
 
@@ -52,6 +53,7 @@ fn stream(body: &Arc<Body>, offset: u64, len: u64) -> BoxStream<'static, io::Res
 }
 
 fn read_block(reader: &mut impl Read, mut block: Lent) -> io::Result<Bytes> {
+    failpoint::at("upload:block")?;
     while block.len < block.buffer.len() {
         match reader.read(&mut block.buffer[block.len..]) {
             Ok(0) => break,

@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::engine::{Change, Engine, Job, JobId, Millis, Policy};
-use crate::spool::{Folders, SpoolError, archive, mirror};
+use crate::failpoint;
+use crate::spool::{At, Folders, SpoolError, archive, mirror};
 use crate::store::record::{self, Record};
 use crate::store::{JobStore, NOTE_QUARANTINED, StoreError, export};
 
@@ -41,6 +42,7 @@ pub fn rebuild(
         match read_job(folders, orphan.id) {
             Ok(Some(mut job)) => {
                 Engine::doubt(&mut job, policy, now);
+                failpoint::at("rebuild:job").at("rebuild", &folder.path)?;
                 store.save(&export::changes(&job))?;
                 rebuilt += 1;
             }
@@ -50,6 +52,7 @@ pub fn rebuild(
             Err(why) => tell_unusable(&folder.path, &why),
         }
     }
+    failpoint::at("rebuild:done").at("rebuild", &folders.working)?;
     store.set_note(NOTE_QUARANTINED, "")?;
     Ok(rebuilt)
 }

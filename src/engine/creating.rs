@@ -4,7 +4,7 @@ use super::effect::{Effect, Turn};
 use super::event::{Failure, Objection, RemoteBatch};
 use super::ids::{Attempt, BatchName, FileName, JobId, Millis};
 use super::job::{
-    Batch, Chunk, ChunkState, Doubt, Input, JobState, Refusal, RemoteError, RemoteState,
+    Batch, Chunk, ChunkState, Doubt, Input, Job, JobState, Refusal, RemoteError, RemoteState,
 };
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, find, find_mut, salt};
@@ -254,6 +254,15 @@ impl Engine {
         let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         chunk.attempt = chunk.attempt.next();
         self.set_chunk(unit, ChunkState::Uploading { file }, turn);
+    }
+
+    /// Whether people are still to be told that something waits for them.
+    pub fn has_news(&self) -> bool {
+        let is_news = |job: &Job, chunk: &Chunk| {
+            let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
+            matches!(chunk.state, ChunkState::Stuck { .. }) && !self.told.contains(&unit)
+        };
+        self.jobs.values().any(|job| job.chunks.values().any(|chunk| is_news(job, chunk)))
     }
 
     /// A note was written. If a person decided while it was, it is taken back.

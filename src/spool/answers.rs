@@ -85,6 +85,8 @@ fn again(folder: &JobFolder, which: &Which, kept: &Path) -> Result<Harvest, Coll
     }
     let harvest = register.harvest()?;
     register.sync()?;
+    // They have their name, but perhaps only until the next power cut.
+    kept.parent().map_or(Ok(()), durable::sync_folder)?;
     Ok(harvest)
 }
 

@@ -15,7 +15,7 @@ use rustix::process::geteuid;
 
 use super::durable::{self, Moved};
 use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
-use super::{At, Folders, SpoolError};
+use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::Job;
 
@@ -27,14 +27,18 @@ use crate::engine::job::Job;
 pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
     let name = &job.head.source.name;
     let input = folders.job(job.head.id).input(name);
-    if is_free(&input)? {
-        return Ok(());
-    }
     let folder = sub_folder(&folders.archive, &job.head.source.folder)?;
-    durable::make_folder(&folder)?;
-    touch(&input)?;
+    if is_free(&input)? {
+        // It was moved before a crash, perhaps only until the next power cut.
+        return if folder.is_dir() { durable::sync_folder(&folder) } else { Ok(()) };
+    }
+    durable::make_lasting_folder(&folder)?;
     let (stem, ending) = split(name);
     let own = folder.join(name);
+    if !is_free(&own)? && durable::complete_copy(&input, &own)? {
+        return Ok(());
+    }
+    touch(&input)?;
     if !is_free(&own)? && durable::is_same_file(&input, &own)? {
         return fs::remove_file(&input).at("remove", &input);
     }
@@ -45,7 +49,10 @@ pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
         let stem = first_free(stem, room, &folder, free)?;
         match durable::move_unsynced(&input, &folder.join(format!("{stem}{ending}")))? {
             // The folder it left goes away next.
-            Moved::Now => return durable::sync_folder(&folder),
+            Moved::Now => {
+                moment("archive:moved", &folder)?;
+                return durable::sync_folder(&folder);
+            }
             Moved::NoSource => return Ok(()),
             // Somebody was faster; the next name is looked for.
             Moved::Taken => {}
@@ -67,6 +74,7 @@ pub fn remove_working(folders: &Folders, id: JobId) -> Result<(), SpoolError> {
         let text = format!("{} is still in it; move it away first", input.display());
         return Err(io::Error::other(text)).at("remove", &path);
     }
+    moment("clean:archived", &path)?;
     let mirror = folders.job(id).record();
     for left in list(&path)?.into_iter().filter(|left| *left != mirror) {
         match look(&left)? {
@@ -76,6 +84,7 @@ pub fn remove_working(folders: &Folders, id: JobId) -> Result<(), SpoolError> {
         }
     }
     fs::remove_dir_all(&path).at("remove", &path)?;
+    moment("clean:removed", &path)?;
     durable::sync_folder(&folders.working)
 }
 

@@ -8,13 +8,14 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Claimed, folder_below};
 use super::durable::{self, Moved};
 use super::source::{self, Opened};
-use super::{At, Folders, SpoolError};
+use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::JobId;
 use crate::engine::job::{Refusal, Source};
 
@@ -55,10 +56,18 @@ pub fn move_aside(
     let place = Place::make(folders, aside, &source.folder)?;
     loop {
         let name = place.note(&source.name, &note)?;
+        moment("aside:noted", &input)?;
         match durable::move_file(&input, &place.path.join(&name))? {
             Moved::Now => return Ok(place.spoken(&name)),
-            // It was moved before a crash, or its owner took it away.
-            Moved::NoSource => return Ok(place.spoken(&name)),
+            // It was moved before a crash, perhaps only until the next power cut, or its owner
+            // took it away.
+            Moved::NoSource => {
+                durable::sync_folder(&place.path)?;
+                return Ok(place.spoken(&name));
+            }
+            Moved::Taken if durable::complete_copy(&input, &place.path.join(&name))? => {
+                return Ok(place.spoken(&name));
+            }
             Moved::Taken => place.withdraw(&name)?,
         }
     }
@@ -147,6 +156,7 @@ pub fn refuse_in_place(
     let movable = found.is_file() || found.dev() == device;
     loop {
         let taken = place.note(&safe, &note)?;
+        moment("refuse:noted", path)?;
         if !movable {
             return Ok(RefusedEntry::Left);
         }
@@ -210,13 +220,16 @@ impl<'a> Place<'a> {
             Aside::Held => &folders.held,
         };
         let path = root.join(folder);
-        durable::make_folder(&path)?;
+        durable::make_lasting_folder(&path)?;
         Ok(Place { path, folder })
     }
 
     /// Writes the note under the first name that is free, or finds it again under the name it
     /// got before a crash. Answers with the name of the file the note is for.
     fn note(&self, name: &str, note: &Note) -> Result<String, SpoolError> {
+        // Two at once would see the same name free, and write into the same file aside.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 1_u64.. {
             let name = numbered(name, number);
             let path = self.path.join(note_name(&name));

@@ -9,9 +9,10 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::archive;
 use super::durable::{self, Moved};
 use super::source;
-use super::{At, Folders, SpoolError};
+use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::JobId;
 use crate::engine::job::Source;
 
@@ -32,6 +33,15 @@ pub enum Claimed {
 /// If a part of the source's path is not fit for one, leads through a symbolic link, or the
 /// move fails. Nothing is lost then: the file is in the one place or in the other.
 pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, SpoolError> {
+    let claimed = move_in(folders, job, source)?;
+    if claimed == Claimed::Vanished {
+        // A claim that came as far as the folder was interrupted before the file went away.
+        archive::remove_working(folders, job)?;
+    }
+    Ok(claimed)
+}
+
+fn move_in(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, SpoolError> {
     let target = folders.job(job).input(&source.name);
     source::check_source(source).at("claim", &target)?;
     if fs::symlink_metadata(&target).is_ok() {
@@ -49,6 +59,7 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
     let folder = folders.job(job).path;
     durable::make_folder(&folders.working)?;
     durable::make_folders(&folder, &["input", "answers", "out"])?;
+    moment("claim:folders", &folder)?;
     if device(&parent)? != device(&folder)? {
         // The move is a copy, which removes the source at its end.
         durable::sync_folder(&folder)?;
@@ -56,6 +67,7 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
     }
     match durable::move_unsynced(&input, &target)? {
         Moved::Now => {
+            moment("claim:moved", &target)?;
             sync_claimed(folders, job, source)?;
             Ok(Claimed::Now)
         }
@@ -179,6 +191,15 @@ mod tests {
         for source in [source("sub", "a.jsonl"), source("gone", "a.jsonl")] {
             assert_eq!(claim(&folders, job, &source).expect("asked"), Claimed::Vanished);
         }
+        assert!(!folders.job(job).path.exists());
+    }
+
+    #[test]
+    fn a_file_that_went_away_after_a_claim_began_leaves_no_working_folder() {
+        let (_folder, folders, job) = spool();
+        fs::create_dir_all(folders.job(job).path.join("input")).expect("as far as it came");
+        let outcome = claim(&folders, job, &source("", "gone.jsonl")).expect("asked");
+        assert_eq!(outcome, Claimed::Vanished);
         assert!(!folders.job(job).path.exists());
     }
 

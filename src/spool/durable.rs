@@ -5,16 +5,17 @@
 //! its real name; the folder is synced after. Nothing that exists is ever overwritten, except
 //! by [`replace`], which says so.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
-use super::{At, SpoolError};
+use super::{At, SpoolError, moment};
 
 /// What became of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,30 @@ pub fn make_folder(path: &Path) -> Result<(), SpoolError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(error) => return Err(error).at("create folder", path),
     }
+    moment("disk:folder", path)?;
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// The same for a folder that lasts longer than a job. If it is there already, a process that was
+/// killed may have made it without a sync: that is made good for, once in this process.
+///
+/// # Errors
+/// As [`make_folder`].
+pub fn make_lasting_folder(path: &Path) -> Result<(), SpoolError> {
+    static SYNCED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if SYNCED.lock().unwrap_or_else(PoisonError::into_inner).contains(path) {
+        return make_folder(path);
+    }
+    if let Some(parent) = path.parent().filter(|_| path.is_dir()) {
+        match sync_folder(parent) {
+            // Whoever may not look into the parent has not made the folder either.
+            Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    make_folder(path)?;
+    SYNCED.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+    Ok(())
 }
 
 /// Makes a folder and some within it. They are durable when the caller has synced the folder and
@@ -96,6 +120,7 @@ pub fn try_writing(folder: &Path) -> Result<(), SpoolError> {
 pub fn move_file(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
     let moved = move_unsynced(source, target)?;
     if moved == Moved::Now {
+        moment("disk:moved", target)?;
         sync_parents(source, target)?;
     }
     Ok(moved)
@@ -241,7 +266,9 @@ pub fn create(path: &Path, content: &[u8]) -> Result<Moved, SpoolError> {
 /// If the rename or the sync of the folder fails.
 #[expect(clippy::disallowed_methods, reason = "the one place that renames")]
 pub fn rename(source: &Path, target: &Path) -> Result<(), SpoolError> {
+    moment("disk:written", source)?;
     fs::rename(source, target).at("rename to", target)?;
+    moment("disk:renamed", target)?;
     sync_parents(source, target)
 }
 
@@ -268,6 +295,7 @@ fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Mo
     })?;
     let moved = move_file(&aside, target)?;
     if moved == Moved::Now {
+        moment("copy:named", target)?;
         meanwhile();
         fs::remove_file(source).at("remove", source)?;
         // Whoever still writes does so into a file without a name: until now, it can be had.
@@ -281,11 +309,33 @@ fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Mo
     Ok(moved)
 }
 
+/// Completes a copy to another file system that was interrupted when the target had its name and
+/// the source was still there; `false` if the target is something else. Whoever asks knows that
+/// the target, if it holds the same, is that copy.
+///
+/// # Errors
+/// If they can not be compared, or the source can not be removed.
+pub fn complete_copy(source: &Path, target: &Path) -> Result<bool, SpoolError> {
+    let (Ok(ours), Ok(theirs)) = (fs::symlink_metadata(source), fs::symlink_metadata(target))
+    else {
+        return Ok(false);
+    };
+    let both_files = ours.is_file() && theirs.is_file();
+    if !both_files || ours.dev() == theirs.dev() || !same_content(source, target)? {
+        return Ok(false);
+    }
+    target.parent().map_or(Ok(()), sync_folder)?;
+    fs::remove_file(source).at("remove", source)?;
+    source.parent().map_or(Ok(()), sync_folder)?;
+    Ok(true)
+}
+
 /// Copies a file; answers with both, each at its end.
 fn copy_synced(source: &Path, aside: &Path) -> Result<(File, File), SpoolError> {
     let mut from = File::open(source).at("read", source)?;
     let mut to = File::create(aside).at("write", aside)?;
     let copied = io::copy(&mut from, &mut to).at("write", aside)?;
+    moment("copy:written", aside)?;
     to.sync_all().at("sync", aside)?;
     let expected = from.metadata().at("read", source)?.len();
     if copied != expected {

@@ -19,7 +19,7 @@ use super::row_failure::RowFailure;
 use super::steady::SteadyFile;
 use super::usage::tokens_of;
 use super::windows::Windows;
-use super::{At, Folders, JobFolder, SpoolError, durable, source};
+use super::{At, Folders, JobFolder, SpoolError, durable, moment, source};
 use crate::engine::ids::Row;
 use crate::engine::job::{Chunk, Job, Plan, Tally};
 use crate::engine::verdict::Verdict;
@@ -177,6 +177,7 @@ impl<'a> Pass<'a> {
     }
 
     fn close(&mut self) -> Result<Tally, SpoolError> {
+        moment("merge:written", &self.folder.path)?;
         let (answered, failed) = (self.tally.answered, self.tally.failed);
         if answered + failed != self.plan.rows {
             let text = format!("{answered} answered and {failed} failed of {}", self.plan.rows);
@@ -195,6 +196,7 @@ impl<'a> Pass<'a> {
                 Ok(()) | Err(_) => {}
             }
         }
+        moment("merge:errors", &self.folder.path)?;
         self.results.publish()?;
         Ok(self.tally.clone())
     }

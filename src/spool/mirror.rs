@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{At, JobFolder, SpoolError};
+use super::{At, JobFolder, SpoolError, moment};
 use crate::engine::ids::ChunkNo;
 
 /// Replaces the mirror of a job.
@@ -79,6 +79,7 @@ fn put(path: &Path, record_json: &[u8]) -> Result<(), SpoolError> {
         drop(fs::remove_file(&aside));
         return Err(error).at("write", &aside);
     }
+    moment("mirror:written", &aside)?;
     // The first time there is nothing to exchange; some file systems can not do it at all.
     if renameat_with(CWD, &aside, CWD, path, RenameFlags::EXCHANGE).is_ok() {
         return Ok(());

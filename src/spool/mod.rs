@@ -50,6 +50,7 @@ pub mod windows;
 use std::path::{Path, PathBuf};
 
 use crate::engine::ids::{Attempt, ChunkNo, JobId};
+use crate::failpoint;
 
 /// Where everything lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Folders {
             &self.inbox,
         ];
         for folder in all {
-            durable::make_folder(folder)?;
+            durable::make_lasting_folder(folder)?;
             durable::try_writing(folder)?;
         }
         Ok(())
@@ -249,4 +250,9 @@ impl<T> At<T> for std::io::Result<T> {
     fn at(self, action: &'static str, path: &Path) -> Result<T, SpoolError> {
         self.map_err(|source| SpoolError { action, path: path.to_owned(), source })
     }
+}
+
+/// A moment between two steps that concern a path: empty, but for tests.
+fn moment(name: &str, path: &Path) -> Result<(), SpoolError> {
+    failpoint::at(name).at("go on with", path)
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::durable::{self, Moved};
 use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
-use super::{At, Folders, SpoolError};
+use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::JobId;
 use crate::engine::job::{Delivery, Job, Source};
 
@@ -88,6 +88,8 @@ pub fn deliver(
     let receipts = work.path.join("out");
     let parcel = Parcel { id: job.head.id, folder, names, moves, receipts };
     if owner(&parcel.names.manifest)?.is(parcel.id) {
+        // It has its name, but perhaps only until the next power cut.
+        durable::sync_folder(&parcel.folder)?;
         parcel.drop_claim()?;
         return Ok(DeliverOutcome::Done);
     }
@@ -97,6 +99,7 @@ pub fn deliver(
     if !parcel.claim(manifest)? {
         return Ok(DeliverOutcome::NameTaken);
     }
+    moment("deliver:claimed", &parcel.names.claim)?;
     if !is_free(&parcel.names.manifest)? {
         return parcel.take_back();
     }
@@ -104,12 +107,15 @@ pub fn deliver(
         if !parcel.place(source, target)? {
             return parcel.take_back();
         }
+        moment("deliver:placed", target)?;
     }
     parcel.leave_receipt()?;
+    moment("deliver:receipt", &parcel.receipts)?;
     // Claim, moves and receipt are on the disk before the manifest gets its name. Only now: the
     // first sync after several changes writes them all, and the second has nothing left to do.
     durable::sync_folder(&parcel.folder)?;
     durable::sync_folder(&parcel.receipts)?;
+    moment("deliver:synced", &parcel.folder)?;
     match durable::move_file(&parcel.names.claim, &parcel.names.manifest)? {
         Moved::Now => Ok(DeliverOutcome::Done),
         Moved::Taken => parcel.take_back(),
@@ -123,7 +129,7 @@ pub fn deliver(
 fn make_folder(folders: &Folders, folder: &str) -> Result<PathBuf, SpoolError> {
     fs::metadata(&folders.outbox).at("find", &folders.outbox)?;
     let folder = sub_folder(&folders.outbox, folder)?;
-    durable::make_folder(&folder)?;
+    durable::make_lasting_folder(&folder)?;
     Ok(folder)
 }
 
@@ -193,8 +199,7 @@ impl Parcel {
                 return Err(io::Error::new(io::ErrorKind::NotFound, text)).at("deliver", source);
             }
             Moved::NoSource => {}
-            // A copy to another file system was interrupted after its rename.
-            Moved::Taken if durable::same_content(source, target)? => remove(source)?,
+            Moved::Taken if durable::complete_copy(source, target)? => {}
             Moved::Taken => return Ok(false),
         }
         self.open_up(target)?;

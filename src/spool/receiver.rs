@@ -23,7 +23,7 @@ use super::buffer::Buffer;
 use super::judged::Judged;
 use super::register::{Noted, Register};
 use super::steady::SteadyFile;
-use super::{At, JobFolder, SpoolError, durable};
+use super::{At, JobFolder, SpoolError, durable, moment};
 use crate::engine::Which;
 use crate::engine::event::Harvest;
 
@@ -181,12 +181,14 @@ impl Receiver {
         if harvest.missing > 0 && !self.accept_missing {
             return Err(CollectError::Short { missing: harvest.missing });
         }
+        moment("collect:written", &self.path)?;
         let synced = self.open_file()?.sync().at("sync", &self.path);
         if let Err(error) = synced.and_then(|()| self.register.sync()) {
             // A second sync would tell nothing of what the first could not write.
             self.restart()?;
             return Err(error.into());
         }
+        moment("collect:synced", &self.path)?;
         self.register.keep_strays()?;
         durable::rename(&self.path, &self.kept)?;
         self.mark.remove()?;

@@ -20,7 +20,7 @@ use super::pass::Content;
 use super::plan::{CutRules, PlanError, Planned};
 use super::problem::Problem;
 use super::source::refusal;
-use super::{At, SpoolError};
+use super::{At, SpoolError, moment};
 use crate::engine::ids::{Attempt, ChunkNo, Row};
 use crate::engine::verdict::Verdict;
 
@@ -146,6 +146,7 @@ impl<'a> Sketch<'a> {
     ) -> Result<Planned, PlanError> {
         self.chunks.push(self.chunk.end());
         let path = self.lines.commit()?;
+        moment("plan:lines", &path)?;
         self.outcomes.commit()?;
         warnings.extend(self.keys.warnings(self.rows - self.invalid));
         let mut index = File::open(&path).and_then(IndexReader::new).at("read", &path)?;

@@ -28,6 +28,7 @@ use super::migrate::migrate;
 use super::reserve::Reserve;
 use super::witness::Witness;
 use super::{JobStore, NOTE_QUARANTINED, StoreError};
+use crate::failpoint;
 
 /// The layout of keys and of the meta record. A newer one is refused untouched.
 pub(super) const SCHEMA: u64 = 1;
@@ -39,6 +40,7 @@ pub(super) fn open<B: Backend>(state: &Path, free_bytes_min: u64) -> Result<Open
     refuse_another(state, B::FOLDER)?;
     let mut reserve = Reserve::of(state, free_bytes_min);
     reserve.make_room()?;
+    moment("open:locked", state)?;
     let folder = state.join(B::FOLDER);
     let witness = Witness::open(&folder)?;
     let reason = match try_open::<B>(&folder, &witness) {
@@ -49,7 +51,9 @@ pub(super) fn open<B: Backend>(state: &Path, free_bytes_min: u64) -> Result<Open
         Err(Trouble::Fatal(error)) => return Err(error),
         Err(Trouble::Damaged(reason)) => reason,
     };
+    moment("open:damaged", &folder)?;
     let aside = move_aside(state, B::FOLDER)?;
+    moment("open:aside", &folder)?;
     let note = layout::stage_note(NOTE_QUARANTINED, &format!("{aside}\n{reason}"))?;
     let backend = B::open(&folder).map_err(|trouble| trouble.during("begin anew"))?;
     finish(state, Found::empty(backend), witness, reserve, lock, &note)
@@ -115,10 +119,13 @@ fn finish<B: Backend>(
         sync_all(&store.folder)?;
         sync(state)?;
     }
+    moment("open:checked", state)?;
     store.commit(writes)?;
+    moment("open:committed", state)?;
     sync_all(&store.folder)?;
     sync(state)?;
     store.witness.write(store.meta.saves).map_err(io_error("write", state))?;
+    moment("open:counted", state)?;
     store.witness.sync().map_err(io_error("sync", state))?;
     let quarantined = store.note(NOTE_QUARANTINED)?.map(|note| {
         let (folder, reason) = note.split_once('\n').unwrap_or((&note, ""));
@@ -178,6 +185,11 @@ fn check<B: Backend>(backend: B, folder: &Path, witness: &Witness) -> Result<Fou
         return Err(Trouble::Damaged(reason));
     }
     Ok(Found { backend, meta, schema })
+}
+
+/// A moment between two steps: empty, but for tests.
+fn moment(name: &str, path: &Path) -> Result<(), StoreError> {
+    failpoint::at(name).map_err(io_error("go on with", path))
 }
 
 /// Renames the store's folder into a new `quarantine-N`, and returns that name.

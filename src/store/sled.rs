@@ -18,6 +18,7 @@ use rustix::fs::{CWD, renameat};
 use super::StoreError;
 use super::backend::{Backend, DATA, Trouble, Write, failed};
 use super::open::io_error;
+use crate::failpoint;
 
 /// A folder of sled's.
 #[derive(Debug)]
@@ -79,10 +80,14 @@ impl Backend for Sled {
 
 impl Sled {
     fn keep(&mut self, batch: sled::Batch) -> Result<(), StoreError> {
+        moment("save:begun")?;
         self.db.apply_batch(batch).map_err(|error| broken("write", &error))?;
+        moment("save:applied")?;
         self.sync_blobs().map_err(|error| failed("sync", &error))?;
         self.db.flush().map_err(|error| broken("flush", &error))?;
-        self.data.sync_data().map_err(|error| failed("sync", &error))
+        moment("save:flushed")?;
+        self.data.sync_data().map_err(|error| failed("sync", &error))?;
+        moment("save:synced")
     }
 
     /// Syncs what sled put into files of their own: pages beyond 128 KiB, which records of the
@@ -181,6 +186,11 @@ fn broken(action: &'static str, error: &sled::Error) -> StoreError {
             StoreError::Broken { action, reason: error.to_string() }
         }
     }
+}
+
+/// A moment in a save: empty, but for tests.
+fn moment(name: &str) -> Result<(), StoreError> {
+    failpoint::at(name).map_err(|error| failed("save", &error))
 }
 
 /// What sled may keep in memory, bytes.

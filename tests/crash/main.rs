@@ -8,13 +8,19 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test plays the person who drops files")]
 
+mod account;
+mod dice;
+mod hanging;
 mod in_parallel;
 mod inotify;
 mod key;
+mod log;
+mod memory;
 mod moved;
 mod order;
 mod random;
 mod renames;
+mod resuming;
 mod rig;
 mod scenarios;
 mod second;

@@ -1,7 +1,8 @@
 //! A spool in a temporary folder, an emulator, and daemons that are started and killed on them.
 
 use std::fs::{self, File};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,6 +17,9 @@ use tokio::runtime::Runtime;
 /// Everything a test needs; each test has its own.
 pub struct Rig {
     folder: TempDir,
+    /// On another file system.
+    elsewhere: Option<TempDir>,
+    settings: Vec<String>,
     pub emulator: Emulator,
 }
 
@@ -29,20 +33,42 @@ impl Rig {
 
     /// The same around an emulator that runs, in a folder that is there.
     pub fn around(emulator: Emulator, folder: TempDir, settings: &[&str]) -> Rig {
-        let rig = Rig { folder, emulator };
-        rig.configure(settings);
+        let settings = settings.iter().map(|line| (*line).to_owned()).collect();
+        let rig = Rig { folder, elsewhere: None, settings, emulator };
+        rig.configure(&[]);
         rig
     }
 
-    /// Writes the configuration for daemons to come.
-    pub fn configure(&self, settings: &[&str]) {
+    /// Moves folders of the spool to another file system, for daemons to come.
+    pub fn put_elsewhere(&mut self, folders: &[&str]) {
+        let elsewhere = tempfile::tempdir_in("/dev/shm").expect("memory that looks like a disk");
+        let device = |path: &Path| fs::metadata(path).expect("there").dev();
+        assert_ne!(device(elsewhere.path()), device(self.folder.path()), "it is another one");
+        for name in folders {
+            let path = elsewhere.path().join(name);
+            fs::create_dir(&path).expect("made");
+            self.settings.push(format!("spool.{name} = {path:?}"));
+        }
+        self.elsewhere = Some(elsewhere);
+        self.configure(&[]);
+    }
+
+    /// The file system that folders were moved to, if any were.
+    pub fn elsewhere(&self) -> Option<&Path> {
+        self.elsewhere.as_ref().map(TempDir::path)
+    }
+
+    /// Writes the configuration for daemons to come, with more settings than it had at first.
+    pub fn configure(&self, more: &[&str]) {
         let base = [
             format!("api.base_url = {:?}", self.emulator.url()),
             format!("spool.dir = {:?}", self.spool()),
         ];
-        let more = LIMITS.iter().chain(settings).map(|line| (*line).to_owned());
-        let text =
-            base.into_iter().chain(more).fold(String::new(), |text, line| text + &line + "\n");
+        let always = LIMITS.iter().map(|line| (*line).to_owned());
+        let own = self.settings.iter().cloned();
+        let more = more.iter().map(|line| (*line).to_owned());
+        let lines = base.into_iter().chain(always).chain(own).chain(more);
+        let text = lines.fold(String::new(), |text, line| text + &line + "\n");
         fs::write(self.aside("gemini-batchd.toml"), text).expect("written");
     }
 
@@ -58,9 +84,12 @@ impl Rig {
 
     /// Puts a file into the inbox, complete at once.
     pub fn drop_file(&self, name: &str, content: impl AsRef<[u8]>) {
-        let target = self.spool().join("inbox").join(name);
-        let aside = self.aside("dropped");
+        let elsewhere = self.elsewhere().map(|path| path.join("inbox"));
+        let inbox = elsewhere.filter(|path| path.is_dir());
+        let inbox = inbox.unwrap_or_else(|| self.spool().join("inbox"));
+        let target = inbox.join(name);
         fs::create_dir_all(target.parent().expect("a folder")).expect("made");
+        let aside = inbox.join(".dropped.part");
         fs::write(&aside, content).expect("written");
         let old = SystemTime::now() - Duration::from_secs(60);
         File::open(&aside).and_then(|file| file.set_modified(old)).expect("aged");
@@ -69,7 +98,10 @@ impl Rig {
 
     /// The binary, to be run on this spool: the key in the environment, and nothing else there.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gemini-batchd"));
+        // A long campaign takes a copy, so that another can be built meanwhile.
+        let binary = std::env::var_os("CRASH_BINARY");
+        let binary = binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_gemini-batchd").into());
+        let mut command = Command::new(binary);
         command.arg("--config").arg(self.aside("gemini-batchd.toml")).args(arguments);
         self.prepare(&mut command);
         command
@@ -85,7 +117,7 @@ impl Rig {
             .env(
                 "RUST_LOG",
                 std::env::var("CRASH_LOG")
-                    .unwrap_or_else(|_| "info,gemini_batchd=debug".to_owned()),
+                    .unwrap_or_else(|_| "info,gemini_batchd=debug,failpoint=trace".to_owned()),
             )
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
@@ -134,6 +166,38 @@ impl Rig {
         self.emulator.journal().into_iter().filter_map(|entry| created(entry.what)).collect()
     }
 
+    /// The jobs under way whose input has this name.
+    pub fn jobs_of(&self, name: &str) -> Vec<String> {
+        let jobs = fs::read_dir(self.spool().join("working")).into_iter().flatten().flatten();
+        let is_it = |job: &fs::DirEntry| job.path().join("input").join(name).is_file();
+        jobs.filter(is_it).map(|job| job.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// The jobs that wait for a person to decide about a create without an answer.
+    pub fn held_jobs(&self) -> Vec<String> {
+        let (mut jobs, mut folders) = (Vec::new(), vec![self.spool().join("held")]);
+        let is_hidden = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes()[0] == b'.';
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                // A note may be gone as soon as it was listed.
+                let text = fs::read(entry.path()).unwrap_or_default();
+                let note = serde_json::from_slice(&text).unwrap_or(serde_json::Value::Null);
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else if note["reason"] == "uncertain" && !is_hidden(&entry) {
+                    // One that is being replaced lies there twice for a moment.
+                    jobs.push(note["job"].as_str().expect("an id").to_owned());
+                }
+            }
+        }
+        jobs
+    }
+
+    /// Whether a daemon listens to operators.
+    pub fn listens(&self) -> bool {
+        UnixStream::connect(self.spool().join("state/gemini-batchd.sock")).is_ok()
+    }
+
     /// What the daemons have logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.aside("log")).unwrap_or_default()
@@ -159,6 +223,8 @@ impl End {
     pub const ABORTED: End = End::Killed(Signal::ABORT.as_raw());
     /// It was killed from outside.
     pub const KILLED: End = End::Killed(Signal::KILL.as_raw());
+    /// It was asked to end before it listened.
+    pub const TERMINATED: End = End::Killed(Signal::TERM.as_raw());
 
     fn of(status: ExitStatus) -> End {
         match (status.code(), status.signal()) {
@@ -182,6 +248,11 @@ impl Daemon {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Sends a signal to one that may have ended.
+    pub fn try_signal(&self, signal: Signal) {
+        let _ = rustix::process::kill_process(Pid::from_child(&self.child), signal);
     }
 
     /// Kills it as `kill -9` does; it may have ended before.
@@ -220,11 +291,18 @@ pub struct Notices {
 }
 
 impl Notices {
-    fn at(path: &Path) -> Notices {
+    /// Listens at this path.
+    pub fn at(path: &Path) -> Notices {
         drop(fs::remove_file(path));
         let socket = UnixDatagram::bind(path).expect("a socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
         Notices { socket }
+    }
+
+    /// Whether it says nothing for so long, once everything is heard that it had said.
+    pub fn are_over_for(&self, silence: Duration) -> bool {
+        self.socket.set_read_timeout(Some(silence)).expect("set");
+        (0..100).any(|_| self.socket.recv(&mut [0; 4096]).is_err())
     }
 
     /// Waits until it has said this.
@@ -284,7 +362,7 @@ pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("
 pub const KEY: &str = "marker-key-of-the-crash-tests";
 
 /// Longer than anything here takes, on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 const LIMITS: [&str; 8] = [
     "api.backoff_min = \"5ms\"",

@@ -19,6 +19,9 @@ impl Contents {
     pub fn of(rig: &Rig) -> Contents {
         let mut files = BTreeMap::new();
         walk(&rig.spool(), &rig.spool(), &mut files);
+        if let Some(elsewhere) = rig.elsewhere() {
+            walk(elsewhere, elsewhere, &mut files);
+        }
         Contents(files)
     }
 

@@ -69,6 +69,11 @@ impl Rig {
         self.disk.outside().join("spool")
     }
 
+    /// Nothing of the spool lies on another disk.
+    pub fn elsewhere(&self) -> Option<&Path> {
+        None
+    }
+
     /// A path that is not on the disk.
     pub fn aside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -7,5 +7,6 @@ mod archiving;
 mod collecting;
 mod delivering;
 mod merging;
+mod notes;
 mod receiving;
 mod world;
