@@ -221,6 +221,7 @@ mod tests {
         String::from_utf8(bytes).expect("UTF-8")
     }
 
+    /// Fault 43.
     #[test]
     fn a_file_name_can_not_forge_a_line() {
         for style in [LogStyle::Terminal { colour: false }, LogStyle::Journal, LogStyle::Json] {

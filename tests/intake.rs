@@ -109,6 +109,7 @@ fn read_all(body: &Body, offset: u64) -> Vec<u8> {
     bytes
 }
 
+/// Fault 44.
 #[test]
 fn files_without_a_single_request_are_refused_with_place_and_remedy() {
     const CUT: &str = "{\n  \"contents\": [{}]\n";
@@ -411,6 +412,7 @@ fn planning_again_writes_the_same_indexes() {
     assert_eq!(names, ["input", "lines.idx", "outcomes.idx"]);
 }
 
+/// Fault 39.
 #[test]
 fn an_input_that_still_grows_while_it_is_read_gives_no_plan_yet() {
     let claimed = Claimed::new("a.jsonl", format!("{REQUEST}\n").repeat(10));
@@ -524,6 +526,7 @@ fn an_input_that_was_cut_short_is_an_error_never_a_short_body() {
     assert_eq!(error.expect_err("too short").kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
+/// Fault 47.
 #[test]
 fn a_line_of_two_hundred_megabytes_costs_no_memory() {
     let claimed = Claimed::new("a.jsonl", "");

@@ -111,20 +111,60 @@ fn no_source_file_is_too_long() {
 
 #[test]
 fn every_fault_has_its_row_and_every_test_named_there_exists() {
-    let page = fs::read_to_string(root().join("docs/faults.md")).expect("docs/faults.md");
-    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
-    let numbers: Vec<u32> =
-        rows.iter().filter_map(|row| row.split('|').nth(1)?.trim().parse().ok()).collect();
+    let page = faults_page();
+    let numbers: Vec<u32> = fault_rows(&page).iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, (1..=87).collect::<Vec<_>>());
-    let below = |folder| sources_below(folder).into_iter().map(|source| source.text);
-    let code: String = below("src").chain(below("tests")).collect();
-    for row in rows {
-        // A name of many words is that of a test; shorter ones are failpoints and the like.
-        let names = row.split('`').skip(1).step_by(2).filter(|name| name.contains('_'));
-        for name in names {
+    let code = all_code();
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        for name in test_names(row) {
             assert!(code.contains(&format!("fn {name}(")), "docs/faults.md: no test {name}");
         }
     }
+}
+
+/// What can go wrong, as people read it.
+fn faults_page() -> String {
+    fs::read_to_string(root().join("docs/faults.md")).expect("docs/faults.md is there")
+}
+
+/// The rows of the faults by their numbers; the tables after them are about other things.
+fn fault_rows(page: &str) -> Vec<(u32, &str)> {
+    let faults = page.split("\n## How it is tested\n").next().unwrap_or_default();
+    let number = |row: &str| row.strip_prefix("| ")?.split(" |").next()?.parse().ok();
+    faults.lines().filter_map(|row| Some((number(row)?, row))).collect()
+}
+
+/// The tests that a row names. A name of many words is that of a test; shorter ones, and those
+/// with other signs in them, are failpoints, settings and the like.
+fn test_names(row: &str) -> impl Iterator<Item = &str> {
+    let plain = |name: &&str| {
+        name.contains('_') && name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
+    };
+    row.split('`').skip(1).step_by(2).filter(plain)
+}
+
+/// The numbers in `/// Fault 22.` or `/// Faults 2, 3 and 6.` before a test.
+fn faults_told(code: &str, name: &str) -> BTreeSet<u32> {
+    let before = code.split(&format!("fn {name}(")).next().unwrap_or_default();
+    let doc = before.lines().rev().skip(1).map(str::trim);
+    let doc = doc.take_while(|line| line.starts_with("///") || line.starts_with("#["));
+    let told = doc.filter(|line| line.starts_with("/// Fault"));
+    let words = told.flat_map(|line| line.split(|c: char| !c.is_ascii_digit()));
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+/// Everything below `src` and `tests` in one text.
+fn all_code() -> String {
+    let below = |folder| sources_below(folder).into_iter().map(|source| source.text);
+    below("src").chain(below("tests")).collect()
+}
+
+#[test]
+fn the_faults_of_a_test_are_read_from_its_comment_alone() {
+    let code = "/// Fault 1.\n#[test]\nfn a() {}\n\n/// Says more.\n/// Faults 2, 30 and 6.\n#[test]\n    async fn b() {}\n#[test]\nfn c() {}\n";
+    assert_eq!(faults_told(code, "a"), BTreeSet::from([1]));
+    assert_eq!(faults_told(code, "b"), BTreeSet::from([2, 6, 30]));
+    assert_eq!(faults_told(code, "c"), BTreeSet::new());
 }
 
 #[test]

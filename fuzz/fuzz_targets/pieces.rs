@@ -1,4 +1,5 @@
-//! Any text, read by the fast walk and by serde_json: what the first accepts, the second must.
+//! Any text as a line, and as a document: what the fast readers accept, serde_json accepts, with
+//! the same places.
 
 #![no_main]
 

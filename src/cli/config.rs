@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::config::{Config, Shown, example};
+use crate::config::{Config, Shown, as_file, example};
 
 use super::{ExitCode, Failure, Globals, print_json};
 
@@ -61,16 +61,7 @@ fn check(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Failure
 }
 
 fn show(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
-    let mut section = "";
-    for shown in &config.shown {
-        if shown.section != section {
-            let gap = if section.is_empty() { "" } else { "\n" };
-            writeln!(out, "{gap}[{}]", heading(&shown.section))?;
-            section = &shown.section;
-        }
-        let assignment = format!("{} = {}", shown.key, shown.value);
-        writeln!(out, "{assignment:<44} # {}", shown.origin)?;
-    }
+    write!(out, "{}", as_file(&config.shown))?;
     writeln!(out, "\n# {}", key_line(config))?;
     writeln!(out, "# inbox: {}", config.folders.inbox.display())?;
     writeln!(out, "# control socket: {}", config.control.socket.display())
@@ -91,13 +82,5 @@ fn key_line(config: &Config) -> String {
     match &config.api.key {
         Ok(key) => format!("API key: from {}", key.source),
         Err(problem) => format!("API key: {problem}"),
-    }
-}
-
-/// A queue's name in quotes, so that what is shown can be used as a file.
-fn heading(section: &str) -> String {
-    match section.strip_prefix("queue.") {
-        Some(name) => format!("queue.{}", toml::Value::String(name.to_owned())),
-        None => section.to_owned(),
     }
 }

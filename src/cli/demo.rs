@@ -88,7 +88,8 @@ async fn show(
             views.iter().for_each(|view| bars.show(view));
             Some(views)
         }
-        Some(Ended::Stopped | Ended::Denied(_)) | None => None,
+        Some(Ended::Full(why)) => return Err(run::full(why)),
+        Some(Ended::Stopped | Ended::Denied(_) | Ended::Barred(_)) | None => None,
     };
     emulator.stop().await;
     Ok(views.map(|views| (views, config)))

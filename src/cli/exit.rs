@@ -30,6 +30,8 @@ pub enum ExitCode {
     Credentials = 12,
     /// A job waits for a person.
     Held = 13,
+    /// The disk is full.
+    NoRoom = 14,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -65,11 +67,12 @@ impl ExitCode {
             ExitCode::Partial => 2,
             ExitCode::Held => 3,
             ExitCode::Failed => 4,
-            ExitCode::Credentials => 5,
-            ExitCode::Locked => 6,
-            ExitCode::Configuration => 7,
-            ExitCode::Usage => 8,
-            ExitCode::Interrupted => 9,
+            ExitCode::NoRoom => 5,
+            ExitCode::Credentials => 6,
+            ExitCode::Locked => 7,
+            ExitCode::Configuration => 8,
+            ExitCode::Usage => 9,
+            ExitCode::Interrupted => 10,
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod run;
 pub mod status;
 pub mod steer;
 pub mod submit;
+pub mod take_over;
 pub mod waiting;
 
 use std::io::{self, Write};
@@ -102,6 +103,8 @@ pub enum Verb {
     Export(records::Export),
     /// Take records back that `export` wrote; the daemon must not run
     Import(records::Import),
+    /// Use a spool on this machine that came from another one; the daemon must not run
+    TakeOver(take_over::TakeOver),
     /// See it all work on this machine, without a key or a network
     Demo(demo::Demo),
     /// Run a local Gemini Batch API, for rehearsals and tests
@@ -149,6 +152,7 @@ impl Cli {
             Verb::Plan(plan) => plan.run(&self.globals, out),
             Verb::Export(export) => export.run(&self.globals, out),
             Verb::Import(import) => import.run(&self.globals, out),
+            Verb::TakeOver(verb) => verb.run(&self.globals, out),
             Verb::Demo(demo) => demo.run(&self.globals, out),
             Verb::Emulate(emulate) => emulate.run(&self.globals, out),
         }
@@ -161,11 +165,19 @@ impl Globals {
     /// # Errors
     /// With every problem, exit code 10.
     pub fn load(&self) -> Result<Config, Failure> {
+        let (flags, environment) = self.sources()?;
+        Ok(Config::load(&flags, &environment)?)
+    }
+
+    /// Where the configuration comes from.
+    ///
+    /// # Errors
+    /// If the current folder can not be told.
+    pub fn sources(&self) -> Result<(Flags, Environment), Failure> {
         let environment = Environment::of_process().map_err(|error| {
             Failure::from(error).leading_to("the current folder cannot be told")
         })?;
-        let flags = Flags { config: self.config.clone(), spool: self.spool.clone() };
-        Ok(Config::load(&flags, &environment)?)
+        Ok((Flags { config: self.config.clone(), spool: self.spool.clone() }, environment))
     }
 
     /// Sets up logging; `default_level` is what a verb writes unasked.
@@ -203,7 +215,7 @@ pub fn print_json(out: &mut dyn Write, value: &impl serde::Serialize) -> io::Res
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all answered, 1 failed, 2 usage, 3 partial, 4 nothing to do, 10 configuration,
-11 spool locked by another daemon, 12 credentials, 13 held, 130 interrupted.";
+11 spool locked by another daemon, 12 credentials, 13 held, 14 disk full, 130 interrupted.";
 
 #[cfg(test)]
 mod tests {

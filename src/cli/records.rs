@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::spool::durable;
-use crate::store::{SledStore, StoreError, export};
+use crate::store::{DaemonStore, StoreError, export};
 
 use super::{ExitCode, Failure, Globals, print_json};
 
@@ -89,8 +89,8 @@ impl Import {
     }
 }
 
-fn open(state: &Path) -> Result<SledStore, Failure> {
-    let opened = SledStore::open(state, SledStore::FREE_BYTES_MIN)?;
+fn open(state: &Path) -> Result<DaemonStore, Failure> {
+    let opened = DaemonStore::open(state, DaemonStore::FREE_BYTES_MIN)?;
     if let Some(quarantine) = &opened.quarantined {
         // Only the daemon rebuilds jobs from their working folders.
         let message = format!(
@@ -108,7 +108,11 @@ fn open(state: &Path) -> Result<SledStore, Failure> {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         let locked = matches!(error, StoreError::Locked { .. });
-        let code = if locked { ExitCode::Locked } else { ExitCode::Failed };
+        let code = match error.is_about_room() {
+            true => ExitCode::NoRoom,
+            false if locked => ExitCode::Locked,
+            false => ExitCode::Failed,
+        };
         Failure::new(code, error)
     }
 }

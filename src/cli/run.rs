@@ -33,8 +33,7 @@ impl Run {
     /// # Errors
     /// If it can not start, or its records can not be saved any more.
     pub fn run(&self, globals: &Globals) -> Result<ExitCode, Failure> {
-        let config = Arc::new(globals.load()?);
-        to_the_end(config, Until::Stopped)?;
+        to_the_end(globals, Until::Stopped)?;
         Ok(ExitCode::Complete)
     }
 }
@@ -43,13 +42,15 @@ impl Once {
     /// Runs until nothing is left to do; the exit code is that of the worst job.
     ///
     /// # Errors
-    /// If it can not start, its records can not be saved any more, or the API refuses the key.
+    /// If it can not start, its records can not be saved any more, the API refuses the key, or
+    /// the way to it is barred.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-        let config = Arc::new(globals.load()?);
-        let (ended, handle) = to_the_end(config, Until::Idle)?;
+        let (ended, handle) = to_the_end(globals, Until::Idle)?;
         match ended {
             Ended::Stopped => Ok(ExitCode::Interrupted),
             Ended::Denied(message) => Err(denied(message)),
+            Ended::Barred(message) => Err(barred(message)),
+            Ended::Full(why) => Err(full(why)),
             Ended::Idle(jobs) => {
                 let views = views(&handle, &jobs);
                 if globals.json {
@@ -65,26 +66,26 @@ impl Once {
 
 /// Runs the daemon. Work on the disk that is under way when it ends is not waited for: it can be
 /// done again from its start, and reading a large input may take minutes.
-fn to_the_end(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Failure> {
+fn to_the_end(globals: &Globals, until: Until) -> Result<(Ended, Handle), Failure> {
     let runtime = runtime()?;
-    let ended = runtime.block_on(drive(config, until));
+    let ended = runtime.block_on(drive(globals, until));
     runtime.shutdown_background();
     ended
 }
 
 /// Starts everything and runs the loop to its end.
-async fn drive(config: Arc<Config>, until: Until) -> Result<(Ended, Handle), Failure> {
+async fn drive(globals: &Globals, until: Until) -> Result<(Ended, Handle), Failure> {
     end_on_panic();
+    let (flags, environment) = globals.sources()?;
+    let config = Arc::new(Config::load(&flags, &environment)?);
     let _armed = failpoints::arm();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let setup = Setup::open(Arc::clone(&config), Arc::clone(&clock))?;
+    let mut setup = Setup::open(Arc::clone(&config), Arc::clone(&clock))?;
+    setup.daemon.reload_from(move || Config::load(&flags, &environment));
     let handle = setup.daemon.handle();
     signals::listen(handle.clone())?;
-    let identity = Identity {
-        inbox: config.folders.inbox.display().to_string(),
-        watching: setup.daemon.watching_word().to_owned(),
-        started: clock.now(),
-    };
+    let identity =
+        Identity { inbox: config.folders.inbox.display().to_string(), started: clock.now() };
     let control = operators::serve(&config.control.socket, identity, handle.clone(), clock)?;
     let mut cron = schedule::wake_every_minute(handle.clone()).await.map_err(|error| {
         Failure::new(ExitCode::Failed, error).leading_to("the scheduler did not start")
@@ -137,6 +138,11 @@ fn end_on_panic() {
     }));
 }
 
+/// There is too little room on the disk to go on.
+pub fn full(why: String) -> Failure {
+    Failure::new(ExitCode::NoRoom, anyhow::Error::msg(why)).with_remedy(MAKE_ROOM)
+}
+
 fn denied(message: String) -> Failure {
     Failure::new(ExitCode::Credentials, anyhow::Error::msg(message)).with_remedy(
         "check the API key (https://aistudio.google.com/apikey) and billing of its project; \
@@ -144,22 +150,37 @@ fn denied(message: String) -> Failure {
     )
 }
 
+fn barred(message: String) -> Failure {
+    Failure::new(ExitCode::Configuration, anyhow::Error::msg(message)).with_remedy(
+        "check api.base_url, the proxy (https_proxy, no_proxy) and the certificates of this \
+         machine (SSL_CERT_FILE); nothing is lost, run this again afterwards",
+    )
+}
+
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Failure {
+        if error.is_about_room() {
+            return Failure::new(ExitCode::NoRoom, error).with_remedy(MAKE_ROOM);
+        }
         let code = match &error {
             SetupError::NoKey(_) | SetupError::BadKey(_) => ExitCode::Credentials,
+            // What may pass by itself must not keep a service manager from trying again.
+            SetupError::Spool(error) if !error.is_lasting() => ExitCode::Failed,
             SetupError::Client(_) | SetupError::Spool(_) => ExitCode::Configuration,
-            SetupError::Store(StoreError::Locked { .. }) => ExitCode::Locked,
+            SetupError::Store(StoreError::Locked { .. } | StoreError::Elsewhere { .. }) => {
+                ExitCode::Locked
+            }
             SetupError::Store(_) | SetupError::Rebuild(_) => ExitCode::Failed,
         };
         let remedy = match &error {
-            SetupError::Spool(_) => Some(
+            SetupError::Spool(error) if error.is_lasting() => Some(
                 "the spool must be a folder that this user may write in; mend that, or choose \
                  another one with --spool or spool.dir",
             ),
             SetupError::NoKey(_)
             | SetupError::BadKey(_)
             | SetupError::Client(_)
+            | SetupError::Spool(_)
             | SetupError::Rebuild(_)
             | SetupError::Store(_) => None,
         };
@@ -174,6 +195,7 @@ impl From<ControlError> for Failure {
             ControlError::NotASocket { .. } | ControlError::TooLong { .. } => {
                 ExitCode::Configuration
             }
+            ControlError::Io { source, .. } if StoreError::says_full(source) => ExitCode::NoRoom,
             ControlError::Io { .. } => ExitCode::Failed,
         };
         Failure::new(code, error)
@@ -182,11 +204,18 @@ impl From<ControlError> for Failure {
 
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Failure {
+        let DaemonError::Store(store) = &error;
+        if store.is_about_room() {
+            return Failure::new(ExitCode::NoRoom, error).with_remedy(MAKE_ROOM);
+        }
         Failure::new(ExitCode::Failed, error)
             .with_remedy("look at the disk that holds the spool's state folder, then start again")
     }
 }
 
+/// What to do about a full disk.
+const MAKE_ROOM: &str = "make room on that disk, then start it again (a service manager does so by \
+                         itself); nothing is lost meanwhile";
 /// Threads that drive connections: each costs memory of its own, and none is busy for long.
 const WORKERS_MAX: usize = 4;
 /// Threads for work on the disk. Each upload under way keeps one, of which the configuration allows

@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 
 use clap::Args;
+use rustix::fs::statvfs;
 
 use crate::config::Config;
 use crate::control::{Client, ClientError};
+use crate::store::DaemonStore;
 use crate::telemetry::escaped;
 use crate::view::{JobView, Snapshot};
 
@@ -24,7 +26,8 @@ impl Status {
     /// # Errors
     /// If no daemon is running, or the job is not known.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-        let client = connect(&globals.load()?)?;
+        let config = globals.load()?;
+        let client = connect(&config).map_err(|error| explain(error, &config))?;
         let runtime = runtime()?;
         match &self.job {
             None => {
@@ -45,6 +48,21 @@ impl Status {
             }
         }
         Ok(ExitCode::Complete)
+    }
+}
+
+/// A daemon that is not running may have ended for want of room.
+fn explain(error: ClientError, config: &Config) -> Failure {
+    let state = &config.folders.state;
+    let free = statvfs(state).map(|found| found.f_bavail.saturating_mul(found.f_frsize));
+    let failure = Failure::from(error);
+    match free {
+        Ok(free) if free < DaemonStore::FREE_BYTES_MIN => failure.with_remedy(format!(
+            "{} has only {free} bytes free, too little for a daemon: make room there; systemd then \
+             starts it again, or start it with `gemini-batchd run`. Nothing is lost meanwhile",
+            state.display()
+        )),
+        Ok(_) | Err(_) => failure,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::spool::source;
 use crate::telemetry::escaped;
 
 use super::dropping::{self, Dropped};
-use super::waiting::{Awaited, Baseline, Ending, wait_for_all};
+use super::waiting::{Awaited, Baseline, Ending, PATIENCE, wait_for_all};
 use super::{ExitCode, Failure, Globals, print_json, runtime};
 
 /// The verb.
@@ -58,7 +58,7 @@ impl Submit {
             }
             return Ok(ExitCode::Complete);
         }
-        let Some(endings) = runtime()?.block_on(wait_for_all(&config, &awaited))? else {
+        let Some(endings) = runtime()?.block_on(wait_for_all(&config, &awaited, PATIENCE))? else {
             return Err(Failure::new(ExitCode::Interrupted, anyhow::Error::msg("interrupted"))
                 .with_remedy("the files stay submitted; `gemini-batchd status` shows them"));
         };

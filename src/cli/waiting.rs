@@ -9,12 +9,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
+use crate::control::ClientError;
 use crate::spool::Folders;
 use crate::telemetry::escaped;
 use crate::view::{Snapshot, told};
@@ -91,19 +92,22 @@ struct Reason {
     remedy: String,
 }
 
-/// Waits for all files, with progress bars on a terminal; `None` after Ctrl-C.
+/// Waits for all files, with progress bars on a terminal; `None` after Ctrl-C. Where no daemon
+/// takes the files for as long as `patience`, there is nothing to wait for.
 ///
 /// # Errors
-/// If the handler for Ctrl-C can not be set.
+/// If no daemon takes the files, or the handler for Ctrl-C can not be set.
 pub async fn wait_for_all(
     config: &Config,
     awaited: &[Awaited],
+    patience: Duration,
 ) -> Result<Option<Vec<Ending>>, Failure> {
     // From here on Ctrl-C is ours.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let bars = Bars::new();
     let mut endings: Vec<Option<Ending>> = vec![None; awaited.len()];
     let (mut told, mut told_pause) = (false, false);
+    let mut alone_since = None;
     loop {
         for (one, ending) in awaited.iter().zip(&mut endings) {
             if ending.is_none() {
@@ -114,22 +118,33 @@ pub async fn wait_for_all(
             bars.clear();
             return Ok(Some(endings.into_iter().flatten().collect()));
         }
-        match snapshot(config).await {
-            Some(snapshot) => {
+        let seen = snapshot(config).await;
+        // A daemon of another user, or one that is restarting, takes the files all the same.
+        let taken = || !awaited.iter().any(|one| one.dropped.path.exists());
+        if matches!(seen, Seen::Nobody) && !taken() {
+            if alone_since.get_or_insert_with(Instant::now).elapsed() >= patience {
+                bars.clear();
+                return Err(nobody_came(config));
+            }
+        } else {
+            alone_since = None;
+        }
+        match seen {
+            Seen::Snapshot(snapshot) => {
                 show(&bars, &snapshot, awaited, &endings);
                 if let Some(why) = snapshot.health.paused.filter(|_| !told_pause) {
                     told_pause = true;
                     bars.say(&format!("the daemon waits: {}", escaped(&why)));
                 }
             }
-            None if !told => {
+            Seen::Nobody if !told => {
                 told = true;
-                bars.say(
-                    "no daemon is running here; the files wait in the inbox until one is \
-                     started (`gemini-batchd run`)",
-                );
+                bars.say(&format!(
+                    "no daemon is running here; start one within {} seconds (`gemini-batchd run`)",
+                    patience.as_secs()
+                ));
             }
-            None => {}
+            Seen::Nobody | Seen::Somebody => {}
         }
         tokio::select! {
             _ = interrupts.recv() => {
@@ -280,9 +295,33 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
     serde_json::from_slice(&text).ok()
 }
 
-async fn snapshot(config: &Config) -> Option<Snapshot> {
-    let client = status::connect(config).ok()?;
-    client.status().await.ok()
+/// What the control socket says.
+enum Seen {
+    /// All there is to see.
+    Snapshot(Box<Snapshot>),
+    /// A daemon is there, but says nothing to us.
+    Somebody,
+    /// Nothing listens.
+    Nobody,
+}
+
+async fn snapshot(config: &Config) -> Seen {
+    match status::connect(config) {
+        Ok(client) => {
+            client.status().await.map_or(Seen::Somebody, |seen| Seen::Snapshot(seen.into()))
+        }
+        Err(ClientError::NotRunning { .. }) => Seen::Nobody,
+        Err(_) => Seen::Somebody,
+    }
+}
+
+fn nobody_came(config: &Config) -> Failure {
+    let inbox = escaped(&config.folders.inbox.display().to_string());
+    let message = format!("no daemon is running; what was submitted waits in {inbox}");
+    Failure::new(ExitCode::Failed, anyhow::Error::msg(message)).with_remedy(
+        "start one with `gemini-batchd run`: it takes the files up, and nothing is lost; or answer \
+         them now with `gemini-batchd once`",
+    )
 }
 
 /// Shows the newest job of each file that has not ended.
@@ -303,6 +342,8 @@ fn show(bars: &Bars, snapshot: &Snapshot, awaited: &[Awaited], endings: &[Option
 const MANIFEST: &str = ".manifest.json";
 const REASON: &str = ".reason.json";
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// So long a daemon may be away; systemd starts one that failed again after 30 s.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A manifest names every batch of the job.
 const REPORT_BYTES_MAX: u64 = 64 << 20;
 
@@ -311,6 +352,7 @@ mod tests {
     #![expect(clippy::disallowed_methods, reason = "tests write plain files")]
 
     use super::*;
+    use crate::config::{Environment, Flags};
 
     struct World {
         _folder: tempfile::TempDir,
@@ -344,6 +386,27 @@ mod tests {
         let all = serde_json::json!({"input": input, "verdict": "partial", "answered": answered,
             "failed": failed, "lines": answered + failed});
         all.to_string()
+    }
+
+    #[tokio::test]
+    async fn where_no_daemon_takes_the_file_the_wait_ends_and_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let environment = Environment::made_up(folder.path(), []);
+        let flags = Flags { config: None, spool: Some(folder.path().to_owned()) };
+        let config = Config::load(&flags, &environment).expect("a configuration");
+        let path = config.folders.inbox.join("a.jsonl");
+        std::fs::create_dir_all(&config.folders.inbox).expect("made");
+        std::fs::write(&path, "x").expect("written");
+        let dropped =
+            Dropped { path, name: "a.jsonl".to_owned(), sha256: "abc".to_owned(), bytes: 1 };
+        let baseline = Baseline::of(&config.folders, "", "a.jsonl");
+        let awaited = [Awaited { sub: String::new(), dropped, baseline }];
+        let ended = wait_for_all(&config, &awaited, Duration::ZERO).await;
+        let failure = ended.expect_err("nobody is there");
+        assert_eq!(failure.code, ExitCode::Failed);
+        let remedy = failure.remedy.unwrap_or_default();
+        assert!(remedy.contains("gemini-batchd run"), "{remedy}");
+        assert!(config.folders.inbox.join("a.jsonl").exists(), "it stays submitted");
     }
 
     #[test]

@@ -155,6 +155,7 @@ mod tests {
         Environment::made_up(Path::new("/"), [])
     }
 
+    /// Fault 83.
     #[test]
     fn a_private_key_file_is_read_without_its_newline() {
         let (_folder, path) = key_file("AIza-marker_1\n", 0o600);
@@ -163,6 +164,7 @@ mod tests {
         assert!(!format!("{key:?}").contains("marker"));
     }
 
+    /// Fault 83.
     #[test]
     fn a_key_file_open_to_others_is_refused() {
         for mode in [0o640, 0o604, 0o620, 0o602] {
@@ -173,6 +175,7 @@ mod tests {
         }
     }
 
+    /// Fault 83.
     #[test]
     fn an_empty_or_odd_key_file_is_refused_without_showing_it() {
         let (_folder, path) = key_file("\n", 0o600);

@@ -66,11 +66,18 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Default => f.write_str("default"),
-            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Origin::Environment(name) => write!(f, "environment {name}"),
+            Origin::File { path, line } => {
+                write!(f, "{}:{line}", on_one_line(&path.display().to_string()))
+            }
+            Origin::Environment(name) => write!(f, "environment {}", on_one_line(name)),
             Origin::Flag(flag) => f.write_str(flag),
         }
     }
+}
+
+/// A name from outside without control characters, which would write where they like.
+fn on_one_line(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
 /// One thing that is wrong with the configuration.
@@ -106,14 +113,26 @@ impl std::error::Error for ConfigError {}
 impl Layers {
     /// Reads all places.
     pub fn gather(flags: &Flags, environment: &Environment) -> Result<Layers, ConfigError> {
+        let Some(path) = find_file(flags, environment) else {
+            return Layers::over(None, flags, environment);
+        };
+        let text = read_file(&path).map_err(|why| ConfigError {
+            problems: vec![Problem { place: path.display().to_string(), message: why }],
+        })?;
+        Layers::over(Some((&path, &text)), flags, environment)
+    }
+
+    /// The same with a file that is read already.
+    pub fn over(
+        file: Option<(&Path, &str)>,
+        flags: &Flags,
+        environment: &Environment,
+    ) -> Result<Layers, ConfigError> {
         let mut layers = Layers { file: None, values: BTreeMap::new(), problems: Vec::new() };
         layers.add_defaults();
-        if let Some(path) = find_file(flags, environment) {
-            let text = read_file(&path).map_err(|why| ConfigError {
-                problems: vec![Problem { place: path.display().to_string(), message: why }],
-            })?;
-            layers.add_file(&path, &text)?;
-            layers.file = Some(path);
+        if let Some((path, text)) = file {
+            layers.add_file(path, text)?;
+            layers.file = Some(path.to_owned());
         }
         layers.add_environment(environment);
         if let Some(dir) = &flags.spool {
@@ -320,7 +339,9 @@ fn from_toml(setting: &Setting, value: &DeValue<'_>) -> Result<Value, String> {
         },
         Kind::Size => match (value.as_str(), value.as_integer()) {
             (Some(text), _) => from_text(setting, text),
-            (None, Some(number)) => from_text(setting, number.as_str()),
+            (None, Some(number)) => u64::from_str_radix(number.as_str(), number.radix())
+                .map(Value::Size)
+                .map_err(|_| "is a number out of range".to_owned()),
             (None, None) => wrong(),
         },
         Kind::Integer => match value.as_integer() {

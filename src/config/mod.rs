@@ -27,7 +27,7 @@ use crate::spool::Folders;
 pub use example::example;
 pub use key::{Key, KeyProblem, KeySource};
 pub use layers::{ConfigError, Origin, Problem};
-pub use shown::Shown;
+pub use shown::{Shown, as_file};
 pub use units::{bytes_text, duration_text};
 
 /// Everything the program can be told.
@@ -137,6 +137,8 @@ pub struct Limits {
     pub storage_bytes: u64,
     /// Uploads at the same time.
     pub uploads: u32,
+    /// With fewer bytes free on the spool's disk, nothing new is begun.
+    pub free_bytes: u64,
 }
 
 /// How often batches are asked for.
@@ -194,6 +196,15 @@ impl Config {
     /// error here; it is kept in [`Api::key`].
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Config, ConfigError> {
         let layers = layers::Layers::gather(flags, environment)?;
+        typed::read(layers, environment)
+    }
+
+    /// The same with the text of a file that lies at `path`, or might lie there.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn read(path: &Path, text: &str, environment: &Environment) -> Result<Config, ConfigError> {
+        let layers = layers::Layers::over(Some((path, text)), &Flags::default(), environment)?;
         typed::read(layers, environment)
     }
 

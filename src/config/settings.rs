@@ -83,6 +83,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     set("limits", "open_batches", Kind::Integer, "90", "batches under way at once; the API allows 100 to a project"),
     set("limits", "storage_bytes", Kind::Size, r#""20GB""#, "our files at the API, together"),
     set("limits", "uploads", Kind::Integer, "2", "uploads at once"),
+    set("limits", "free_bytes", Kind::Size, r#""64MiB""#, "with less free on the spool's disk nothing new is begun"),
     set("poll", "min", Kind::Duration, r#""10s""#, "after a change"),
     set("poll", "max", Kind::Duration, r#""5m""#, "when nothing has changed for long"),
     set(QUEUE, "model", Kind::Text, r#""gemini-2.5-flash""#, "the model for every line of the file"),

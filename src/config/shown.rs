@@ -40,6 +40,31 @@ pub(super) fn all(layers: &Layers) -> Vec<Shown> {
     shown
 }
 
+/// All settings as a file that says the same, with the origin of each beside it.
+pub fn as_file(shown: &[Shown]) -> String {
+    let (mut text, mut section) = (String::new(), "");
+    for shown in shown {
+        if shown.section != section {
+            let gap = if section.is_empty() { "" } else { "\n" };
+            text.push_str(&format!("{gap}[{}]\n", heading(&shown.section)));
+            section = &shown.section;
+        }
+        let assignment = format!("{} = {}", shown.key, shown.value);
+        text.push_str(&format!("{assignment:<44} # {}\n", shown.origin));
+    }
+    text
+}
+
+/// A queue's name in quotes, so that what is shown can be used as a file.
+fn heading(section: &str) -> String {
+    match section.strip_prefix("queue.") {
+        // A name has no control characters, so that TOML reads it as JSON does; unlike a value it
+        // can not stand between three quotes.
+        Some(name) => format!("queue.{}", serde_json::Value::from(name)),
+        None => section.to_owned(),
+    }
+}
+
 /// A value as it would stand in the file.
 pub(super) fn written(value: &Value) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();

@@ -108,6 +108,7 @@ fn an_unknown_variable_is_an_error_too() {
     }
 }
 
+/// Fault 84.
 #[test]
 fn a_setting_of_a_later_version_is_refused() {
     for text in [
@@ -129,6 +130,7 @@ fn a_setting_of_a_later_version_is_refused() {
     assert_eq!(World::with(both).load(&[]).expect_err("refused").problems.len(), 1);
 }
 
+/// Fault 81.
 #[test]
 fn wrong_values_are_refused_with_their_line() {
     for text in [
@@ -154,6 +156,7 @@ fn wrong_values_are_refused_with_their_line() {
         "[queue.default]\naccept_empty = 1\n",
         "[housekeeping]\nschedule = \"every night\"\n",
         "[housekeeping]\nschedule = \"0 61 3 * * *\"\n",
+        "[housekeeping]\nschedule = \"0 0 3 30 2 *\"\n",
         "[spool]\noutbox = \"inbox/results\"\n",
         "[spool]\noutbox = \"held\"\n",
     ] {
@@ -163,6 +166,29 @@ fn wrong_values_are_refused_with_their_line() {
     }
     assert!(complaint("[queue.\"../up\"]\nattempts = 1\n").contains("can name no sub-folder"));
     assert!(complaint("[api\n").contains("toml:1: not valid TOML"));
+}
+
+#[test]
+fn a_size_may_be_any_whole_number_of_toml() {
+    for (written, bytes) in [("0x100000", 1 << 20), ("0o400", 256), ("0b1000", 8), ("1_000", 1000)]
+    {
+        let world = World::with(&format!("[limits]\ninline_bytes = {written}\n"));
+        let config = world.load(&[]).expect(written);
+        assert_eq!(config.limits.inline_bytes, bytes, "{written}");
+    }
+    let told = complaint("[limits]\ninline_bytes = -1\n");
+    assert!(told.contains("limits.inline_bytes is a number out of range"), "{told}");
+}
+
+#[test]
+fn what_is_shown_of_a_queue_can_be_read_again_whatever_its_name() {
+    for name in ["a b", "it's", r#"it's \"x\""#, r"back\\slash", "a.b/c", "ü"] {
+        let world = World::with(&format!("[queue.\"{name}\"]\npriority = 7\n"));
+        let config = world.load(&[]).expect(name);
+        let again = World::with(&as_file(&config.shown)).load(&[]).expect(name);
+        assert_eq!(config.queues, again.queues);
+        assert!(again.queues.values().any(|queue| queue.priority == 7), "{name}");
+    }
 }
 
 #[test]

@@ -230,6 +230,7 @@ fn limits(layers: &mut Layers) -> Limits {
         open_batches: layers.integer("limits", "open_batches", 1, 10_000),
         storage_bytes,
         uploads: layers.integer("limits", "uploads", 1, 64),
+        free_bytes: layers.size("limits", "free_bytes", u64::MAX),
     }
 }
 
@@ -260,12 +261,11 @@ fn control(layers: &mut Layers, environment: &Environment, state: &Path) -> Cont
 
 fn housekeeping(layers: &mut Layers) -> Housekeeping {
     let schedule = layers.text("housekeeping", "schedule");
-    let parser = CronParser::builder().seconds(Seconds::Required).build();
-    if parser.parse(&schedule).is_err() {
+    if let Err(why) = check_schedule(&schedule) {
         let origin = layers.get("housekeeping", "schedule").origin.clone();
         let why = format!(
-            "housekeeping.schedule is {schedule:?}; write six fields: second, minute, hour, day, \
-             month, weekday, such as \"0 30 3 * * *\""
+            "housekeeping.schedule is {schedule:?}: {why}; write six fields: second, minute, hour, \
+             day, month, weekday, such as \"0 30 3 * * *\""
         );
         layers.problem(&origin, why);
     }
@@ -275,6 +275,15 @@ fn housekeeping(layers: &mut Layers) -> Housekeeping {
         records_keep: layers.duration("housekeeping", "records_keep"),
         remote_cleanup: layers.flag("housekeeping", "remote_cleanup"),
     }
+}
+
+/// Whether a text is a cron line with seconds, and one whose time ever comes.
+fn check_schedule(line: &str) -> Result<(), String> {
+    let parser = CronParser::builder().seconds(Seconds::Required).build();
+    let cron = parser.parse(line).map_err(|error| error.to_string())?;
+    let from = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
+    let first = cron.find_next_occurrence(&from, false);
+    first.map(drop).map_err(|_| "that time never comes".to_owned())
 }
 
 impl Layers {

@@ -5,6 +5,7 @@
 //! Request bodies are not read; texts from outside only ever select a job by its id.
 
 mod client;
+mod latest;
 mod routes;
 
 use std::io;
@@ -24,7 +25,7 @@ pub use routes::router;
 /// What the control plane needs of the daemon.
 #[derive(Clone)]
 pub struct Control {
-    /// Builds a snapshot; called for every request.
+    /// Builds a snapshot; called as often as is good for the daemon, not for every request.
     pub snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
     /// Takes a command. The reply comes when its effect is saved, or says why it is refused.
     pub command: mpsc::Sender<(Command, Reply)>,

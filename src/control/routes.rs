@@ -1,20 +1,23 @@
 //! The routes under `/v1`, and `/healthz`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::event::Command;
 use crate::engine::ids::JobId;
-use crate::view::{NoSuchJob, Snapshot};
+use crate::view::NoSuchJob;
 
-use super::Control;
+use super::latest::{Latest, Seen};
+use super::{Control, Reply};
 
 /// All routes.
 pub fn router(control: Control) -> Router {
@@ -24,12 +27,20 @@ pub fn router(control: Control) -> Router {
         .route("/v1/jobs", get(jobs))
         .route("/v1/jobs/{id}", get(job).post(command))
         .fallback(no_such_route)
-        .with_state(control)
+        .with_state(Desk { latest: Latest::new(control.snapshot), command: control.command })
+}
+
+/// What the routes share.
+#[derive(Clone)]
+struct Desk {
+    latest: Latest,
+    command: mpsc::Sender<(Command, Reply)>,
 }
 
 /// Alive, and whether work goes on. Always 200: a paused daemon is not a dead one.
-async fn healthz(State(control): State<Control>) -> Response {
-    let health = snapshot(control).await.health;
+async fn healthz(State(desk): State<Desk>) -> Response {
+    let seen = desk.latest.see().await;
+    let health = &seen.snapshot.health;
     let status = match (&health.trouble, &health.paused) {
         (Some(_), _) => "trouble",
         (None, Some(_)) => "paused",
@@ -39,23 +50,24 @@ async fn healthz(State(control): State<Control>) -> Response {
         .into_response()
 }
 
-async fn status(State(control): State<Control>) -> Response {
-    Json(snapshot(control).await).into_response()
+async fn status(State(desk): State<Desk>) -> Response {
+    let seen = desk.latest.see().await;
+    ([(CONTENT_TYPE, "application/json")], Shared(seen)).into_response()
 }
 
-async fn jobs(State(control): State<Control>) -> Response {
-    Json(json!({"jobs": snapshot(control).await.jobs})).into_response()
+async fn jobs(State(desk): State<Desk>) -> Response {
+    Json(json!({"jobs": desk.latest.see().await.snapshot.jobs})).into_response()
 }
 
-async fn job(State(control): State<Control>, Path(id): Path<String>) -> Response {
-    match snapshot(control).await.job_by_prefix(&id) {
+async fn job(State(desk): State<Desk>, Path(id): Path<String>) -> Response {
+    match desk.latest.see().await.snapshot.job_by_prefix(&id) {
         Ok(job) => Json(job).into_response(),
         Err(error) => no_such_job(&error),
     }
 }
 
 /// `POST /v1/jobs/{id}:cancel` and `:release`.
-async fn command(State(control): State<Control>, Path(target): Path<String>) -> Response {
+async fn command(State(desk): State<Desk>, Path(target): Path<String>) -> Response {
     let Some((prefix, verb)) = target.rsplit_once(':') else {
         return refuse(
             StatusCode::NOT_FOUND,
@@ -68,8 +80,8 @@ async fn command(State(control): State<Control>, Path(target): Path<String>) -> 
         "release" => Command::Release,
         _ => return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", "known are :cancel and :release"),
     };
-    let found = snapshot(control.clone()).await;
-    let (id, view) = match found.job_by_prefix(prefix) {
+    let found = desk.latest.see().await;
+    let (id, view) = match found.snapshot.job_by_prefix(prefix) {
         Ok(view) => match view.id.parse::<JobId>() {
             Ok(id) => (id, view.clone()),
             Err(error) => {
@@ -80,7 +92,7 @@ async fn command(State(control): State<Control>, Path(target): Path<String>) -> 
         Err(error) => return no_such_job(&error),
     };
     let (reply, answer) = oneshot::channel();
-    if control.command.send((make(id), reply)).await.is_err() {
+    if desk.command.send((make(id), reply)).await.is_err() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the daemon is stopping");
     }
     match tokio::time::timeout(REPLY_TIMEOUT, answer).await {
@@ -105,11 +117,19 @@ async fn no_such_route() -> Response {
     )
 }
 
-/// Building a snapshot of many jobs takes a while; it must not hold up the runtime.
-async fn snapshot(control: Control) -> Snapshot {
-    tokio::task::spawn_blocking(move || (control.snapshot)())
-        .await
-        .expect("a snapshot is built without panicking")
+/// A snapshot that is sent to many without being copied for each.
+struct Shared(Arc<Seen>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.json
+    }
+}
+
+impl IntoResponse for Shared {
+    fn into_response(self) -> Response {
+        bytes::Bytes::from_owner(self).into_response()
+    }
 }
 
 fn no_such_job(error: &NoSuchJob) -> Response {

@@ -103,6 +103,7 @@ async fn a_command_reaches_the_daemon_and_its_refusal_comes_back() {
     .await;
 }
 
+/// Fault 85.
 #[tokio::test]
 async fn the_socket_is_for_owner_and_group_only() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -9,10 +9,11 @@ use crate::engine::event::{Failure, Harvest};
 use crate::engine::ids::BatchName;
 use crate::provider::gemini::{Client, Results};
 use crate::spool::answers::{self, CollectError};
+use crate::spool::lost::{self, Needed};
 use crate::spool::receiver::Receiver;
 use crate::spool::{JobFolder, durable};
 
-use super::perform::{blocking, local};
+use super::perform::{blocking, local, removed};
 
 /// Fetches the results of an attempt, unless they are here already, and takes them in.
 ///
@@ -25,8 +26,12 @@ pub async fn collect(
     batch: &BatchName,
     accept_missing: bool,
 ) -> Result<Harvest, Failure> {
-    let begun = blocking(move || begin(folder, which, accept_missing)).await;
-    let taker = match begun.map_err(|error| sorted(batch, error))? {
+    let name = batch.clone();
+    let begun = blocking(move || match lost::lost(&folder, Needed::Indexes) {
+        Some(path) => Err(removed(&folder, &path)),
+        None => begin(folder, which, accept_missing).map_err(|error| sorted(&name, error)),
+    });
+    let taker = match begun.await? {
         Begun::Here(harvest) => return Ok(harvest),
         Begun::Open(receiver) => {
             Arc::new(Mutex::new(Taker { receiver: *receiver, batch: batch.clone() }))

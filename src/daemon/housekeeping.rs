@@ -7,14 +7,104 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufWriter;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::engine::event::Failure;
+use tracing::Instrument;
+
+use crate::engine::effect::Turn;
+use crate::engine::event::{Event, Failure};
 use crate::engine::ids::{JobId, Millis, Stamp};
+use crate::engine::job::JobState;
 use crate::spool::{At, Folders, SpoolError, archive, durable};
 use crate::store::{JobStore, StoreError, export};
 
 use super::perform::Performer;
+use super::{Daemon, add, lock, schedule, spawn};
+
+impl Daemon {
+    /// Keeps house if a slot has come. One that comes while the last round is still under way, or
+    /// while the clock can not be right, is passed over.
+    pub(super) fn housekeeping_due(&mut self, turn: &mut Turn, now: Millis) {
+        let schedule = &self.config.housekeeping.schedule;
+        match schedule::take_slot(schedule, self.store.as_mut(), now) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(%error, "housekeeping could not be scheduled");
+                return;
+            }
+        }
+        let skew_ms = self.performer.client.server_time_skew(now).unwrap_or(0);
+        if skew_ms.unsigned_abs() > CLOCK_OFF_MS {
+            let hours = skew_ms.unsigned_abs() / 3_600_000;
+            tracing::error!(
+                "this machine's clock is {hours} hours off the API's: nothing is removed for its age"
+            );
+            return;
+        }
+        let Some(round) = self.rounds.begin() else {
+            tracing::warn!(
+                "the last round of housekeeping is still under way; this one is left out"
+            );
+            return;
+        };
+        let more = lock(&self.engine).handle(Event::Housekeeping, now);
+        add(turn, more);
+        self.keep_house(round, now);
+    }
+
+    fn keep_house(&self, round: Round, now: Millis) {
+        let folders = &self.performer.folders;
+        let exported =
+            tokio::task::block_in_place(|| export_records(self.store.as_ref(), folders, now));
+        if let Err(error) = exported {
+            tracing::error!(%error, "the records could not be exported");
+        }
+        let engine = lock(&self.engine);
+        let refused =
+            engine.unfinished().filter(|job| matches!(job.head.state, JobState::Failed(_)));
+        let over = engine.past().ids().chain(refused.map(|job| job.head.id)).collect();
+        drop(engine);
+        let chores = Chores {
+            performer: Arc::clone(&self.performer),
+            archive_keep: self.config.housekeeping.archive_keep,
+            over,
+            now,
+        };
+        let work = async move {
+            chores.run().await;
+            drop(round);
+        };
+        spawn(work.instrument(tracing::info_span!("housekeeping")));
+    }
+}
+
+/// Sees to it that no round begins while another is under way.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    under_way: Arc<AtomicBool>,
+}
+
+/// A round under way, until it is dropped.
+#[derive(Debug)]
+pub struct Round {
+    under_way: Arc<AtomicBool>,
+}
+
+impl Rounds {
+    /// Begins a round; `None` while one is under way.
+    pub fn begin(&self) -> Option<Round> {
+        let begun = !self.under_way.swap(true, Ordering::AcqRel);
+        begun.then(|| Round { under_way: Arc::clone(&self.under_way) })
+    }
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        self.under_way.store(false, Ordering::Release);
+    }
+}
 
 /// One round of housekeeping.
 pub struct Chores {
@@ -127,5 +217,22 @@ pub fn export_records(
     Ok(())
 }
 
+/// A clock that is off by more is not asked what is old, milliseconds.
+const CLOCK_OFF_MS: u64 = 86_400_000;
 /// Daily exports that are kept.
 const EXPORTS_KEPT: usize = 7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fault 80.
+    #[test]
+    fn no_round_begins_while_another_is_under_way() {
+        let rounds = Rounds::default();
+        let first = rounds.begin().expect("the first");
+        assert!(rounds.begin().is_none());
+        drop(first);
+        assert!(rounds.begin().is_some());
+    }
+}

@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::engine::Engine;
+use crate::config::{Config, duration_text};
 use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::{Refusal, Source};
 use crate::spool::aside::{self, RefusedEntry};
-use crate::spool::inbox::{Scan, Scanner};
-use crate::spool::watch::Watching;
+use crate::spool::inbox::{IntakeRules, Scan, Scanner};
+use crate::spool::watch::{WatchError, Watching};
 use crate::spool::{Folders, SpoolError};
 
 use super::{Handle, Message, spawn};
@@ -25,13 +24,18 @@ pub struct Intake {
     folders: Folders,
     /// Away while a scan is running.
     scanner: Option<Scanner>,
+    /// For the scanner when it is back.
+    new_rules: Option<IntakeRules>,
     fresh: HashSet<PathBuf>,
     again: bool,
     rescan: Duration,
     next_look: Option<Millis>,
-    /// Anew, should the inbox be replaced by another folder.
-    watch: Box<dyn Fn() -> Option<Watching> + Send>,
+    watch: Watch,
     watching: Option<Watching>,
+    /// When it was last tried to watch.
+    tried: Option<Millis>,
+    /// Why there are no events, as it was told.
+    told: Option<String>,
     /// Whether the last scan left nothing behind that may become a job.
     quiet: bool,
     /// Whether the last scan brought files.
@@ -42,6 +46,10 @@ pub struct Intake {
     last_id: Option<ulid::Ulid>,
 }
 
+/// Begins to watch the inbox: at the start, when it was replaced by another folder, and now and
+/// then if there were no events to be had.
+pub type Watch = Box<dyn Fn() -> Result<Watching, WatchError> + Send>;
+
 /// What a scan brought, on its way back to the loop.
 pub struct Scanned {
     scanner: Scanner,
@@ -50,17 +58,15 @@ pub struct Scanned {
 
 impl Intake {
     /// Nothing looked at yet.
-    pub fn new(
-        folders: Folders,
-        scanner: Scanner,
-        rescan: Duration,
-        watch: Box<dyn Fn() -> Option<Watching> + Send>,
-    ) -> Intake {
+    pub fn new(folders: Folders, rules: IntakeRules, rescan: Duration, watch: Watch) -> Intake {
         Intake {
-            watching: watch(),
+            watching: None,
+            tried: None,
+            told: None,
             watch,
             folders,
-            scanner: Some(scanner),
+            scanner: Some(Scanner::new(rules)),
+            new_rules: None,
             fresh: HashSet::new(),
             again: false,
             rescan,
@@ -70,6 +76,42 @@ impl Intake {
             left: HashSet::new(),
             last_id: None,
         }
+    }
+
+    /// Other rules from now on.
+    pub fn reconfigure(&mut self, rules: IntakeRules, rescan: Duration, watch: Watch) {
+        (self.new_rules, self.rescan, self.watch) = (Some(rules), rescan, watch);
+        (self.watching, self.tried) = (None, None);
+    }
+
+    /// Watches the inbox, if that is not done yet, or should be done anew. That there are no
+    /// events is told once, and so is when there are some again.
+    pub fn keep_watching(&mut self, now: Millis) {
+        let due = self.tried.is_none_or(|tried| now < tried || now.since(tried) >= TRIED_AGAIN_MS);
+        let anew = match &self.watching {
+            Some(watching) => watching.is_stale() || watching.is_limited() && due,
+            None => due,
+        };
+        if !anew {
+            return;
+        }
+        self.tried = Some(now);
+        let why;
+        (why, self.watching) = match (self.watch)() {
+            Ok(watching) => (watching.polling.clone(), Some(watching)),
+            Err(error) => (Some(error.to_string()), None),
+        };
+        if why == self.told {
+            return;
+        }
+        let every = duration_text(self.rescan);
+        match &why {
+            Some(why) => {
+                tracing::warn!(why, every, "no events from the inbox; it is looked at regularly");
+            }
+            None => tracing::info!("there are events from the inbox again"),
+        }
+        self.told = why;
     }
 
     /// `events` or `polling`.
@@ -115,14 +157,22 @@ impl Intake {
             return;
         };
         // What was given out still lies there until it is claimed, and would only be found again.
-        if handle.with_engine(Engine::claims_waiting) > GIVEN_OUT_MAX / 2 {
+        let pause = handle.with_engine(|engine| match engine.full() {
+            // A record of each file would only make a full disk fuller.
+            Some(_) => Some(FULL_PAUSE_MS),
+            None if engine.claims_waiting() > GIVEN_OUT_MAX / 2 => Some(CLAIMS_PAUSE_MS),
+            None => None,
+        });
+        if let Some(pause) = pause {
             self.scanner = Some(scanner);
-            self.next_look = Some(now.plus(CLAIMS_PAUSE_MS));
+            self.next_look = Some(now.plus(pause));
             return;
         }
         self.next_look = None;
-        if self.watching.as_ref().is_none_or(Watching::is_stale) {
-            self.watching = (self.watch)();
+        self.keep_watching(now);
+        handle.notices().watching = self.watching_word();
+        if let Some(rules) = self.new_rules.take() {
+            scanner.set_rules(rules);
         }
         let (folders, fresh) = (self.folders.clone(), std::mem::take(&mut self.fresh));
         let handle = handle.clone();
@@ -241,5 +291,48 @@ fn fresh_id(now: Millis, last: &mut Option<ulid::Ulid>) -> JobId {
 const FRESH_MAX: usize = 10_000;
 /// Files given out by one scan, so that a full inbox is taken in by parts, oldest first.
 const GIVEN_OUT_MAX: usize = 1000;
+/// How soon to look again while the disk is too full to take on more, milliseconds.
+const FULL_PAUSE_MS: u64 = 500;
+/// Where there were no events to be had, it is tried again after so long, milliseconds.
+const TRIED_AGAIN_MS: u64 = 60_000;
 /// How soon to look again while files that were given out wait to be claimed, milliseconds.
 const CLAIMS_PAUSE_MS: u64 = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::spool::watch::{WatchMode, watch};
+
+    fn intake(folder: &Path, watch: Watch) -> Intake {
+        let rules = IntakeRules { settle_ms: 0, ignore: Vec::new() };
+        Intake::new(Folders::below(folder), rules, Duration::from_secs(60), watch)
+    }
+
+    /// Fault 37.
+    #[test]
+    fn where_there_are_no_events_it_is_tried_again_once_a_minute() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (tries, inbox) = (Arc::new(AtomicUsize::new(0)), folder.path().to_owned());
+        let counted = Arc::clone(&tries);
+        let mut intake = intake(
+            folder.path(),
+            Box::new(move || match counted.fetch_add(1, Ordering::Relaxed) {
+                0 => Ok(Watching::limited(&inbox, "used up".to_owned())),
+                1 => watch(&inbox.join("no"), WatchMode::Auto, |_| {}),
+                _ => watch(&inbox, WatchMode::Events, |_| {}),
+            }),
+        );
+        let tried = |intake: &mut Intake, at| {
+            intake.keep_watching(Millis(at));
+            (tries.load(Ordering::Relaxed), intake.watching_word(), intake.told.is_some())
+        };
+        assert_eq!(tried(&mut intake, 1_000), (1, "polling", true));
+        assert_eq!(tried(&mut intake, 60_999), (1, "polling", true));
+        assert_eq!(tried(&mut intake, 61_000), (2, "polling", true));
+        assert_eq!(tried(&mut intake, 1_000_000), (3, "events", false));
+        assert_eq!(tried(&mut intake, 9_000_000), (3, "events", false));
+    }
+}

@@ -5,6 +5,7 @@
 //! the effects. Effects run as tasks of their own and come back as events. A store that can not
 //! save ends the process: a restart reads again what is really on disk.
 
+mod ending;
 pub mod failpoints;
 mod harvest;
 pub mod housekeeping;
@@ -13,12 +14,15 @@ pub mod operators;
 mod payload;
 pub mod perform;
 pub mod rebuild;
+mod reload;
+mod room;
 mod saved;
 pub mod schedule;
 pub mod signals;
 mod supervisor;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,15 +31,15 @@ use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::engine::Engine;
 use crate::engine::effect::{Effect, Issued, Turn};
 use crate::engine::event::{Command, Event, Failure};
-use crate::engine::ids::{JobId, Millis, Ticket};
-use crate::engine::job::JobState;
+use crate::engine::ids::{JobId, Ticket};
+use crate::engine::{Engine, Mend};
 use crate::store::{JobStore, StoreError};
 
 use intake::Intake;
 use perform::Performer;
+use room::Room;
 
 pub use supervisor::{Setup, SetupError, policy_of};
 
@@ -53,6 +57,8 @@ pub enum Message {
     Operator(Command, oneshot::Sender<Result<(), String>>),
     /// Look whether a housekeeping slot has come.
     HousekeepingDue,
+    /// Read the configuration again.
+    Reload,
     /// Stop: begin nothing new, give what is under way a moment.
     Stop,
     /// Stop at once.
@@ -77,6 +83,10 @@ pub enum Ended {
     Idle(BTreeSet<JobId>),
     /// The API refuses the key, and nothing is under way.
     Denied(String),
+    /// A certificate, a proxy or a redirect stands in the way, and nothing is under way.
+    Barred(String),
+    /// The disk is too full to take on more, and nothing is under way.
+    Full(String),
 }
 
 /// What ends the loop against its will.
@@ -98,8 +108,11 @@ pub struct Daemon {
     messages: mpsc::Receiver<Message>,
     /// A message that was taken too early.
     put_back: Option<Message>,
+    read_config: Option<reload::Read>,
+    rounds: housekeeping::Rounds,
     handle: Handle,
     watchdog: signals::Watchdog,
+    room: Room,
     first_turn: Option<Turn>,
     touched: BTreeSet<JobId>,
     told: BTreeMap<JobId, &'static str>,
@@ -110,12 +123,27 @@ pub struct Daemon {
 pub struct Handle {
     engine: Arc<Mutex<Engine>>,
     messages: mpsc::Sender<Message>,
+    notices: Arc<Mutex<Notices>>,
+}
+
+/// What operators may see of the daemon beside its jobs.
+#[derive(Debug, Clone, Default)]
+pub struct Notices {
+    /// How the inbox is watched: `events` or `polling`.
+    pub watching: &'static str,
+    /// Why the configuration was not reloaded, if it was to be and could not.
+    pub not_reloaded: Option<String>,
 }
 
 impl Handle {
     /// Looks at the engine; it waits meanwhile, so be quick.
     pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> T {
         look(&lock(&self.engine))
+    }
+
+    /// What operators may see beside the jobs; nobody may keep it for longer than a look.
+    pub fn notices(&self) -> MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the loop something. A daemon that has ended does not mind.
@@ -145,25 +173,35 @@ impl Daemon {
         self.handle.clone()
     }
 
-    /// How the inbox is watched: `events` or `polling`.
-    pub fn watching_word(&self) -> &'static str {
-        self.intake.watching_word()
-    }
-
     /// Runs until it is stopped, or nothing is left to do.
     ///
     /// # Errors
     /// If records can not be saved. Everything saved before stays as it is.
     pub async fn run(mut self, until: Until) -> Result<Ended, DaemonError> {
+        let ended = self.work(until).await;
+        if let Err(error) = &ended {
+            self.watchdog.failing(&error.to_string());
+        }
+        ended
+    }
+
+    async fn work(&mut self, until: Until) -> Result<Ended, DaemonError> {
         if let Some(turn) = self.first_turn.take() {
-            self.consume(turn)?;
+            self.consume(Turn { save: turn.save, then: Vec::new() })?;
+            // Before the first effect: what it changes may be all that is known of it later.
+            tokio::task::block_in_place(|| self.mend_mirrors());
+            self.consume(Turn { save: Vec::new(), then: turn.then })?;
         }
         self.intake.scan_soon(&self.handle);
         self.watchdog.ready();
         loop {
             self.watchdog.feed();
-            let engine = &self.engine;
-            self.watchdog.status(|| supervisor::status_line(&lock(engine)));
+            let handle = &self.handle;
+            self.watchdog.status(|| supervisor::status_line(handle));
+            self.look_for_room()?;
+            if self.performer.dropped_late.swap(false, Ordering::Relaxed) {
+                self.intake.look(&self.handle, self.clock.now());
+            }
             if until == Until::Idle {
                 match self.idle() {
                     Some(ended) => return Ok(ended),
@@ -179,6 +217,23 @@ impl Daemon {
         }
     }
 
+    /// Tells the engine when the disk gets too full to take on more, and when it is not any more.
+    fn look_for_room(&mut self) -> Result<(), DaemonError> {
+        let full = self.room.full();
+        let known = lock(&self.engine).full().map(str::to_owned);
+        match (full, &known) {
+            (Some(why), None) => tracing::error!(why, "too little room"),
+            (None, Some(_)) => tracing::info!("there is room again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        if full == known.as_deref() {
+            return Ok(());
+        }
+        let room = Event::Room(full.map(str::to_owned));
+        let turn = lock(&self.engine).handle(room, self.clock.now());
+        self.consume(turn)
+    }
+
     /// The next thing to react to; the passing of time is one.
     async fn next_message(&mut self) -> Option<Message> {
         if let Some(message) = self.put_back.take() {
@@ -187,7 +242,7 @@ impl Daemon {
         let now = self.clock.now();
         let wakeup = lock(&self.engine).next_wakeup();
         let look = self.intake.next_look();
-        let longest = self.watchdog.patience().min(LONGEST_SLEEP);
+        let longest = self.watchdog.patience().min(self.room.patience()).min(LONGEST_SLEEP);
         let tick = wakeup.map_or(longest, |at| Duration::from_millis(at.since(now)).min(longest));
         let look = look.map_or(Duration::MAX, |at| Duration::from_millis(at.since(now)));
         let (pause, due) = match look < tick {
@@ -269,6 +324,7 @@ impl Daemon {
                 answers.push((answer, result));
             }
             Message::HousekeepingDue => self.housekeeping_due(turn, now),
+            Message::Reload => self.reload(turn, now),
             Message::Stop | Message::StopNow => {}
         }
         Ok(())
@@ -315,7 +371,7 @@ impl Daemon {
     }
 
     /// Begins nothing new; saves what ends within a moment.
-    async fn wind_down(mut self) -> Result<Ended, DaemonError> {
+    async fn wind_down(&mut self) -> Result<Ended, DaemonError> {
         self.watchdog.stopping();
         lock(&self.engine).drain();
         let deadline = tokio::time::Instant::now() + WIND_DOWN;
@@ -346,46 +402,18 @@ impl Daemon {
     /// Why a run that ends by itself may end now, if it may.
     fn idle(&self) -> Option<Ended> {
         let engine = lock(&self.engine);
-        if let Some(gate) = engine.gate().filter(|gate| gate.denied && !engine.is_busy()) {
-            return Some(Ended::Denied(gate.message.clone()));
+        if let Some(gate) = engine.gate().filter(|_| !engine.is_busy()) {
+            match gate.mend {
+                Some(Mend::Key) => return Some(Ended::Denied(gate.message.clone())),
+                Some(Mend::Way) => return Some(Ended::Barred(gate.message.clone())),
+                None => {}
+            }
+        }
+        if let Some(why) = engine.full().filter(|_| !engine.is_busy()) {
+            return Some(Ended::Full(why.to_owned()));
         }
         drop(engine);
         (self.is_all_over() && self.intake.is_quiet()).then(|| Ended::Idle(self.touched.clone()))
-    }
-
-    fn housekeeping_due(&mut self, turn: &mut Turn, now: Millis) {
-        let schedule = &self.config.housekeeping.schedule;
-        match schedule::take_slot(schedule, self.store.as_mut(), now) {
-            Ok(true) => {
-                let more = lock(&self.engine).handle(Event::Housekeeping, now);
-                add(turn, more);
-                self.keep_house(now);
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "housekeeping could not be scheduled"),
-        }
-    }
-
-    fn keep_house(&self, now: Millis) {
-        let folders = &self.performer.folders;
-        let exported = tokio::task::block_in_place(|| {
-            housekeeping::export_records(self.store.as_ref(), folders, now)
-        });
-        if let Err(error) = exported {
-            tracing::error!(%error, "the records could not be exported");
-        }
-        let engine = lock(&self.engine);
-        let refused =
-            engine.unfinished().filter(|job| matches!(job.head.state, JobState::Failed(_)));
-        let over = engine.past().ids().chain(refused.map(|job| job.head.id)).collect();
-        drop(engine);
-        let chores = housekeeping::Chores {
-            performer: Arc::clone(&self.performer),
-            archive_keep: self.config.housekeeping.archive_keep,
-            over,
-            now,
-        };
-        spawn(chores.run().instrument(tracing::info_span!("housekeeping")));
     }
 }
 
@@ -442,8 +470,10 @@ fn span_of(effect: &Effect) -> tracing::Span {
 fn tell_failure(failure: &Failure) {
     let why = failure.message();
     match failure {
-        Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and restart"),
+        Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and reload"),
+        Failure::Barred(_) => tracing::error!(why, "the way to the API is barred; mend it"),
         Failure::Rejected(_) | Failure::Gone(_) => tracing::error!(why, "refused for good"),
+        Failure::Removed(_) => tracing::error!(why, "can not go on without it"),
         Failure::Transient(_)
         | Failure::RateLimited { .. }
         | Failure::Ambiguous(_)

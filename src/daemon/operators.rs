@@ -9,15 +9,13 @@ use crate::control::{self, Control, ControlError};
 use crate::engine::{Engine, Millis};
 use crate::view::{Health, Snapshot, moment};
 
-use super::{Handle, Message, spawn};
+use super::{Handle, Message, Notices, spawn};
 
 /// What does not change while the daemon runs.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The inbox.
     pub inbox: String,
-    /// How it is watched.
-    pub watching: String,
     /// When the daemon started.
     pub started: Millis,
 }
@@ -26,23 +24,28 @@ impl Identity {
     /// Everything there is to see at this moment.
     pub fn snapshot(&self, handle: &Handle, clock: &dyn Clock) -> Snapshot {
         let now = clock.now();
+        let notices = handle.notices().clone();
         handle.with_engine(|engine| {
             let older = engine.past().older_counts();
-            Snapshot::build(self.health(engine, now), engine.jobs(), older)
+            Snapshot::build(self.health(engine, notices, now), engine.jobs(), older)
         })
     }
 
-    fn health(&self, engine: &Engine, now: Millis) -> Health {
-        let closed = engine.gate().filter(|gate| gate.until > now || gate.denied);
+    fn health(&self, engine: &Engine, notices: Notices, now: Millis) -> Health {
+        let closed = engine.gate().filter(|gate| gate.until > now || gate.mend.is_some());
+        let not_reloaded = notices
+            .not_reloaded
+            .map(|why| format!("the changed configuration is not in force: {why}"));
+        let trouble = || engine.latest_trouble().map(|trouble| trouble.message.clone());
         Health {
             daemon: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             inbox: self.inbox.clone(),
-            watching: self.watching.clone(),
+            watching: notices.watching.to_owned(),
             started: moment(self.started),
             now: moment(now),
-            paused: closed.map(|gate| gate.message.clone()),
-            trouble: engine.latest_trouble().map(|trouble| trouble.message.clone()),
+            paused: engine.full().or(closed.map(|gate| gate.message.as_str())).map(str::to_owned),
+            trouble: not_reloaded.or_else(trouble),
         }
     }
 }

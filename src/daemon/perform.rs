@@ -3,25 +3,24 @@
 //! Nothing is decided here. Disk work runs on threads made for it; the network is the client's.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
-use crate::engine::ids::{BatchName, FileName, Row};
-use crate::engine::job::{Head, Input, Job, JobState, Plan, Queue, Refusal, RemoteEnd, Transport};
+use crate::engine::ids::{BatchName, FileName, JobId, Row};
+use crate::engine::job::{Head, Input, Plan, Queue, RemoteEnd, Transport};
 use crate::provider::gemini::{Client, CreateFailure, CreateInput, Payload, RefusedKind};
 use crate::spool::answers;
 use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
 use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
-use crate::spool::outbox::{self, DeliverOutcome};
+use crate::spool::lost::{self, Needed};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
-use crate::spool::{
-    At, Folders, JobFolder, SpoolError, archive, manifest, merge, problem, session,
-};
+use crate::spool::{At, Folders, JobFolder, SpoolError, session};
 
 use super::failpoints;
 use super::harvest;
@@ -43,8 +42,12 @@ pub struct Performer {
     pub inline_bytes: u64,
     /// Whether files and batches at the API are removed when a job is done.
     pub remote_cleanup: bool,
+    /// Whether the outbox was a disk of its own when the daemon started.
+    pub outbox_was_mounted: bool,
     /// Whether it was told that the clock is off.
     pub skew_told: AtomicBool,
+    /// Whether something was put into the inbox that nobody has looked at yet.
+    pub dropped_late: Arc<AtomicBool>,
 }
 
 impl Performer {
@@ -119,7 +122,10 @@ impl Performer {
     async fn claim(&self, head: Head, plan: bool) -> Result<Outcome, Failure> {
         let (rules, folder) = (self.rules(&head), self.folders.job(head.id));
         let claimed = self.on_disk(move |folders| {
-            let claimed = claim::claim(folders, head.id, &head.source)?;
+            let claimed = match head.released {
+                true => aside::take_back(folders, head.id, &head.source)?,
+                false => claim::claim(folders, head.id, &head.source)?,
+            };
             let is_ours = matches!(claimed, Claimed::Now | Claimed::Already);
             let planned = (plan && is_ours).then(|| plan_in(&folder, &head, &rules));
             Ok((claimed, planned))
@@ -131,7 +137,7 @@ impl Performer {
         }
     }
 
-    fn rules(&self, head: &Head) -> CutRules {
+    pub(super) fn rules(&self, head: &Head) -> CutRules {
         cut_rules(&head.queue, self.file_bytes, self.inline_bytes)
     }
 
@@ -157,22 +163,20 @@ impl Performer {
     }
 
     async fn body(&self, which: &Which, frame: Frame) -> Result<Arc<Body>, Failure> {
-        let (rows, job) = (which.rows, which.job);
-        self.on_disk(move |folders| {
-            let folder = folders.job(job);
+        let rows = which.rows;
+        self.with_input(which.job, move |folder| {
             let name = folder.input_name()?;
-            Body::open(&folder, &name, rows, frame).map(Arc::new)
+            Body::open(folder, &name, rows, frame).map(Arc::new)
         })
         .await
     }
 
     /// The rows as items; few of them are read at once, without a thread of their own.
     async fn inline_body(&self, which: &Which) -> Result<(Arc<Body>, Payload), Failure> {
-        let (rows, job) = (which.rows, which.job);
-        self.on_disk(move |folders| {
-            let folder = folders.job(job);
+        let rows = which.rows;
+        self.with_input(which.job, move |folder| {
             let name = folder.input_name()?;
-            let body = Arc::new(Body::open(&folder, &name, rows, Frame::InlineItem)?);
+            let body = Arc::new(Body::open(folder, &name, rows, Frame::InlineItem)?);
             if body.len() > READ_AT_ONCE_BYTES {
                 let items = payload(Arc::clone(&body));
                 return Ok((body, items));
@@ -212,10 +216,7 @@ impl Performer {
         let (body, request) = match input {
             Input::Inline => {
                 // Nothing was sent yet: a disk that fails now leaves no doubt about the batch.
-                let (body, items) = match self.inline_body(&which).await {
-                    Ok(opened) => opened,
-                    Err(failure) => return Err(Failure::Transient(failure.message().to_owned())),
-                };
+                let (body, items) = self.inline_body(&which).await?;
                 (Some(body), CreateInput::Inline(items))
             }
             Input::File(file) => (None, CreateInput::File(file)),
@@ -285,94 +286,21 @@ impl Performer {
             .map(Outcome::Collected)
     }
 
-    async fn discard(&self, batch: &BatchName, input: &Input) -> Result<(), Failure> {
-        let gone_is_fine = |result: Result<(), Failure>| match result {
-            Err(Failure::Gone(_)) | Ok(()) => Ok(()),
-            Err(failure) => Err(failure),
-        };
-        gone_is_fine(self.client.delete_batch(batch).await)?;
-        match input {
-            Input::Inline => Ok(()),
-            Input::File(file) => gone_is_fine(self.client.delete_file(file).await),
-        }
-    }
-
-    async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
-        let rules = self.rules(&job.head);
-        self.on_disk(move |folders| {
-            let input = folders.job(job.head.id).input(&job.head.source.name);
-            let explain = |entry: &_| match problem::explain(&input, entry, &rules) {
-                Ok(problem) => problem.message,
-                Err(error) => error.to_string(),
-            };
-            let tally = merge::merge(folders, &job, &explain)?;
-            let stem = outbox::free_stem(folders, &job.head.source)?;
-            Ok(Outcome::Merged { tally, stem })
-        })
-        .await
-    }
-
-    async fn deliver(&self, job: Job) -> Result<Outcome, Failure> {
-        let JobState::Delivering(mut delivery) = job.head.state.clone() else {
-            return Err(Failure::Rejected("the job is not being delivered".to_owned()));
-        };
-        self.on_disk(move |folders| {
-            let input = folders.job(job.head.id).input(&job.head.source.name);
-            if let Some(late) = claim::written_late(&input, delivery.plan.bytes)? {
-                tracing::error!(late, "lines of the input came too late");
-                delivery.plan.warnings.push(late);
-            }
-            let manifest = manifest::manifest(&job, &delivery, env!("CARGO_PKG_VERSION"));
-            match outbox::deliver(folders, &job, &delivery, &manifest)? {
-                DeliverOutcome::Done => Ok(Outcome::Delivered),
-                DeliverOutcome::NameTaken => {
-                    let free = outbox::free_stem(folders, &job.head.source)?;
-                    Ok(Outcome::NameTaken { free })
-                }
-            }
-        })
-        .await
-    }
-
-    async fn clean(&self, job: Job) -> Result<Outcome, Failure> {
-        if self.remote_cleanup {
-            self.clean_remote(&job).await;
-        }
-        self.on_disk(move |folders| {
-            aside::withdraw_notice(folders, job.head.id, &job.head.source)?;
-            archive::archive_input(folders, &job)?;
-            archive::remove_working(folders, job.head.id)?;
-            Ok(Outcome::Cleaned)
-        })
-        .await
-    }
-
-    /// Remains at the API cost nothing but room there; housekeeping finds what is left.
-    async fn clean_remote(&self, job: &Job) {
-        for batch in job.chunks.values().flat_map(|chunk| &chunk.batches) {
-            if let Err(failure) = self.discard(&batch.name, &batch.input).await {
-                let why = failure.message();
-                tracing::warn!(batch = %batch.name.0, why, "left at the API for housekeeping");
-                return;
-            }
-        }
-    }
-
-    async fn move_aside(
+    /// Reads the input of a job under way, unless that is gone.
+    async fn with_input<T: Send + 'static>(
         &self,
-        to: Aside,
-        head: Head,
-        refusal: Refusal,
-    ) -> Result<Outcome, Failure> {
-        self.on_disk(move |folders| {
-            aside::move_aside(folders, to, head.id, &head.source, &refusal)?;
-            archive::remove_working(folders, head.id)?;
-            Ok(Outcome::Moved)
+        id: JobId,
+        work: impl FnOnce(&JobFolder) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let folder = self.folders.job(id);
+        blocking(move || match lost::lost(&folder, Needed::Input) {
+            Some(path) => Err(removed(&folder, &path)),
+            None => work(&folder).map_err(|error| local(&error)),
         })
         .await
     }
 
-    async fn on_disk<T: Send + 'static>(
+    pub(super) async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Folders) -> Result<T, SpoolError> + Send + 'static,
     ) -> Result<T, Failure> {
@@ -421,6 +349,16 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 /// A failure of this machine.
 pub(super) fn local(error: &SpoolError) -> Failure {
     Failure::Local(error.to_string())
+}
+
+/// A failure for good: a job's file is gone.
+pub(super) fn removed(folder: &JobFolder, path: &Path) -> Failure {
+    let mut message = format!("{} was removed while its job was under way", path.display());
+    if folder.has_answers() {
+        let answers = folder.path.join("answers");
+        message += &format!("; what had been answered by then lies in {}", answers.display());
+    }
+    Failure::Removed(message)
 }
 
 /// A clock that is off by more is worth a word, milliseconds.

@@ -1,4 +1,5 @@
-//! A store that was lost is rebuilt from the records that lie beside the jobs' files.
+//! A store that was lost is rebuilt from the records that lie beside the jobs' files, and one that
+//! may be older than what was sent since is made safe.
 //!
 //! These mirrors may lag behind by one change, so whatever may have been sent meanwhile is looked
 //! for at the API by its stamp before anything is sent. Working folders without a readable mirror
@@ -7,7 +8,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::engine::{Engine, Job, JobId, Millis, Policy};
+use crate::engine::{Change, Engine, Job, JobId, Millis, Policy};
 use crate::spool::{Folders, SpoolError, archive, mirror};
 use crate::store::record::{self, Record};
 use crate::store::{JobStore, NOTE_QUARANTINED, StoreError, export};
@@ -43,6 +44,8 @@ pub fn rebuild(
                 store.save(&export::changes(&job))?;
                 rebuilt += 1;
             }
+            // It was not claimed yet, or cleaned up but for this.
+            Ok(None) if archive::remove_empty(folders, orphan.id)? => {}
             Ok(None) => tell_unusable(&folder.path, "it has no record.json"),
             Err(why) => tell_unusable(&folder.path, &why),
         }
@@ -51,8 +54,36 @@ pub fn rebuild(
     Ok(rebuilt)
 }
 
-/// The job as its mirror has it, with the chunks that were mirrored on their own since.
-fn read_job(folders: &Folders, id: JobId) -> Result<Option<Job>, String> {
+/// Makes a store that may be older than what happened since safe to go on with: what seems not sent
+/// yet is looked for first. Answers with how many chunks that are.
+///
+/// # Errors
+/// If the store fails; the next start tries again.
+pub fn doubt_all(
+    store: &mut dyn JobStore,
+    policy: &Policy,
+    now: Millis,
+) -> Result<usize, StoreError> {
+    let mut doubted = Vec::new();
+    store.each_job(&mut |job| {
+        let mut safe = job.clone();
+        Engine::doubt(&mut safe, policy, now);
+        let changed =
+            safe.chunks.into_values().filter(|chunk| job.chunks.get(&chunk.no) != Some(chunk));
+        doubted.extend(changed.map(|chunk| Change::Chunk(job.head.id, chunk)));
+    })?;
+    for some in doubted.chunks(CHANGES_A_SAVE) {
+        store.save(some)?;
+    }
+    Ok(doubted.len())
+}
+
+/// The job as its mirror has it, with the chunks that were mirrored on their own since; `None` if
+/// there is no mirror.
+///
+/// # Errors
+/// In words, if there is one that can not be read.
+pub fn read_job(folders: &Folders, id: JobId) -> Result<Option<Job>, String> {
     let folder = folders.job(id);
     let Some(bytes) = mirror::read(&folder).map_err(|error| error.to_string())? else {
         return Ok(None);
@@ -80,3 +111,6 @@ fn tell_unusable(path: &Path, why: &str) {
          it back into the inbox"
     );
 }
+
+/// Changes that are saved at once.
+const CHANGES_A_SAVE: usize = 512;

@@ -7,7 +7,7 @@ use crate::engine::ids::JobId;
 use crate::spool::{JobFolder, SpoolError, mirror};
 use crate::store::record;
 
-use super::{Daemon, lock, supervisor};
+use super::{Daemon, lock, rebuild, supervisor};
 
 impl Daemon {
     /// info: a job changed its state.
@@ -60,9 +60,33 @@ impl Daemon {
         for id in whole {
             // The engine is not held while the disk works: operators look at it meanwhile.
             let record = lock(&self.engine).job(id).map(record::mirror);
+            // Many mirrors on a slow disk take longer than the watchdog waits.
+            self.watchdog.feed();
             if let Some(record) = record {
                 self.write_beside(id, |folder| mirror::write(folder, &record));
             }
+        }
+    }
+
+    /// Writes every mirror again that a crash left torn, behind or not written: mirrors are not
+    /// synced, so after a power cut they may say anything, and only the next change of a job
+    /// would write its own again. Until then the way back from a lost store would be a wrong one.
+    pub(super) fn mend_mirrors(&self) {
+        let ids: Vec<JobId> = lock(&self.engine).unfinished().map(|job| job.head.id).collect();
+        for id in ids {
+            let Some(job) = lock(&self.engine).job(id).cloned() else { continue };
+            let folders = &self.performer.folders;
+            if !folders.job(id).path.is_dir() {
+                continue;
+            }
+            let why = match rebuild::read_job(folders, id) {
+                Ok(Some(mirrored)) if mirrored == job => continue,
+                Ok(Some(_)) => "it was behind".to_owned(),
+                Ok(None) => "it was not there".to_owned(),
+                Err(why) => why,
+            };
+            tracing::warn!(job = %id, why, "the job's mirror is written again from the store");
+            self.write_beside(id, |folder| mirror::write_anew(folder, &record::mirror(&job)));
         }
     }
 

@@ -44,7 +44,9 @@ pub enum ScheduleError {
     Store(#[from] StoreError),
 }
 
-/// Whether a slot has come since the last one taken; if so, it is taken, durably.
+/// Whether a slot has come since the last one taken; if so, it is taken, durably. After a clock was
+/// set back by up to a day, slots that were taken come again unnoticed; one that is further back
+/// was wrong before, and its slots count anew.
 ///
 /// # Errors
 /// If the line is no schedule, or the store fails.
@@ -56,7 +58,7 @@ pub fn take_slot(line: &str, store: &mut dyn JobStore, now: Millis) -> Result<bo
         return Ok(false);
     };
     let due = next_slot(line, last, &TimeZone::system())?.is_some_and(|slot| slot <= now);
-    if due || now < last {
+    if due || now.plus(SET_BACK_MS) < last {
         store.set_note(LAST_SLOT, &now.0.to_string())?;
     }
     Ok(due)
@@ -80,6 +82,8 @@ pub fn next_slot(
     Ok(next.ok().map(|slot| Millis(slot.timestamp().as_millisecond().unsigned_abs())))
 }
 
+/// A clock that is set back by more has been wrong, milliseconds; daylight saving counts as well.
+const SET_BACK_MS: u64 = 25 * 3_600_000;
 /// The note that keeps the last slot taken.
 const LAST_SLOT: &str = "housekeeping.last_slot";
 
@@ -95,6 +99,7 @@ mod tests {
         Millis(u64::try_from(moment.as_millisecond()).expect("after 1970"))
     }
 
+    /// Fault 78.
     #[test]
     fn a_slot_runs_once_and_a_missed_one_is_caught_up_once() {
         let mut store = MemoryStore::default();
@@ -106,6 +111,64 @@ mod tests {
         assert!(!take("2026-03-20T12:00:00Z"), "a clock that goes back runs nothing");
     }
 
+    /// Fault 75.
+    #[test]
+    fn a_slot_that_was_taken_is_not_taken_again_when_the_clock_is_set_back() {
+        let mut store = MemoryStore::default();
+        let mut take = |text| take_slot("0 30 * * * *", &mut store, at(text)).expect("a schedule");
+        assert!(!take("2026-01-15T11:00:00Z"));
+        assert!(take("2026-01-15T11:30:00Z"));
+        assert!(!take("2026-01-15T12:00:00Z"));
+        assert!(!take("2026-01-15T11:00:00Z"), "set back by an hour");
+        assert!(!take("2026-01-15T11:30:00Z"), "this slot was taken");
+        assert!(take("2026-01-15T12:30:00Z"));
+    }
+
+    /// Fault 76.
+    #[test]
+    fn a_clock_that_begins_in_1970_catches_up_once_when_it_is_set() {
+        let mut store = MemoryStore::default();
+        let mut take = |text| take_slot(NIGHTLY, &mut store, at(text)).expect("a schedule");
+        assert!(!take("2026-01-15T12:00:00Z"));
+        assert!(!take("1970-01-01T00:00:05Z"));
+        assert!(take("2026-01-20T12:00:00Z"), "four nights were missed");
+        assert!(!take("2026-01-20T12:01:00Z"), "and are caught up once");
+        assert!(take("2036-01-20T12:00:00Z"), "ten years ahead, by mistake");
+        assert!(!take("2026-01-20T12:02:00Z"));
+        assert!(take("2026-01-21T12:00:00Z"), "the nights count again");
+    }
+
+    /// Fault 77.
+    #[test]
+    fn a_nightly_line_has_one_slot_a_day_in_every_zone_whatever_its_clocks_do() {
+        for name in [
+            "Europe/Berlin",
+            "America/New_York",
+            "America/Santiago",
+            "Africa/Casablanca",
+            "Asia/Kolkata",
+            "Australia/Lord_Howe",
+            "Pacific/Chatham",
+            "UTC",
+        ] {
+            let zone = TimeZone::get(name).expect("a zone of the database");
+            for line in ["0 30 2 * * *", "0 0 0 * * *", "0 15 3 * * *", "0 30 23 * * *"] {
+                let mut last = at("2026-01-01T12:00:00Z");
+                let end = at("2027-01-01T12:00:00Z");
+                let mut slots = 0;
+                while let Some(slot) = next_slot(line, last, &zone).expect("a schedule") {
+                    assert!(slot > last, "{name} {line}: {last:?} then {slot:?}");
+                    if slot > end {
+                        break;
+                    }
+                    (last, slots) = (slot, slots + 1);
+                }
+                assert_eq!(slots, 365, "{name} {line}");
+            }
+        }
+    }
+
+    /// Fault 77.
     #[test]
     fn the_hour_that_daylight_saving_skips_or_repeats_has_one_slot_a_day() {
         let zone = TimeZone::get("Europe/Berlin").expect("a zone of the database");
@@ -121,6 +184,7 @@ mod tests {
         }
     }
 
+    /// Fault 81.
     #[test]
     fn a_line_without_seconds_is_refused() {
         let wrong = next_slot("30 3 * * *", at("2026-01-01T00:00:00Z"), &TimeZone::UTC);

@@ -7,7 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Handle, Message, spawn};
 
-/// Turns the first SIGTERM, SIGINT or SIGHUP into a stop, and the second into an immediate one.
+/// Turns the first SIGTERM or SIGINT into a stop, and the second into an immediate one. SIGHUP
+/// reloads the configuration, unless it says that the terminal we were started in is gone.
 ///
 /// # Errors
 /// If the handlers can not be set.
@@ -15,20 +16,30 @@ pub fn listen(handle: Handle) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let had_terminal = has_terminal();
     spawn(async move {
-        let mut first = true;
+        let mut stopping = false;
         loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = hang_up.recv() => {}
-            }
-            let message = if first { Message::Stop } else { Message::StopNow };
-            first = false;
+            let stop = tokio::select! {
+                _ = terminate.recv() => true,
+                _ = interrupt.recv() => true,
+                _ = hang_up.recv() => had_terminal && !has_terminal(),
+            };
+            let message = match stop {
+                true if stopping => Message::StopNow,
+                true => Message::Stop,
+                false => Message::Reload,
+            };
+            stopping |= stop;
             handle.tell(message).await;
         }
     });
     Ok(())
+}
+
+/// Whether this process belongs to a terminal.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 /// Speaks to systemd, where there is one. The loop feeds it; a loop that hangs feeds nothing.
@@ -56,6 +67,14 @@ impl Watchdog {
     /// Start-up is over.
     pub fn ready(&self) {
         self.notify(&[NotifyState::Ready]);
+    }
+
+    /// The configuration is being read again; [`Watchdog::ready`] says when that is done.
+    pub fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.notify(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!(%error, "the service manager was not told of a reload"),
+        }
     }
 
     /// The loop is alive.
@@ -89,6 +108,13 @@ impl Watchdog {
     /// The daemon is about to end.
     pub fn stopping(&self) {
         self.notify(&[NotifyState::Stopping]);
+    }
+
+    /// The daemon is about to end against its will.
+    pub fn failing(&self, why: &str) {
+        // A line break would begin another variable.
+        let why = why.replace(char::is_control, " ");
+        self.notify(&[NotifyState::Stopping, NotifyState::Status(&why)]);
     }
 
     fn notify(&self, states: &[NotifyState<'_>]) {

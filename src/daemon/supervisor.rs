@@ -17,15 +17,19 @@ use crate::engine::{Engine, Recollection};
 use crate::provider::gemini::key::KeyError;
 use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::SpoolError;
-use crate::spool::inbox::{IntakeRules, Scanner};
-use crate::spool::watch::{self, Hint, WatchMode, Watching};
-use crate::store::{JobStore, SledStore, StoreError};
+use crate::spool::inbox::IntakeRules;
+use crate::spool::outbox;
+use crate::spool::watch::{self, Hint, WatchMode};
+use crate::store::instance::{self, Standing};
+use crate::store::{DaemonStore, JobStore, StoreError};
 
-use super::intake::Intake;
+use super::housekeeping::Rounds;
+use super::intake::{Intake, Watch};
 use super::perform::Performer;
 use super::rebuild::{self, RebuildError};
+use super::room::Room;
 use super::signals::Watchdog;
-use super::{Daemon, Handle, Message};
+use super::{Daemon, Handle, Message, Notices};
 
 /// A daemon that is ready to run.
 pub struct Setup {
@@ -56,6 +60,19 @@ pub enum SetupError {
     Rebuild(#[from] RebuildError),
 }
 
+impl SetupError {
+    /// Whether it is a matter of room on the disk, so that it passes when there is more.
+    pub fn is_about_room(&self) -> bool {
+        match self {
+            SetupError::Store(error) => error.is_about_room(),
+            SetupError::Spool(error) => error.is_about_room(),
+            SetupError::Rebuild(RebuildError::Store(error)) => error.is_about_room(),
+            SetupError::Rebuild(RebuildError::Spool(error)) => error.is_about_room(),
+            SetupError::NoKey(_) | SetupError::BadKey(_) | SetupError::Client(_) => false,
+        }
+    }
+}
+
 impl Setup {
     /// Opens folders, lock, store, client and watcher, in that order.
     ///
@@ -68,7 +85,8 @@ impl Setup {
         };
         let folders = config.folders.clone();
         folders.prepare()?;
-        let opened = SledStore::open(&folders.state, SledStore::FREE_BYTES_MIN)?;
+        let standing = instance::check(&folders.state)?;
+        let opened = DaemonStore::open(&folders.state, DaemonStore::FREE_BYTES_MIN)?;
         let (mut store, policy) = (opened.store, policy_of(&config, key.print()));
         if let Some(quarantine) = &opened.quarantined {
             let (kept, why) = (quarantine.folder.display().to_string(), &quarantine.reason);
@@ -76,20 +94,32 @@ impl Setup {
             let jobs = rebuild::rebuild(&folders, &mut store, &policy, clock.now())?;
             tracing::error!(jobs, "the jobs under way were rebuilt from their working folders");
         }
+        if standing == Standing::Restored {
+            let doubted = rebuild::doubt_all(&mut store, &policy, clock.now())?;
+            tracing::error!(
+                doubted,
+                "this state is a copy or was restored: whatever may have been sent since is looked \
+                 for at the API before it is sent"
+            );
+        }
+        instance::settle(&folders.state)?;
+        let mut room = Room::of(&folders, config.limits.free_bytes);
         let mut recollection = Recollection::default();
+        recollection.room(room.full().map(str::to_owned));
         store.each_job(&mut |job| recollection.take_in(job))?;
         let (engine, first_turn) = recollection.resume(policy, clock.now());
+        if let Some(why) = engine.full() {
+            tracing::error!(why, "too little room");
+        }
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
-        let handle = Handle { engine: Arc::clone(&engine), messages: sender };
-        let rules = IntakeRules {
-            settle_ms: millis(config.intake.settle),
-            ignore: config.intake.ignore.clone(),
-        };
-        let rescan = config.intake.rescan;
-        let watch = watcher(&config, handle.clone());
-        let intake = Intake::new(folders.clone(), Scanner::new(rules), rescan, watch);
+        let notices = Notices { watching: "polling", not_reloaded: None };
+        let notices = Arc::new(Mutex::new(notices));
+        let handle = Handle { engine: Arc::clone(&engine), messages: sender, notices };
+        let (rules, watch) = intake_of(&config, handle.clone());
+        let intake = Intake::new(folders.clone(), rules, config.intake.rescan, watch);
         let performer = Arc::new(Performer {
+            outbox_was_mounted: outbox::is_mounted(&folders)?,
             folders,
             key_print: key.print(),
             client: client_of(&config, key)?,
@@ -98,6 +128,7 @@ impl Setup {
             inline_bytes: config.limits.inline_bytes,
             remote_cleanup: config.housekeeping.remote_cleanup,
             skew_told: AtomicBool::new(false),
+            dropped_late: Arc::default(),
         });
         let daemon = Daemon {
             engine,
@@ -108,8 +139,11 @@ impl Setup {
             intake,
             messages,
             put_back: None,
+            read_config: None,
+            rounds: Rounds::default(),
             handle,
             watchdog: Watchdog::from_environment(),
+            room,
             first_turn: Some(first_turn),
             touched: BTreeSet::new(),
             told: BTreeMap::new(),
@@ -118,42 +152,29 @@ impl Setup {
     }
 }
 
-/// Begins to watch the inbox whenever it is called; what does not work is told, and then the
-/// regular scans are all there is.
-fn watcher(config: &Config, handle: Handle) -> Box<dyn Fn() -> Option<Watching> + Send> {
+/// The rules of the intake, and how the inbox is watched.
+pub(super) fn intake_of(config: &Config, handle: Handle) -> (IntakeRules, Watch) {
+    let rules = IntakeRules {
+        settle_ms: millis(config.intake.settle),
+        ignore: config.intake.ignore.clone(),
+    };
     let mode = match config.intake.watch {
         config::Watch::Auto => WatchMode::Auto,
         config::Watch::Events => WatchMode::Events,
         config::Watch::Poll => WatchMode::Poll,
     };
-    let (inbox, every) =
-        (config.folders.inbox.clone(), config::duration_text(config.intake.rescan));
-    Box::new(move || {
+    let inbox = config.folders.inbox.clone();
+    let watch = move || {
         let handle = handle.clone();
-        let hint = move |hint| match hint {
+        watch::watch(&inbox, mode, move |hint| match hint {
             Hint::Look => handle.hint(Message::Look),
             Hint::RenamedIn(path) => handle.hint(Message::RenamedIn(path)),
-        };
-        match watch::watch(&inbox, mode, hint) {
-            Ok(watching) => {
-                if let Some(why) = &watching.polling {
-                    tracing::warn!(
-                        why,
-                        every,
-                        "no events from the inbox; it is looked at regularly"
-                    );
-                }
-                Some(watching)
-            }
-            Err(error) => {
-                tracing::error!(%error, every, "the inbox is only looked at regularly");
-                None
-            }
-        }
-    })
+        })
+    };
+    (rules, Box::new(watch))
 }
 
-fn client_of(config: &Config, key: ApiKey) -> Result<Client, ClientError> {
+pub(super) fn client_of(config: &Config, key: ApiKey) -> Result<Client, ClientError> {
     let mut settings = ClientSettings::new(config.api.base_url.clone(), key);
     settings.version = config.api.version.clone();
     settings.connect_timeout = config.api.connect_timeout;
@@ -201,8 +222,17 @@ pub fn waits_for_a_person(job: &Job) -> bool {
     matches!(job.head.state, JobState::Active(_)) && job.chunks.values().all(over_or_stuck)
 }
 
-/// What `systemctl status` shows: jobs by state, and why nothing is sent, if so.
-pub fn status_line(engine: &Engine) -> String {
+/// What `systemctl status` shows: jobs by state, and what a person should look at, if anything.
+pub fn status_line(handle: &Handle) -> String {
+    let mut line = handle.with_engine(jobs_line);
+    if handle.notices().not_reloaded.is_some() {
+        line.push_str("; the changed configuration is WRONG and not in force");
+    }
+    line
+}
+
+/// Jobs by state, and why nothing is sent, if so.
+fn jobs_line(engine: &Engine) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for job in engine.jobs() {
         *counts.entry(state_word(&job.head.state)).or_default() += 1;
@@ -213,8 +243,9 @@ pub fn status_line(engine: &Engine) -> String {
     let counts: Vec<String> =
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let jobs = if counts.is_empty() { "no jobs".to_owned() } else { counts.join(", ") };
-    match engine.gate().filter(|gate| gate.denied) {
-        Some(gate) => format!("{jobs}; PAUSED: {}", gate.message),
+    let closed = engine.gate().filter(|gate| gate.mend.is_some()).map(|gate| gate.message.as_str());
+    match engine.full().or(closed) {
+        Some(why) => format!("{jobs}; PAUSED: {why}"),
         None => jobs,
     }
 }

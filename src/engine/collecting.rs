@@ -65,11 +65,7 @@ impl Engine {
 
     /// The API does not know the batch any more.
     pub(super) fn gone(&mut self, unit: Unit, batch: &Batch, now: Millis, turn: &mut Turn) {
-        if batch.key_print != self.policy.key_print {
-            let message = other_key(batch);
-            let not_before = now.plus(self.policy.poll_max_ms);
-            let trouble = Trouble { failures: 1, not_before, message, ..Trouble::default() };
-            self.troubles.insert(unit, trouble);
+        if self.waits_for_its_key(unit, batch, now) {
             return;
         }
         if now.since(batch.created) <= self.policy.uncertain_window_ms {
@@ -81,6 +77,23 @@ impl Engine {
         let rest = find(&self.jobs, unit).map(|(_, chunk)| chunk.rest).unwrap_or_default();
         self.conclude(unit, batch, &end, 0, rest, now, turn);
         self.after_attempt(unit, now, turn);
+    }
+
+    /// What was made with another key may only be out of sight: it was paid for, so it waits for
+    /// that key, unless the job was cancelled. Answers whether it does.
+    fn waits_for_its_key(&mut self, unit: Unit, batch: &Batch, now: Millis) -> bool {
+        if batch.key_print == self.policy.key_print || self.is_cancelled(unit.job) {
+            return false;
+        }
+        let message = format!(
+            "{} was made with another API key and can not be seen with this one; \
+             put the former key back, or cancel the job",
+            batch.name.0
+        );
+        let not_before = now.plus(self.policy.poll_max_ms);
+        let trouble = Trouble { failures: 1, not_before, message, ..Trouble::default() };
+        self.troubles.insert(unit, trouble);
+        true
     }
 
     pub(super) fn collected(
@@ -187,18 +200,18 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
-        let Some(trouble) = self.troubles.get_mut(&unit) else { return };
+        let is_gone = matches!(failure, Failure::Gone(_) | Failure::Rejected(_));
+        if is_gone && self.waits_for_its_key(unit, batch, now) {
+            return;
+        }
+        let Some(trouble) = self.troubles.get(&unit) else { return };
+        let is_foreign = batch.key_print != self.policy.key_print;
         let longer_than = |since: Option<Millis>, span_ms| {
             since.is_some_and(|since| policy::is_older_than(since, span_ms, now))
         };
         let why = match failure {
-            // With the key that it was made with, the results may well be there.
-            Failure::Gone(_) if batch.key_print != self.policy.key_print => {
-                trouble.message = other_key(batch);
-                return;
-            }
             Failure::Gone(message) | Failure::Rejected(message)
-                if longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
+                if is_foreign || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
             {
                 message.clone()
             }
@@ -215,7 +228,9 @@ impl Engine {
             | Failure::RateLimited { .. }
             | Failure::Ambiguous(_)
             | Failure::Denied(_)
-            | Failure::Local(_) => return,
+            | Failure::Barred(_)
+            | Failure::Local(_)
+            | Failure::Removed(_) => return,
         };
         // The work was done and paid for; sending it again by itself would pay twice.
         let message = format!("the results of {} can not be had: {why}", batch.name.0);
@@ -269,14 +284,6 @@ impl Engine {
         }
         self.merge_when_settled(unit.job, turn);
     }
-}
-
-fn other_key(batch: &Batch) -> String {
-    format!(
-        "{} was made with another API key and can not be seen with this one; put the former key \
-         back, or cancel the job",
-        batch.name.0
-    )
 }
 
 /// Whether a family of chunks has been refused so often, without any success, that it can not be

@@ -79,6 +79,7 @@ impl Engine {
             }
             Objection::Model if !spent => {
                 let refusal = self.unknown_model(unit.job, &error);
+                self.set_chunk(unit, ChunkState::Settled, turn);
                 self.advance(unit.job, JobState::Refusing(refusal), turn);
             }
             Objection::Model => self.settle(unit, turn),
@@ -119,7 +120,7 @@ impl Engine {
             message: format!("the API does not know the model {model}: {}", error.message),
             remedy: format!(
                 "set model under [queue.{name}] in the configuration to a model that supports \
-                 batches, restart, and move the file back into the inbox"
+                 batches, reload it, and move the file back into the inbox"
             ),
             line: None,
             column: None,
@@ -137,15 +138,23 @@ impl Engine {
     ) {
         let pause = self.troubles.get(&unit).map_or(now, |trouble| trouble.not_before);
         let state = match failure {
-            // Not sent, or refused for the key's sake: there is no batch, and there shall be none.
-            Failure::Transient(_) | Failure::Denied(_) | Failure::Rejected(_)
+            // There is no batch, and nobody wants one any more.
+            Failure::Transient(_)
+            | Failure::Denied(_)
+            | Failure::Barred(_)
+            | Failure::Rejected(_)
+            | Failure::Local(_)
                 if self.is_cancelled(unit.job) =>
             {
-                return self.settle(unit, turn);
+                self.settle(unit, turn);
+                return;
             }
-            Failure::Transient(_) | Failure::Denied(_) | Failure::Rejected(_) => {
-                ChunkState::Waiting { not_before: pause }
-            }
+            // Not sent, not sent to its end, or refused for the key's sake: there is no batch.
+            Failure::Transient(_)
+            | Failure::Denied(_)
+            | Failure::Barred(_)
+            | Failure::Rejected(_)
+            | Failure::Local(_) => ChunkState::Waiting { not_before: pause },
             Failure::RateLimited { .. } => {
                 let doubt = Doubt::RateLimited;
                 ChunkState::Uncertain { input, since, next_probe: pause, until: pause, doubt }
@@ -154,7 +163,7 @@ impl Engine {
             | Failure::Gone(_)
             | Failure::NotReady(_)
             | Failure::Damaged(_)
-            | Failure::Local(_) => {
+            | Failure::Removed(_) => {
                 let next_probe = now.plus(self.policy.probe_ms());
                 let until = now.plus(self.policy.uncertain_window_ms);
                 let doubt = Doubt::Lost;

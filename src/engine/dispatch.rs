@@ -98,12 +98,16 @@ impl Engine {
         self.make_room_at_the_api(now, turn);
     }
 
-    /// Whether the API is well enough for a lane that leads to it.
+    /// Whether the disk has room for a lane that takes some, and the API is well enough for one
+    /// that leads to it.
     pub(super) fn is_open(&self, lane: Lane, now: Millis) -> bool {
+        if self.full.is_some() && lane.needs_room() {
+            return false;
+        }
         let Some(gate) = self.gate.as_ref().filter(|_| lane.is_remote()) else { return true };
         // While the API is ill, one request at a time finds out whether it is well again.
         let idle = !self.running.values().any(|running| running.lane.is_remote());
-        now >= gate.until && (gate.failures <= GATE_AFTER && !gate.denied || idle)
+        now >= gate.until && (gate.failures <= GATE_AFTER && gate.mend.is_none() || idle)
     }
 
     /// The next unit of a lane for which there is room.

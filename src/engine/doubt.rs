@@ -119,7 +119,7 @@ impl Engine {
         }
     }
 
-    fn refile_everything(&mut self) {
+    pub(super) fn refile_everything(&mut self) {
         let ids: Vec<JobId> = self.jobs.keys().copied().collect();
         for id in ids {
             self.refile_job(id);

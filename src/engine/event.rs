@@ -33,6 +33,9 @@ pub enum Event {
     Tick,
     /// The housekeeping slot has come.
     Housekeeping,
+    /// This machine's disk has got too full to take on more, and why that is so; or, with `None`,
+    /// it has room again.
+    Room(Option<String>),
 }
 
 /// What an operator can ask for.
@@ -221,12 +224,17 @@ pub enum Failure {
     Gone(String),
     /// The key is missing, wrong, or not allowed to.
     Denied(String),
+    /// It did not happen: a certificate, a proxy or a redirect stands in the way, until somebody
+    /// acts.
+    Barred(String),
     /// The server has ended the batch but does not show its results yet.
     NotReady(String),
     /// Results came damaged or short; the next fetch may bring them whole.
     Damaged(String),
     /// This machine could not: disk full, file unreadable.
     Local(String),
+    /// Somebody took a file of the job out of its working folder; without it this can never work.
+    Removed(String),
 }
 
 impl Failure {
@@ -239,9 +247,11 @@ impl Failure {
             | Failure::Rejected(message)
             | Failure::Gone(message)
             | Failure::Denied(message)
+            | Failure::Barred(message)
             | Failure::NotReady(message)
             | Failure::Damaged(message)
-            | Failure::Local(message) => message,
+            | Failure::Local(message)
+            | Failure::Removed(message) => message,
         }
     }
 }

@@ -28,6 +28,9 @@ pub struct Head {
     pub queue: Queue,
     /// When the file was claimed.
     pub claimed: Millis,
+    /// A person has said that the file is to be processed, although it was held for its content;
+    /// it is fetched from `held/` then.
+    pub released: bool,
     /// Where the job stands.
     pub state: JobState,
 }
@@ -87,7 +90,7 @@ pub struct Accept {
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobState {
-    /// The input is in the inbox or already in the working folder.
+    /// The input is in the inbox (or, if released, in `held/`) or already in the working folder.
     Claiming,
     /// The input is being read, checked and indexed.
     Planning,

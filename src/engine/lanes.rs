@@ -58,6 +58,17 @@ impl Lane {
         Lane::Plan,
     ];
 
+    /// Whether the lane takes on what needs room on this machine's disk, now or when its results
+    /// come. The others end what was begun, ask, or free some.
+    pub fn needs_room(self) -> bool {
+        match self {
+            Lane::Claim | Lane::Plan | Lane::Upload | Lane::Send | Lane::Collect | Lane::Merge => {
+                true
+            }
+            Lane::Move | Lane::Cancel | Lane::Find | Lane::Poll => false,
+        }
+    }
+
     /// Whether the lane leads to the API.
     pub fn is_remote(self) -> bool {
         match self {

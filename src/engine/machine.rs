@@ -47,6 +47,8 @@ pub struct Engine {
     /// The first chunk of a job that may not be settled yet.
     pub(super) unsettled: BTreeMap<JobId, ChunkNo>,
     pub(super) gate: Option<Gate>,
+    /// Why nothing is taken on that needs room on the disk, if so.
+    pub(super) full: Option<String>,
     pub(super) next_ticket: u64,
     pub(super) draining: bool,
     /// The latest moment seen; a clock that is set back shows by it.
@@ -109,10 +111,19 @@ pub struct Gate {
     pub until: Millis,
     /// Failures in a row.
     pub failures: u32,
-    /// Whether the key was refused, so that a person must act.
-    pub denied: bool,
+    /// What a person must mend before it can work again, if it is that.
+    pub mend: Option<Mend>,
     /// What the last failure said.
     pub message: String,
+}
+
+/// What only a person can mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mend {
+    /// The API key, or what it may do.
+    Key,
+    /// The way to the API: a certificate, a proxy, an address.
+    Way,
 }
 
 impl Engine {
@@ -127,7 +138,8 @@ impl Engine {
     /// Finds out again what is remembered of a job beside its record.
     fn recall(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        if job.head.state == JobState::Claiming {
+        // What was released does not lie in the inbox.
+        if job.head.state == JobState::Claiming && !job.head.released {
             let source = &job.head.source;
             self.claiming.insert((source.folder.clone(), source.name.clone()));
         }
@@ -164,7 +176,27 @@ impl Engine {
             }
             Event::Tick => {}
             Event::Housekeeping => self.forget_old(now, &mut turn),
+            Event::Room(full) => self.room(full, now),
         }
+        self.pump(now, &mut turn);
+        turn
+    }
+
+    /// Other numbers from now on, and perhaps another key. Whatever pauses after a failure is tried
+    /// again at once: it may have been for what was mended.
+    pub fn adopt(&mut self, policy: Policy, now: Millis) -> Turn {
+        self.policy = policy;
+        self.troubles.clear();
+        self.polls.clear();
+        self.gate = None;
+        self.no_room = None;
+        for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
+            if let ChunkState::Waiting { not_before } = &mut chunk.state {
+                *not_before = now.min(*not_before);
+            }
+        }
+        self.refile_everything();
+        let mut turn = Turn::default();
         self.pump(now, &mut turn);
         turn
     }
@@ -223,6 +255,11 @@ impl Engine {
         self.gate.as_ref()
     }
 
+    /// Why nothing is taken on that needs room on this machine's disk, if so.
+    pub fn full(&self) -> Option<&str> {
+        self.full.as_deref()
+    }
+
     /// The failures in a row of a job or a chunk.
     pub fn trouble(&self, job: JobId, chunk: Option<ChunkNo>) -> Option<&Trouble> {
         self.troubles.get(&Unit { job, chunk })
@@ -238,7 +275,8 @@ impl Engine {
         if self.draining || !self.claiming.insert((source.folder.clone(), source.name.clone())) {
             return;
         }
-        let head = Head { id, source, queue, claimed: now, state: JobState::Claiming };
+        let state = JobState::Claiming;
+        let head = Head { id, source, queue, claimed: now, released: false, state };
         turn.save.push(Change::Head(head.clone()));
         self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
         self.refile_job(id);
@@ -280,17 +318,51 @@ impl Engine {
             }
             self.troubles.insert(*unit, before.and(failure, now, now.plus(pause)));
         }
-        let denied = matches!(failure, Failure::Denied(_));
-        let ill = denied || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
+        let mend = match failure {
+            Failure::Denied(_) => Some(Mend::Key),
+            Failure::Barred(_) => Some(Mend::Way),
+            Failure::Transient(_)
+            | Failure::RateLimited { .. }
+            | Failure::Ambiguous(_)
+            | Failure::Rejected(_)
+            | Failure::Gone(_)
+            | Failure::NotReady(_)
+            | Failure::Damaged(_)
+            | Failure::Local(_)
+            | Failure::Removed(_) => None,
+        };
+        let ill =
+            mend.is_some() || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
         if running.lane.is_remote() && ill {
             let failures = self.gate.as_ref().map_or(0, |gate| gate.failures).saturating_add(1);
-            let pause = if denied || failures > GATE_AFTER {
+            let pause = if mend.is_some() || failures > GATE_AFTER {
                 self.policy.backoff_ms(failures, 0)
             } else {
                 0
             };
             let message = failure.message().to_owned();
-            self.gate = Some(Gate { until: now.plus(pause), failures, denied, message });
+            self.gate = Some(Gate { until: now.plus(pause), failures, mend, message });
+        }
+    }
+
+    /// Takes note of the room on the disk. When there is some again, nobody waits any longer for
+    /// what failed for want of it.
+    fn room(&mut self, full: Option<String>, now: Millis) {
+        let is_back = self.full.is_some() && full.is_none();
+        self.full = full;
+        if !is_back {
+            return;
+        }
+        let on_disk = |unit: &Unit| match find(&self.jobs, *unit) {
+            Some((_, chunk)) => matches!(chunk.state, ChunkState::Collecting { .. }),
+            None => true,
+        };
+        let units: Vec<Unit> = self.troubles.keys().copied().filter(on_disk).collect();
+        for unit in units {
+            if let Some(trouble) = self.troubles.get_mut(&unit) {
+                trouble.not_before = trouble.not_before.min(now);
+            }
+            self.refile(unit);
         }
     }
 
@@ -330,6 +402,7 @@ pub struct Recollection {
     jobs: BTreeMap<JobId, Job>,
     past: Past,
     contents: Vec<(Box<str>, JobId)>,
+    full: Option<String>,
 }
 
 impl Recollection {
@@ -344,9 +417,14 @@ impl Recollection {
         }
     }
 
+    /// Takes note of how the disk is; see [`Event::Room`].
+    pub fn room(&mut self, full: Option<String>) {
+        self.full = full;
+    }
+
     /// The engine over all that was taken in; see [`Engine::resume`].
     pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
-        let Recollection { jobs, past, contents } = self;
+        let Recollection { jobs, past, contents, full } = self;
         let mut engine = Engine {
             policy,
             jobs,
@@ -370,6 +448,7 @@ impl Recollection {
             under_way: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             gate: None,
+            full,
             next_ticket: 1,
             draining: false,
             latest: now,

@@ -201,7 +201,8 @@ mod tests {
         let stem = number.to_string();
         let state = JobState::Done(Delivery { plan: plan(number), tally, stem, delivered });
         let claimed = Millis(0);
-        let head = Head { id: id(number), source: source(number), queue: queue(), claimed, state };
+        let (id, source, queue) = (id(number), source(number), queue());
+        let head = Head { id, source, queue, claimed, released: false, state };
         let rows = Rows { first: Row(1), last: Row(1) };
         let mut chunk = Chunk::new(ChunkNo(1), ChunkNo(1), rows, Rest::default());
         chunk.state = ChunkState::Settled;
@@ -241,6 +242,7 @@ mod tests {
         assert!(engine.job(id(3)).is_none());
     }
 
+    /// Fault 40.
     #[test]
     fn the_content_of_an_old_job_is_known_like_that_of_a_new_one() {
         let mut engine = engine(1_500);

@@ -143,7 +143,10 @@ pub fn at_a_time(lane: Lane, size: Size) -> usize {
         (Lane::Claim | Lane::Move | Lane::Collect | Lane::Send, Size::Small) => 16,
         (Lane::Plan | Lane::Merge, Size::Small) => 8,
         (Lane::Send, Size::Middle | Size::Large) => 4,
-        (Lane::Claim | Lane::Move | Lane::Collect, Size::Middle | Size::Large) => 2,
+        (Lane::Claim | Lane::Move, Size::Middle | Size::Large) => 2,
+        (Lane::Collect, Size::Middle) => 2,
+        // Each holds megabytes of lines that it sorts, and one alone fills the line.
+        (Lane::Collect, Size::Large) => 1,
         (Lane::Plan | Lane::Merge, Size::Middle | Size::Large) => 1,
     }
 }
@@ -272,6 +275,7 @@ pub(super) mod tests {
         assert!(policy.next_poll(Millis(7), 0) > Millis(7));
     }
 
+    /// Fault 76.
     #[test]
     fn a_clock_that_is_a_day_off_is_not_believed() {
         let ours = Millis(1_000_000_000);
@@ -281,6 +285,7 @@ pub(super) mod tests {
         assert_eq!(plausible(None, ours), ours);
     }
 
+    /// Fault 55.
     #[test]
     fn an_absurd_pause_is_cut_to_an_hour() {
         assert_eq!(policy().honoured_ms(Some(u64::MAX)), 3_600_000);

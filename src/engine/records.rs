@@ -128,17 +128,23 @@ impl Engine {
         Ok(turn)
     }
 
-    /// Lets the chunks of a job go on that wait for a person.
+    /// Lets the chunks of a job go on that wait for a person, or a file that was held because its
+    /// content was dropped before.
     ///
     /// # Errors
-    /// In words, if no chunk of the job waits for one.
+    /// In words, if nothing of the job waits for one.
     pub fn release(&mut self, id: JobId, now: Millis) -> Result<Turn, String> {
         let mut turn = Turn::default();
         let stuck = |chunk: &&Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
         let job = self.jobs.get(&id).ok_or_else(|| format!("there is no job {id}"))?;
         let stuck: Vec<_> = job.chunks.values().filter(stuck).map(|chunk| chunk.no).collect();
         if let JobState::Held(refusal) = &job.head.state {
-            return Err(format!("the file of job {id} lies in held/: {}", refusal.remedy));
+            if refusal.reason != DUPLICATE {
+                return Err(format!("the file of job {id} lies in held/: {}", refusal.remedy));
+            }
+            self.fetch_back(id, &mut turn);
+            self.pump(now, &mut turn);
+            return Ok(turn);
         }
         if stuck.is_empty() {
             return Err(format!("nothing of job {id} waits for a release"));
@@ -155,6 +161,13 @@ impl Engine {
         }
         self.pump(now, &mut turn);
         Ok(turn)
+    }
+
+    /// A held file is claimed again, from where it lies.
+    fn fetch_back(&mut self, id: JobId, turn: &mut Turn) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.head.released = true;
+        self.advance(id, JobState::Claiming, turn);
     }
 
     pub(super) fn state(&self, id: JobId) -> Option<&JobState> {
@@ -177,7 +190,7 @@ impl Engine {
     /// Puts the job into a new state.
     pub(super) fn advance(&mut self, id: JobId, state: JobState, turn: &mut Turn) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        if job.head.state == JobState::Claiming {
+        if job.head.state == JobState::Claiming && !job.head.released {
             let source = &job.head.source;
             self.claiming.remove(&(source.folder.clone(), source.name.clone()));
         }
@@ -201,8 +214,10 @@ impl Engine {
     /// Drops a job that turned out to be none.
     pub(super) fn forget(&mut self, id: JobId, turn: &mut Turn) {
         let Some(job) = self.jobs.remove(&id) else { return };
-        let source = job.head.source;
-        self.claiming.remove(&(source.folder, source.name));
+        if !job.head.released {
+            let source = job.head.source;
+            self.claiming.remove(&(source.folder, source.name));
+        }
         self.forget_troubles(id);
         turn.save.push(Change::Forget(id));
         self.refile(Unit { job: id, chunk: None });
@@ -378,5 +393,7 @@ impl Engine {
     }
 }
 
+/// The reason of a file that is held because its content was dropped before.
+pub(super) const DUPLICATE: &str = "duplicate";
 /// More warnings than this tell nobody anything.
 const WARNINGS_MAX: usize = 100;

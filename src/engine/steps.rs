@@ -3,10 +3,13 @@
 use super::effect::{Change, Turn};
 use super::event::{Failure, Outcome};
 use super::ids::{ChunkNo, JobId, Millis};
-use super::job::{Chunk, ChunkState, Delivery, Input, JobState, Plan, Refusal, Rest};
+use super::job::{
+    Chunk, ChunkState, Delivery, Input, JobState, Plan, Refusal, RemoteEnd, RemoteError, Rest,
+};
 use super::lanes::{Lane, Unit};
-use super::machine::{Engine, find};
+use super::machine::{Engine, find, find_mut};
 use super::policy::{self, Duplicates};
+use super::records::DUPLICATE;
 
 impl Engine {
     /// An effect was done for these units. Outcomes that do not fit the state any more belong to
@@ -86,6 +89,10 @@ impl Engine {
         turn: &mut Turn,
     ) {
         let Some(&unit) = units.first() else { return };
+        if let Failure::Removed(message) = failure {
+            self.removed(unit, message, now, turn);
+            return;
+        }
         let Some((_, chunk)) = find(&self.jobs, unit) else { return };
         match chunk.state.clone() {
             ChunkState::Creating { input, since } => {
@@ -109,6 +116,38 @@ impl Engine {
             | ChunkState::Polling(_)
             | ChunkState::Waiting { .. }
             | ChunkState::Stuck { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => {}
+        }
+    }
+
+    /// A file of the job is gone, and with it what this unit could still do. A batch under way is
+    /// waited for all the same: what it answers is paid for. The job as a whole ends when its
+    /// chunks have.
+    fn removed(&mut self, unit: Unit, message: String, now: Millis, turn: &mut Turn) {
+        let Some((_, chunk)) = find(&self.jobs, unit) else {
+            if let Some(JobState::Merging(_)) = self.state(unit.job) {
+                self.advance(unit.job, JobState::Refusing(removed(message)), turn);
+            }
+            return;
+        };
+        let rest = chunk.rest;
+        match chunk.state.clone() {
+            ChunkState::Uploading { .. } | ChunkState::Creating { .. } => {
+                if let Some((_, chunk)) = find_mut(&mut self.jobs, unit) {
+                    chunk.last_error = Some(RemoteError { code: 5, message });
+                }
+                self.settle(unit, turn);
+            }
+            ChunkState::Collecting { batch, end } => {
+                let error = Some(RemoteError { code: 5, message });
+                self.conclude(unit, &batch, &RemoteEnd { error, ..end }, 0, rest, now, turn);
+                self.settle(unit, turn);
+            }
+            ChunkState::Waiting { .. }
+            | ChunkState::Uncertain { .. }
+            | ChunkState::Stuck { .. }
+            | ChunkState::Polling(_)
             | ChunkState::Settled
             | ChunkState::Split { .. } => {}
         }
@@ -141,7 +180,8 @@ impl Engine {
 
     /// Why the content was seen before, if it was and that matters.
     pub(super) fn duplicate_of(&self, id: JobId, sha256: &str, now: Millis) -> Option<Refusal> {
-        if self.policy.duplicates == Duplicates::Process {
+        let released = self.jobs.get(&id).is_some_and(|job| job.head.released);
+        if released || self.policy.duplicates == Duplicates::Process {
             return None;
         }
         let from = (sha256.into(), JobId::MIN);
@@ -161,11 +201,12 @@ impl Engine {
             },
         )?;
         Some(Refusal {
-            reason: "duplicate".to_owned(),
+            reason: DUPLICATE.to_owned(),
             message: format!("the same content was dropped before as {name} (job {first})"),
-            remedy: "delete this file if that was a mistake; to process it anyway, set \
-                     intake.duplicates = \"process\" and move it back into the inbox"
-                .to_owned(),
+            remedy: format!(
+                "delete this file if that was a mistake; to process it anyway: gemini-batchd \
+                 release {id}"
+            ),
             line: None,
             column: None,
         })
@@ -181,5 +222,17 @@ impl Engine {
             }
             Some(_) | None => {}
         }
+    }
+}
+
+fn removed(message: String) -> Refusal {
+    Refusal {
+        reason: "removed".to_owned(),
+        message,
+        remedy: "files in working/ must be left alone until their job is over; drop the file into \
+                 the inbox again"
+            .to_owned(),
+        line: None,
+        column: None,
     }
 }

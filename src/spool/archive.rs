@@ -53,7 +53,8 @@ pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
     }
 }
 
-/// Removes the working folder of a job.
+/// Removes the working folder of a job, the mirror last: as long as anything is left, a store that
+/// is lost meanwhile can be told that the job was over.
 ///
 /// # Errors
 /// If the input is still in it, or it can not be removed.
@@ -66,8 +67,32 @@ pub fn remove_working(folders: &Folders, id: JobId) -> Result<(), SpoolError> {
         let text = format!("{} is still in it; move it away first", input.display());
         return Err(io::Error::other(text)).at("remove", &path);
     }
+    let mirror = folders.job(id).record();
+    for left in list(&path)?.into_iter().filter(|left| *left != mirror) {
+        match look(&left)? {
+            Some(found) if found.is_dir() => fs::remove_dir_all(&left).at("remove", &left)?,
+            Some(_) => fs::remove_file(&left).at("remove", &left)?,
+            None => {}
+        }
+    }
     fs::remove_dir_all(&path).at("remove", &path)?;
     durable::sync_folder(&folders.working)
+}
+
+/// Removes the working folder of a job if there is no file in it; `false` if there is one.
+///
+/// # Errors
+/// If it can not be read or removed.
+pub fn remove_empty(folders: &Folders, id: JobId) -> Result<bool, SpoolError> {
+    let path = folders.job(id).path;
+    for inside in list(&path)? {
+        if !look(&inside)?.is_some_and(|found| found.is_dir()) || !list(&inside)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    fs::remove_dir_all(&path).at("remove", &path)?;
+    durable::sync_folder(&folders.working)?;
+    Ok(true)
 }
 
 /// Removes archived inputs that were moved there before `older_than`; tells how many.
@@ -185,6 +210,20 @@ fn touch(path: &Path) -> Result<(), SpoolError> {
 mod tests {
     use super::*;
     use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn a_working_folder_without_any_file_goes_and_no_other() {
+        let spool = tempfile::tempdir().expect("a temporary folder");
+        let folders = Folders::below(spool.path());
+        let id: JobId = "01JD0000000000000000000000".parse().expect("an id");
+        let answers = folders.job(id).path.join("answers");
+        fs::create_dir_all(&answers).expect("made");
+        fs::File::create(answers.join("c1-a1.jsonl")).expect("made");
+        assert!(!remove_empty(&folders, id).expect("looked at"));
+        fs::remove_file(answers.join("c1-a1.jsonl")).expect("removed");
+        assert!(remove_empty(&folders, id).expect("removed"));
+        assert!(!folders.job(id).path.exists());
+    }
 
     #[test]
     fn a_file_of_another_user_is_as_old_as_its_stay_in_the_archive() {

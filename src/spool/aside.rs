@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::claim::folder_below;
+use super::claim::{Claimed, folder_below};
 use super::durable::{self, Moved};
 use super::source::{self, Opened};
 use super::{At, Folders, SpoolError};
@@ -86,20 +86,40 @@ pub fn notice(
 /// If the note can not be removed.
 pub fn withdraw_notice(folders: &Folders, job: JobId, source: &Source) -> Result<(), SpoolError> {
     source::check_source(source).at("remove a note for", &folders.held)?;
-    let path = folders.held.join(&source.folder);
-    if !path.is_dir() {
-        return Ok(());
+    let place = Place { path: folders.held.join(&source.folder), folder: &source.folder };
+    match place.find(job)? {
+        Some(name) => place.withdraw(&name),
+        None => Ok(()),
     }
-    let place = Place { path, folder: &source.folder };
-    for number in 1_u64.. {
-        let name = numbered(&source.name, number);
-        match place.read(&place.path.join(note_name(&name)))? {
-            Some(note) if note.job == Some(job.to_string()) => return place.withdraw(&name),
-            Some(_) => {}
-            None => return Ok(()),
-        }
+}
+
+/// Moves a held input back into its working folder, for a person said that it is to be processed;
+/// then its note goes. Doing it again after a crash ends in the same place.
+///
+/// # Errors
+/// If the input can not be moved or synced, or the note not be removed.
+pub fn take_back(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, SpoolError> {
+    let folder = folders.job(job);
+    let target = folder.input(&source.name);
+    source::check_source(source).at("take back", &target)?;
+    let place = Place { path: folders.held.join(&source.folder), folder: &source.folder };
+    let found = place.find(job)?;
+    if fs::symlink_metadata(&target).is_ok() {
+        found.map_or(Ok(()), |name| place.withdraw(&name))?;
+        return Ok(Claimed::Already);
     }
-    Ok(())
+    let Some(name) = found else { return Ok(Claimed::Vanished) };
+    durable::make_folder(&folders.working)?;
+    durable::make_folders(&folder.path, &["input", "answers", "out"])?;
+    durable::sync_folder(&folder.path)?;
+    durable::sync_folder(&folders.working)?;
+    let claimed = match durable::move_file(&place.path.join(&name), &target)? {
+        Moved::Now | Moved::Taken => Claimed::Now,
+        // Its owner took it away.
+        Moved::NoSource => Claimed::Vanished,
+    };
+    place.withdraw(&name)?;
+    Ok(claimed)
 }
 
 /// Moves an entry of the inbox that never becomes a job to `failed/`. It is renamed, never
@@ -225,6 +245,26 @@ impl<'a> Place<'a> {
         unreachable!("there are more numbers than a folder has names")
     }
 
+    /// The name of the file that the note of a job is for.
+    fn find(&self, job: JobId) -> Result<Option<String>, SpoolError> {
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).at("list", &self.path),
+        };
+        for entry in entries {
+            let name = entry.at("list", &self.path)?.file_name();
+            let Some(name) = name.to_str().and_then(|name| name.strip_suffix(NOTE)) else {
+                continue;
+            };
+            let note = self.read(&self.path.join(note_name(name)))?;
+            if note.is_some_and(|note| note.job.as_deref() == Some(job.as_str())) {
+                return Ok(Some(name.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
     /// A note of ours, if one stands there.
     fn read(&self, path: &Path) -> Result<Option<Note>, SpoolError> {
         let Opened::File(file) = source::open(path).at("read", path)? else { return Ok(None) };
@@ -244,7 +284,7 @@ impl<'a> Place<'a> {
 }
 
 fn note_name(name: &str) -> String {
-    format!("{name}.reason.json")
+    format!("{name}{NOTE}")
 }
 
 /// The name itself, then `NAME~2.jsonl`, `NAME~3.jsonl`, …
@@ -259,6 +299,8 @@ fn numbered(name: &str, number: u64) -> String {
     }
 }
 
+/// What the name of a note has after that of its file.
+const NOTE: &str = ".reason.json";
 /// A longer note is not one of ours.
 const NOTE_BYTES_MAX: u64 = 1 << 20;
 
@@ -267,7 +309,7 @@ mod tests {
     #![expect(clippy::disallowed_methods, reason = "tests drop files as people do")]
 
     use super::*;
-    use crate::spool::claim::{Claimed, claim};
+    use crate::spool::claim::claim;
 
     fn spool() -> (tempfile::TempDir, Folders) {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -357,6 +399,34 @@ mod tests {
         let note = fs::read_to_string(folders.held.join("sub/a.jsonl.reason.json")).expect("there");
         assert!(note.contains("two"));
         assert!(folders.job(job(1)).input("a.jsonl").exists());
+    }
+
+    #[test]
+    fn a_note_is_found_though_those_before_it_are_gone() {
+        let (_folder, folders) = spool();
+        let source = claimed(&folders, job(1), "x");
+        fs::create_dir_all(folders.held.join("sub")).expect("a folder");
+        fs::write(folders.held.join("sub/a.jsonl"), "of somebody else").expect("written");
+        notice(&folders, job(1), &source, &refusal("one")).expect("noted");
+        fs::remove_file(folders.held.join("sub/a.jsonl")).expect("removed");
+        assert_eq!(listed(&folders.held.join("sub")), ["a~2.jsonl.reason.json"]);
+        withdraw_notice(&folders, job(1), &source).expect("withdrawn");
+        assert!(listed(&folders.held.join("sub")).is_empty());
+    }
+
+    /// Fault 40.
+    #[test]
+    fn a_held_input_is_taken_back_whole_and_once() {
+        let (_folder, folders) = spool();
+        let source = claimed(&folders, job(1), "x");
+        fs::create_dir_all(folders.held.join("sub")).expect("a folder");
+        fs::write(folders.held.join("sub/a.jsonl"), "of somebody else").expect("written");
+        move_aside(&folders, Aside::Held, job(1), &source, &refusal("bad")).expect("moved");
+        assert_eq!(take_back(&folders, job(1), &source).expect("asked"), Claimed::Now);
+        assert_eq!(take_back(&folders, job(1), &source).expect("asked"), Claimed::Already);
+        assert_eq!(fs::read(folders.job(job(1)).input("a.jsonl")).expect("there"), b"x");
+        assert_eq!(listed(&folders.held.join("sub")), ["a.jsonl"]);
+        assert_eq!(take_back(&folders, job(2), &source).expect("asked"), Claimed::Vanished);
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
     source::check_source(source).at("claim", &target)?;
     if fs::symlink_metadata(&target).is_ok() {
         sync_claimed(folders, job, source)?;
+        give_up_old_name(folders, &target, source)?;
         return Ok(Claimed::Already);
     }
     let Some(parent) = folder_below(&folders.inbox, &source.folder)? else {
@@ -70,7 +71,10 @@ pub fn claim(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, 
 fn sync_claimed(folders: &Folders, job: JobId, source: &Source) -> Result<(), SpoolError> {
     let (folder, input) = (folders.job(job), folders.job(job).input(&source.name));
     match source::open(&input).at("open", &input)? {
-        source::Opened::File(_) => durable::sync_file(&input)?,
+        // The system tells of a failed sync once, and takes what it could not write for written.
+        source::Opened::File(_) => {
+            durable::sync_file(&input).or_else(|_| durable::write_again(&input))?;
+        }
         source::Opened::Special(_) | source::Opened::Unreadable | source::Opened::Missing => {}
     }
     durable::sync_folder(&folder.path.join("input"))?;
@@ -82,31 +86,25 @@ fn sync_claimed(folders: &Folders, job: JobId, source: &Source) -> Result<(), Sp
     }
 }
 
-fn device(path: &Path) -> Result<u64, SpoolError> {
-    Ok(fs::metadata(path).at("look at", path)?.dev())
+/// A crash in the middle of a claim can leave the input in the inbox too: on file systems without a
+/// journal a power cut may keep both of its names, and a move to another file system is a copy
+/// first. There it would be found again, as a second file of the same content.
+fn give_up_old_name(folders: &Folders, target: &Path, source: &Source) -> Result<(), SpoolError> {
+    let Some(parent) = folder_below(&folders.inbox, &source.folder)? else { return Ok(()) };
+    let old = parent.join(&source.name);
+    if !old.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    let is_copy = device(&parent)? != device(&folders.working)?;
+    if durable::is_same_file(&old, target)? || (is_copy && durable::same_content(&old, target)?) {
+        fs::remove_file(&old).at("remove", &old)?;
+        durable::sync_folder(&parent)?;
+    }
+    Ok(())
 }
 
-/// What to tell people if a claimed input has another size than when it was read, because its
-/// writer paused for longer than the settling time and then went on: those bytes are no part of
-/// the job. An input that is not there says nothing.
-///
-/// # Errors
-/// If the input can not be looked at.
-pub fn written_late(input: &Path, bytes_read: u64) -> Result<Option<String>, SpoolError> {
-    let found = match fs::symlink_metadata(input) {
-        Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).at("look at", input),
-    };
-    Ok((found.is_file() && found.len() != bytes_read).then(|| {
-        format!(
-            "the input had {bytes_read} bytes when it was read and has {} now: its writer went on \
-             after a pause longer than intake.settle, and what it wrote then was not sent. Drop \
-             those lines as a new file; rename files into the inbox when they are whole, or use \
-             `gemini-batchd submit`",
-            found.len()
-        )
-    }))
+fn device(path: &Path) -> Result<u64, SpoolError> {
+    Ok(fs::metadata(path).at("look at", path)?.dev())
 }
 
 /// The path of a sub-folder, if every part of it is a real folder; `None` if it is not there.
@@ -162,6 +160,19 @@ mod tests {
         assert!(folders.inbox.join("sub/a.jsonl").exists(), "the other file waits its turn");
     }
 
+    /// Fault 10.
+    #[test]
+    fn an_input_that_a_power_cut_left_in_the_inbox_too_is_not_taken_twice() {
+        let (_folder, folders, job) = spool();
+        let (source, old) = (source("sub", "a.jsonl"), folders.inbox.join("sub/a.jsonl"));
+        fs::write(&old, "one").expect("written");
+        assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Now);
+        let target = folders.job(job).input("a.jsonl");
+        fs::hard_link(&target, &old).expect("both names");
+        assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Already);
+        assert!(!old.exists() && target.exists());
+    }
+
     #[test]
     fn a_file_that_went_away_leaves_no_working_folder() {
         let (_folder, folders, job) = spool();
@@ -169,18 +180,6 @@ mod tests {
             assert_eq!(claim(&folders, job, &source).expect("asked"), Claimed::Vanished);
         }
         assert!(!folders.job(job).path.exists());
-    }
-
-    #[test]
-    fn lines_written_after_the_reading_are_told() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let input = folder.path().join("a.jsonl");
-        assert_eq!(written_late(&input, 4).expect("asked"), None, "it is not there");
-        fs::write(&input, "one\n").expect("written");
-        assert_eq!(written_late(&input, 4).expect("asked"), None);
-        fs::write(&input, "one\ntwo\n").expect("written");
-        let warning = written_late(&input, 4).expect("asked").expect("a warning");
-        assert!(warning.contains("had 4 bytes when it was read and has 8 now"), "{warning}");
     }
 
     #[test]
@@ -201,6 +200,7 @@ mod tests {
         assert!(folders.inbox.with_file_name("private").join("a.jsonl").exists());
     }
 
+    /// Fault 42.
     #[test]
     fn a_link_in_place_of_the_file_is_not_taken() {
         let (_folder, folders, job) = spool();

@@ -6,11 +6,12 @@
 //! by [`replace`], which says so.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
 use super::{At, SpoolError};
@@ -109,14 +110,60 @@ pub fn move_unsynced(source: &Path, target: &Path) -> Result<Moved, SpoolError> 
     match renameat_with(CWD, source, CWD, target, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(Moved::Now),
         Err(Errno::NOENT) if fs::symlink_metadata(source).is_err() => Ok(Moved::NoSource),
-        Err(Errno::EXIST) => Ok(Moved::Taken),
+        Err(Errno::EXIST) => finish_linked(source, target),
         Err(Errno::XDEV) => copy_across(source, target),
+        // NFS and some others know no such rename.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_over(source, target),
         Err(errno) => Err(io::Error::from(errno)).at("move to", target),
     }
 }
 
+/// The move for file systems that know no rename without overwriting: a second name, which is
+/// refused if it is taken, and then the first one goes. The second is durable before that.
+fn link_over(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    match linkat(CWD, source, CWD, target, AtFlags::empty()) {
+        Ok(()) => {
+            target.parent().map_or(Ok(()), sync_folder)?;
+            fs::remove_file(source).at("remove", source)?;
+            Ok(Moved::Now)
+        }
+        Err(Errno::NOENT) if fs::symlink_metadata(source).is_err() => Ok(Moved::NoSource),
+        Err(Errno::EXIST) => finish_linked(source, target),
+        Err(Errno::XDEV) => copy_across(source, target),
+        // A folder, or a file system without second names: a look before the rename is all there
+        // is. Among ourselves one lock makes it as good; nobody else makes names of ours.
+        Err(_) => look_and_rename(source, target),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that renames")]
+fn look_and_rename(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    match fs::symlink_metadata(source) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::NoSource),
+        Ok(_) | Err(_) => {}
+    }
+    if fs::symlink_metadata(target).is_ok() {
+        return Ok(Moved::Taken);
+    }
+    fs::rename(source, target).at("move to", target).map(|()| Moved::Now)
+}
+
+/// The target is taken. If it is the very file that is to be moved, a crash came between its two
+/// names, and only the old one is left to be removed.
+fn finish_linked(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    let is_linked = source != target && is_same_file(source, target).unwrap_or(false);
+    if !is_linked || fs::symlink_metadata(source).is_ok_and(|found| found.is_dir()) {
+        return Ok(Moved::Taken);
+    }
+    target.parent().map_or(Ok(()), sync_folder)?;
+    fs::remove_file(source).at("remove", source)?;
+    Ok(Moved::Now)
+}
+
 /// Whether two names are those of one file: a power cut in the middle of a move can leave it so,
-/// on file systems without a journal.
+/// on file systems without a journal. Such a move is completed by the next one.
 ///
 /// # Errors
 /// If one of them can not be looked at.
@@ -126,14 +173,51 @@ pub fn is_same_file(one: &Path, other: &Path) -> Result<bool, SpoolError> {
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
+/// Whether two files hold the same bytes.
+///
+/// # Errors
+/// If one of them can not be read.
+pub fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
+    let ours = fs::symlink_metadata(one).at("look at", one)?;
+    let theirs = fs::symlink_metadata(other).at("look at", other)?;
+    if !theirs.is_file() || ours.len() != theirs.len() {
+        return Ok(false);
+    }
+    let mut left = File::open(one).at("read", one)?;
+    let mut right = File::open(other).at("read", other)?;
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    loop {
+        a.clear();
+        b.clear();
+        (&mut left).take(READ_BYTES).read_to_end(&mut a).at("read", one)?;
+        (&mut right).take(READ_BYTES).read_to_end(&mut b).at("read", other)?;
+        if a != b || a.is_empty() {
+            return Ok(a == b);
+        }
+    }
+}
+
 /// Writes a file whole or not at all, replacing an older version of the same file of ours.
 ///
 /// # Errors
 /// If it can not be written, synced or renamed; the older version is untouched then.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
     let aside = aside(path);
-    let mut file = File::create(&aside).at("write", &aside)?;
-    file.write_all(content).and_then(|()| file.sync_all()).at("write", &aside)?;
+    write_synced(&aside, content)?;
+    rename(&aside, path)
+}
+
+/// Puts a synced copy in the place of a file whose sync failed: what is read of it now may be in
+/// memory only, and not be told from what is on the disk.
+///
+/// # Errors
+/// If it can not be read, or the copy not be written, synced or renamed.
+pub fn write_again(path: &Path) -> Result<(), SpoolError> {
+    let aside = aside(path);
+    if let Err(error) = copy_synced(path, &aside) {
+        drop(fs::remove_file(&aside));
+        return Err(error);
+    }
     rename(&aside, path)
 }
 
@@ -143,8 +227,7 @@ pub fn replace(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
 /// If it can not be written, synced or renamed.
 pub fn create(path: &Path, content: &[u8]) -> Result<Moved, SpoolError> {
     let aside = aside(path);
-    let mut file = File::create(&aside).at("write", &aside)?;
-    file.write_all(content).and_then(|()| file.sync_all()).at("write", &aside)?;
+    write_synced(&aside, content)?;
     let moved = move_file(&aside, path)?;
     if moved == Moved::Taken {
         fs::remove_file(&aside).at("remove", &aside)?;
@@ -162,25 +245,54 @@ pub fn rename(source: &Path, target: &Path) -> Result<(), SpoolError> {
     sync_parents(source, target)
 }
 
-fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
-    let aside = aside(target);
-    let mut from = File::open(source).at("read", source)?;
-    let mut to = File::create(&aside).at("write", &aside)?;
-    let copied = io::copy(&mut from, &mut to).at("write", &aside)?;
-    to.sync_all().at("sync", &aside)?;
-    let expected = from.metadata().at("read", source)?.len();
-    if copied != expected {
-        let error = io::Error::other(format!("copied {copied} of {expected} bytes"));
-        return Err(error).at("copy to", target);
+/// Writes a file of ours. What can not be written whole is removed: a full disk is not made fuller
+/// by what is written again anyway.
+fn write_synced(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
+    let mut file = File::create(path).at("write", path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if written.is_err() {
+        drop(fs::remove_file(path));
     }
+    written.at("write", path)
+}
+
+fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
+    copy_and(source, target, || {})
+}
+
+/// As [`copy_across`]; `meanwhile` comes between the copy and the removal of the source.
+fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Moved, SpoolError> {
+    let aside = aside(target);
+    let (mut from, mut to) = copy_synced(source, &aside).inspect_err(|_| {
+        drop(fs::remove_file(&aside));
+    })?;
     let moved = move_file(&aside, target)?;
     if moved == Moved::Now {
+        meanwhile();
         fs::remove_file(source).at("remove", source)?;
+        // Whoever still writes does so into a file without a name: until now, it can be had.
+        if io::copy(&mut from, &mut to).at("write", target)? > 0 {
+            to.sync_all().at("sync", target)?;
+        }
         source.parent().map_or(Ok(()), sync_folder)?;
     } else {
         fs::remove_file(&aside).at("remove", &aside)?;
     }
     Ok(moved)
+}
+
+/// Copies a file; answers with both, each at its end.
+fn copy_synced(source: &Path, aside: &Path) -> Result<(File, File), SpoolError> {
+    let mut from = File::open(source).at("read", source)?;
+    let mut to = File::create(aside).at("write", aside)?;
+    let copied = io::copy(&mut from, &mut to).at("write", aside)?;
+    to.sync_all().at("sync", aside)?;
+    let expected = from.metadata().at("read", source)?.len();
+    if copied != expected {
+        let error = io::Error::other(format!("copied {copied} of {expected} bytes"));
+        return Err(error).at("copy to", aside);
+    }
+    Ok((from, to))
 }
 
 fn sync_parents(source: &Path, target: &Path) -> Result<(), SpoolError> {
@@ -199,6 +311,9 @@ fn aside(path: &Path) -> std::path::PathBuf {
     path.with_file_name(format!(".{name}.aside"))
 }
 
+/// Bytes compared at once.
+const READ_BYTES: u64 = 256 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,12 +330,67 @@ mod tests {
     }
 
     #[test]
+    fn a_move_that_a_power_cut_left_under_both_names_is_completed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        create(&a, b"one").expect("written");
+        fs::hard_link(&a, &b).expect("both names");
+        assert_eq!(move_file(&a, &b).expect("asked"), Moved::Now);
+        assert_eq!(fs::read(&b).expect("there"), b"one");
+        assert!(!a.exists());
+    }
+
+    #[test]
     fn a_missing_source_is_told_apart_from_a_missing_target_folder() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (a, b) = (folder.path().join("a"), folder.path().join("no/b"));
         assert_eq!(move_file(&a, &folder.path().join("b")).expect("asked"), Moved::NoSource);
         create(&a, b"one").expect("written");
         assert!(move_file(&a, &b).is_err());
+    }
+
+    #[test]
+    fn without_such_a_rename_a_move_never_overwrites_either() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        for by in [link_over, look_and_rename] {
+            create(&a, b"one").expect("written");
+            create(&b, b"two").expect("written");
+            assert_eq!(by(&a, &b).expect("asked"), Moved::Taken);
+            assert_eq!(fs::read(&b).expect("there"), b"two");
+            fs::remove_file(&b).expect("removed");
+            assert_eq!(by(&a, &b).expect("asked"), Moved::Now);
+            assert_eq!(fs::read(&b).expect("there"), b"one");
+            assert_eq!(by(&a, &b).expect("asked"), Moved::NoSource);
+            fs::remove_file(&b).expect("removed");
+            create(&a, b"one").expect("written");
+            assert!(by(&a, &folder.path().join("no/b")).is_err());
+            fs::remove_file(&a).expect("removed");
+        }
+    }
+
+    #[test]
+    fn a_move_that_died_between_its_two_names_is_finished() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        create(&a, b"one").expect("written");
+        fs::hard_link(&a, &b).expect("linked");
+        assert_eq!(move_file(&a, &b).expect("asked"), Moved::Now);
+        assert_eq!(fs::read(&b).expect("there"), b"one");
+        assert!(!a.exists());
+    }
+
+    /// Fault 39.
+    #[test]
+    fn what_is_written_to_a_file_while_it_is_copied_to_another_disk_comes_along() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        create(&a, b"one\n").expect("written");
+        let mut writer = File::options().append(true).open(&a).expect("opened");
+        let moved = copy_and(&a, &b, || writer.write_all(b"two\n").expect("written"));
+        assert_eq!(moved.expect("moved"), Moved::Now);
+        assert_eq!(fs::read(&b).expect("there"), b"one\ntwo\n");
+        assert!(!a.exists());
     }
 
     #[test]

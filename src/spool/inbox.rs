@@ -83,6 +83,11 @@ impl Scanner {
         Scanner { rules, settling: HashMap::new(), still: HashMap::new() }
     }
 
+    /// Other rules from the next scan on.
+    pub fn set_rules(&mut self, rules: IntakeRules) {
+        self.rules = rules;
+    }
+
     /// Looks through the whole inbox and gives out at most `max` files. `fresh` are paths that an
     /// event said were renamed in: they are whole, and so is everything in a folder that was.
     ///

@@ -36,16 +36,19 @@ impl Judged {
 
 /// Reads a line with a response and a key and nothing that needs a second look; `None` otherwise.
 fn plain(line: &[u8]) -> Option<Judged> {
-    let mut row = None;
+    let (mut row, mut has_metadata) = (None, false);
     let mut response: Option<(Range<usize>, Verdict)> = None;
     let mut cursor = Cursor::over(line)?;
     cursor.object(|name, value| match name {
         b"key" if row.is_none() => key(value, &mut row),
-        b"metadata" if row.is_none() => value.object(|name, value| match name {
-            b"key" if row.is_none() => key(value, &mut row),
-            b"key" => None,
-            _ => value.skip().map(drop),
-        }),
+        b"metadata" if row.is_none() && !has_metadata => {
+            has_metadata = true;
+            value.object(|name, value| match name {
+                b"key" if row.is_none() => key(value, &mut row),
+                b"key" => None,
+                _ => value.skip().map(drop),
+            })
+        }
         b"response" if response.is_none() => {
             value.peek()?;
             let start = value.at();

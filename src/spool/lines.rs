@@ -78,7 +78,7 @@ impl Lines {
         let (start, number) = (self.start, self.number);
         if self.seen + tail.len() as u64 > self.limit as u64 {
             let len = self.seen + tail.len() as u64;
-            self.inked |= !is_blank(tail);
+            self.inked |= !is_blank(&self.held) || !is_blank(tail);
             if !self.inked {
                 return Ok(());
             }
@@ -161,12 +161,22 @@ mod tests {
         }
     }
 
+    /// Fault 44.
     #[test]
     fn a_line_break_at_the_end_makes_no_line() {
         assert_eq!(cut(b"a\n", 10, 8).len(), 1);
         assert_eq!(cut(b"a", 10, 8).len(), 1);
         assert_eq!(cut(b"", 10, 8).len(), 0);
         assert_eq!(cut(b"\n\r\n", 10, 8).len(), 0);
+    }
+
+    #[test]
+    fn a_line_that_only_blanks_make_too_long_is_told_wherever_it_is_cut() {
+        let text = b"\n  ink   \nlast";
+        for block in 1..=text.len() {
+            let expected = vec![(2, 1, 8, None), (3, 10, 4, Some(b"last".to_vec()))];
+            assert_eq!(cut(text, block, 6), expected, "blocks of {block}");
+        }
     }
 
     #[test]

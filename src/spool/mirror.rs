@@ -23,6 +23,19 @@ pub fn write(folder: &JobFolder, record_json: &[u8]) -> Result<(), SpoolError> {
     put(&folder.record(), record_json)
 }
 
+/// Replaces the mirror of a job together with those of its chunks, whatever they say.
+///
+/// # Errors
+/// If it can not be written, or the others not be removed.
+pub fn write_anew(folder: &JobFolder, record_json: &[u8]) -> Result<(), SpoolError> {
+    put(&folder.record(), record_json)?;
+    let chunks = folder.path.join("chunks");
+    match fs::remove_dir_all(&chunks) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", &chunks),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Replaces the mirror of one chunk of a job that has too many of them to mirror all each time.
 ///
 /// # Errors
@@ -121,6 +134,7 @@ mod tests {
         assert_eq!(fs::read_dir(temp.path()).expect("listed").count(), 2);
     }
 
+    /// Fault 27.
     #[test]
     fn a_mirror_that_can_not_be_written_leaves_an_error() {
         let temp = tempfile::tempdir().expect("a temporary folder");

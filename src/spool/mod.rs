@@ -7,6 +7,7 @@ pub mod answers;
 pub mod archive;
 pub mod aside;
 pub mod body;
+pub mod buffer;
 pub mod claim;
 pub mod document;
 pub mod durable;
@@ -18,8 +19,10 @@ pub mod inbox;
 pub mod index;
 pub mod judged;
 mod keys;
+pub mod late;
 pub mod lines;
 pub mod loose;
+pub mod lost;
 pub mod manifest;
 pub mod merge;
 pub mod mirror;
@@ -127,8 +130,12 @@ impl JobFolder {
     /// If the folder can not be read or is empty.
     pub fn input_name(&self) -> Result<String, SpoolError> {
         let path = self.path.join("input");
+        // A hidden one is a copy that was never completed.
+        let is_whole = |entry: &std::io::Result<std::fs::DirEntry>| {
+            entry.as_ref().is_ok_and(|it| !it.file_name().as_encoded_bytes().starts_with(b"."))
+        };
         let first = std::fs::read_dir(&path).and_then(|mut entries| {
-            entries.next().unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()))
+            entries.find(is_whole).unwrap_or_else(|| Err(std::io::ErrorKind::NotFound.into()))
         });
         let name = first.at("find the input in", &path)?.file_name();
         name.into_string()
@@ -149,6 +156,13 @@ impl JobFolder {
     /// The result lines of one attempt, whole and synced.
     pub fn answers(&self, chunk: ChunkNo, attempt: Attempt) -> PathBuf {
         self.path.join("answers").join(format!("c{}-a{}.jsonl", chunk.0, attempt.0))
+    }
+
+    /// Whether results of any attempt lie here.
+    pub fn has_answers(&self) -> bool {
+        let entries = std::fs::read_dir(self.path.join("answers"));
+        let is_whole = |name: std::ffi::OsString| name.as_encoded_bytes().ends_with(b".jsonl");
+        entries.into_iter().flatten().flatten().any(|entry| is_whole(entry.file_name()))
     }
 
     /// The same while they are being downloaded.
@@ -198,6 +212,28 @@ pub struct SpoolError {
     /// What the system said.
     #[source]
     pub source: std::io::Error,
+}
+
+impl SpoolError {
+    /// Whether it is a matter of room on the disk, so that it passes when there is more.
+    pub fn is_about_room(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self.source.kind(), StorageFull | QuotaExceeded)
+    }
+
+    /// Whether the folder is not as it must be, so that it stays so until somebody mends it.
+    pub fn is_lasting(&self) -> bool {
+        use std::io::ErrorKind as Kind;
+        let lasting = [
+            Kind::PermissionDenied,
+            Kind::ReadOnlyFilesystem,
+            Kind::NotADirectory,
+            Kind::AlreadyExists,
+            Kind::NotFound,
+            Kind::InvalidFilename,
+        ];
+        lasting.contains(&self.source.kind())
+    }
 }
 
 /// Adds to an IO error what was tried and on which path.

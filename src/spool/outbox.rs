@@ -7,7 +7,7 @@
 //! hidden name, synced, and gets its real name by rename.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,32 @@ use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
 use super::{At, Folders, SpoolError};
 use crate::engine::ids::JobId;
 use crate::engine::job::{Delivery, Job, Source};
+
+/// Whether the outbox is where a file system of its own begins, so that it can be there without
+/// its content.
+///
+/// # Errors
+/// If it can not be looked at.
+pub fn is_mounted(folders: &Folders) -> Result<bool, SpoolError> {
+    let device = |path: &Path| Ok(fs::metadata(path).at("find", path)?.dev());
+    match folders.outbox.parent() {
+        Some(parent) => Ok(device(&folders.outbox)? != device(parent)?),
+        None => Ok(false),
+    }
+}
+
+/// Makes sure that an outbox that was mounted still is.
+///
+/// # Errors
+/// If it is not: what is delivered into the bare folder could not be seen any more later.
+pub fn check_mounted(folders: &Folders) -> Result<(), SpoolError> {
+    if is_mounted(folders)? {
+        return Ok(());
+    }
+    let text = "nothing is mounted there any more; mount it again, or restart the daemon if the \
+                results are to lie in the bare folder";
+    Err(io::Error::other(text)).at("deliver to", &folders.outbox)
+}
 
 /// What became of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,7 +194,7 @@ impl Parcel {
             }
             Moved::NoSource => {}
             // A copy to another file system was interrupted after its rename.
-            Moved::Taken if same_content(source, target)? => remove(source)?,
+            Moved::Taken if durable::same_content(source, target)? => remove(source)?,
             Moved::Taken => return Ok(false),
         }
         self.open_up(target)?;
@@ -311,26 +337,6 @@ fn owner(path: &Path) -> Result<Owner, SpoolError> {
     }
 }
 
-fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
-    let ours = fs::symlink_metadata(one).at("look at", one)?;
-    let theirs = fs::symlink_metadata(other).at("look at", other)?;
-    if !theirs.is_file() || ours.len() != theirs.len() {
-        return Ok(false);
-    }
-    let mut left = File::open(one).at("read", one)?;
-    let mut right = File::open(other).at("read", other)?;
-    let (mut a, mut b) = (Vec::new(), Vec::new());
-    loop {
-        a.clear();
-        b.clear();
-        (&mut left).take(READ_BYTES).read_to_end(&mut a).at("read", one)?;
-        (&mut right).take(READ_BYTES).read_to_end(&mut b).at("read", other)?;
-        if a != b || a.is_empty() {
-            return Ok(a == b);
-        }
-    }
-}
-
 fn remove(path: &Path) -> Result<(), SpoolError> {
     fs::remove_file(path).at("remove", path)?;
     path.parent().map_or(Ok(()), durable::sync_folder)
@@ -350,6 +356,3 @@ const RECEIPT: &str = "receipt-";
 
 /// Who may read outputs: the owner and the folder's group.
 const MODE: u32 = 0o640;
-
-/// Bytes compared at once.
-const READ_BYTES: u64 = 256 * 1024;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use super::answer_lines::{AnswerLines, LINE_MAX, Shape, is_blank};
 use super::answers::CollectError;
+use super::buffer::Buffer;
 use super::judged::Judged;
 use super::register::{Noted, Register};
 use super::steady::SteadyFile;
@@ -41,7 +42,7 @@ pub struct Receiver {
     /// Lines of the file.
     lines_written: u64,
     /// What is not written yet.
-    arena: Vec<u8>,
+    arena: Buffer,
     /// The lines in it.
     lines: Vec<Held>,
     /// Where the line begins that is not complete.
@@ -79,7 +80,7 @@ impl Receiver {
             file: None,
             written: 0,
             lines_written: 0,
-            arena: Vec::new(),
+            arena: Buffer::default(),
             lines: Vec::new(),
             open_at: 0,
         })
@@ -168,7 +169,7 @@ impl Receiver {
     /// [`Receiver::give_up`] after any error.
     pub fn finish(&mut self) -> Result<Harvest, CollectError> {
         if self.open_at < self.arena.len() {
-            self.arena.push(b'\n');
+            self.arena.extend_from_slice(b"\n");
             self.line(self.arena.len())?;
         }
         if self.mark.is_put() {
@@ -180,8 +181,12 @@ impl Receiver {
         if harvest.missing > 0 && !self.accept_missing {
             return Err(CollectError::Short { missing: harvest.missing });
         }
-        self.open_file()?.sync().at("sync", &self.path)?;
-        self.register.sync()?;
+        let synced = self.open_file()?.sync().at("sync", &self.path);
+        if let Err(error) = synced.and_then(|()| self.register.sync()) {
+            // A second sync would tell nothing of what the first could not write.
+            self.restart()?;
+            return Err(error.into());
+        }
         self.register.keep_strays()?;
         durable::rename(&self.path, &self.kept)?;
         self.mark.remove()?;
@@ -285,8 +290,7 @@ impl Receiver {
         write_spans(file, &self.arena, &spans).at("write", &self.path)?;
         self.written = at;
         self.lines_written += lines.len() as u64;
-        self.arena.drain(..self.open_at);
-        self.arena.shrink_to(2 * RUN_BYTES);
+        self.arena.drop_front(self.open_at, 2 * RUN_BYTES);
         self.open_at = 0;
         // Its room is used again.
         self.lines = lines;
@@ -329,7 +333,7 @@ impl Receiver {
     }
 
     fn forget_held(&mut self) {
-        self.arena = Vec::new();
+        self.arena = Buffer::default();
         self.lines.clear();
         self.open_at = 0;
     }

@@ -48,6 +48,7 @@ pub struct WatchError {
 pub struct Watching {
     /// Why there are no events; `None` if there are.
     pub polling: Option<String>,
+    limited: bool,
     inbox: PathBuf,
     identity: Option<(u64, u64)>,
     /// Held for its drop, which ends the events.
@@ -55,11 +56,23 @@ pub struct Watching {
 }
 
 impl Watching {
+    /// There are no events for now, for this reason.
+    pub fn limited(inbox: &Path, why: String) -> Watching {
+        let inbox = inbox.to_owned();
+        Watching { polling: Some(why), limited: true, inbox, identity: None, _watcher: None }
+    }
+
     /// Whether the inbox is another folder than the one that is watched: it was moved away,
     /// made anew, or something was mounted over it. Then it should be watched anew.
     pub fn is_stale(&self) -> bool {
         let now = std::fs::metadata(&self.inbox).ok().map(|now| identity(&now));
         self.polling.is_none() && now.is_some() && now != self.identity
+    }
+
+    /// Whether there are no events only because others have used up what there is of them, so
+    /// that there may be some later.
+    pub fn is_limited(&self) -> bool {
+        self.limited
     }
 }
 
@@ -77,6 +90,7 @@ pub fn watch(
     let found = std::fs::metadata(inbox).map_err(|error| failed(notify::Error::io(error)))?;
     let watching = |polling, watcher| Watching {
         polling,
+        limited: false,
         inbox: inbox.to_owned(),
         identity: Some(identity(&found)),
         _watcher: watcher,
@@ -96,7 +110,7 @@ pub fn watch(
         Err(error) if mode == WatchMode::Auto && is_limit(&error) => {
             let why =
                 format!("{error}; fs.inotify.max_user_watches or max_user_instances is used up");
-            Ok(watching(Some(why), None))
+            Ok(Watching::limited(inbox, why))
         }
         Err(error) => Err(failed(error)),
     }
@@ -209,6 +223,7 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 mod tests {
     #![expect(clippy::disallowed_methods, reason = "tests drop files as people do")]
 
+    use std::collections::HashSet;
     use std::fs;
     use std::sync::mpsc;
     use std::time::Duration;
@@ -216,6 +231,9 @@ mod tests {
     use notify::event::{CreateKind, DataChange, Event, Flag};
 
     use super::*;
+    use crate::engine::ids::Millis;
+    use crate::spool::Folders;
+    use crate::spool::inbox::{IntakeRules, Scanner};
 
     #[test]
     fn only_what_may_bring_a_new_file_is_a_hint() {
@@ -268,6 +286,45 @@ mod tests {
         while hints.recv_timeout(within).expect("a hint in time") != expected {}
     }
 
+    /// Fault 35.
+    #[test]
+    fn when_more_comes_than_the_event_queue_holds_a_look_is_asked_for_and_finds_all() {
+        const FILES: usize = 20_000;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folders = Folders::below(folder.path());
+        let outside = folder.path().join("outside");
+        fs::create_dir(&folders.inbox).expect("an inbox");
+        fs::create_dir(&outside).expect("a folder");
+        // The first hint is not taken before all files are there: the consumer stalls.
+        let (send, hints) = mpsc::sync_channel(0);
+        let watching = watch(&folders.inbox, WatchMode::Events, move |hint| {
+            // After the test nobody listens.
+            let _ = send.send(hint);
+        })
+        .expect("watched");
+        for n in 0..FILES {
+            let (new, name) = (outside.join("new"), format!("{n}.jsonl"));
+            fs::File::create(&new).expect("made");
+            fs::rename(&new, folders.inbox.join(name)).expect("renamed");
+        }
+        let (mut named, mut told) = (0, false);
+        while named < FILES && !told {
+            match hints.recv_timeout(Duration::from_secs(60)).expect("a hint in time") {
+                Hint::RenamedIn(_) => named += 1,
+                Hint::Look => told = true,
+            }
+        }
+        if !told {
+            eprintln!("the event queue of this machine holds them all");
+        }
+        let mut scanner = Scanner::new(IntakeRules { settle_ms: 0, ignore: Vec::new() });
+        let later = Millis(u64::MAX / 4);
+        let scan = scanner.scan(&folders, later, &HashSet::new(), usize::MAX).expect("scanned");
+        assert_eq!(scan.ready.len(), FILES);
+        drop(watching);
+    }
+
+    /// Fault 48.
     #[test]
     fn an_inbox_that_was_made_anew_is_noticed() {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -281,6 +338,7 @@ mod tests {
         assert!(watching.is_stale());
     }
 
+    /// Fault 36.
     #[test]
     fn polling_watches_nothing_and_says_so_and_a_missing_inbox_is_an_error() {
         let folder = tempfile::tempdir().expect("a temporary folder");

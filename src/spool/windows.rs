@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Advice, fadvise};
 
+use super::buffer::Buffer;
 use super::index::OutcomeEntry;
 use super::{At, JobFolder, SpoolError};
 use crate::engine::ids::{Attempt, ChunkNo};
@@ -32,7 +33,7 @@ pub struct Windows {
 type FileId = (ChunkNo, Attempt);
 
 struct Window {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     used: u64,
     /// Up to here the system was told that the file will be read.
     told: u64,
@@ -62,7 +63,7 @@ impl Windows {
                 (id, start)
             }
             Some(_) | None => {
-                self.load(id, start, len, Vec::new())?;
+                self.load(id, start, len, Buffer::default())?;
                 (id, start)
             }
         };
@@ -108,12 +109,13 @@ impl Windows {
         id: FileId,
         start: u64,
         size: usize,
-        mut buffer: Vec<u8>,
+        mut buffer: Buffer,
     ) -> Result<(), SpoolError> {
-        if buffer.capacity() > size.max(2 * MOST_BYTES) {
-            buffer = Vec::new();
+        // Buffers from when there were few windows would add up.
+        if buffer.capacity() > 2 * size {
+            buffer = Buffer::default();
         }
-        buffer.resize(size, 0);
+        buffer.set_len(size);
         let path = self.folder.answers(id.0, id.1);
         let file = self.file(id)?;
         let mut filled = 0;
@@ -125,7 +127,7 @@ impl Windows {
                 Err(error) => return Err(error).at("read", &path),
             }
         }
-        buffer.truncate(filled);
+        buffer.set_len(filled);
         self.bytes += filled;
         let window = Window { bytes: buffer, used: self.now, told: 0 };
         if let Some(before) = self.held.insert((id, start), window) {

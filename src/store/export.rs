@@ -117,7 +117,12 @@ fn read(mut reader: impl BufRead) -> Result<Content, StoreError> {
         let twice = |what: String, first: u64| {
             wrong(format!("{what} is on line {first} already; remove one of the two"))
         };
-        match record::read(&bytes).map_err(wrong)? {
+        let record = record::read(&bytes).map_err(wrong)?;
+        // Written out it may be longer than it came; no save may fail half-way for that.
+        if record.write().len() > record::BYTES_MAX {
+            return Err(wrong(format!("it takes more than {} bytes", record::BYTES_MAX)));
+        }
+        match record {
             Record::Head(head) => {
                 let id = head.id;
                 if let Some((first, _)) = heads.insert(id, (line, *head)) {

@@ -159,6 +159,17 @@ fn put(writes: &mut Writes, key: String, value: Vec<u8>) -> Result<(), StoreErro
     Ok(())
 }
 
+/// A key as a backend holds it; ours are text.
+///
+/// # Errors
+/// [`StoreError::Unreadable`].
+pub(super) fn text_key(key: Vec<u8>) -> Result<String, StoreError> {
+    String::from_utf8(key).map_err(|error| StoreError::Unreadable {
+        key: error.as_bytes().escape_ascii().to_string(),
+        reason: "the key is not text".into(),
+    })
+}
+
 /// A record that can not be read, under a key that may hold anything.
 pub(super) fn unreadable(key: &str, reason: &str) -> StoreError {
     StoreError::Unreadable { key: key.escape_debug().to_string(), reason: reason.to_owned() }

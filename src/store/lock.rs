@@ -54,7 +54,12 @@ impl StateLock {
             Err(errno) => return Err(io("lock")(errno.into())),
         }
         let pid = format!("{}\n", std::process::id());
-        file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(io("write"))?;
+        let told = file.write_all(pid.as_bytes()).and_then(|()| file.set_len(pid.len() as u64));
+        // Only people read it, and a disk that is full is told of by whoever needs room on it. The
+        // name of an earlier holder must not stay, though.
+        if told.is_err() {
+            drop(file.set_len(0));
+        }
         Ok(StateLock { file })
     }
 }
@@ -94,6 +99,7 @@ mod tests {
         StateLock::take(folder.path()).expect("free again");
     }
 
+    /// Fault 19.
     #[test]
     fn a_lock_file_left_by_a_dead_process_locks_nothing() {
         let folder = tempfile::tempdir().expect("a temporary folder");

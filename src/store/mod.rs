@@ -5,16 +5,24 @@
 //! survive `kill -9` and a power cut. A crash during a save leaves either all of it or nothing.
 //! Payloads never come here, and a record that can not be read is an error, never skipped.
 //!
-//! [`SledStore`] is the one the daemon uses, [`MemoryStore`] the one that tests crash; both keep
-//! the same keys ([`layout`]) and the same versioned JSON ([`record`]).
+//! [`DaemonStore`] is the one the daemon uses, [`MemoryStore`] the one that tests crash; all keep
+//! the same keys ([`layout`]) and the same versioned JSON ([`record`]). On disk they lie in a
+//! [`backend`] that can be exchanged and is not believed ([`checked`]).
 
+pub mod backend;
+pub mod checked;
 pub mod export;
+pub mod instance;
 pub mod layout;
 pub mod lock;
 pub mod memory;
+mod meta;
 mod migrate;
 mod open;
 pub mod record;
+#[cfg(feature = "redb")]
+pub mod redb;
+mod reserve;
 pub mod sled;
 mod witness;
 
@@ -23,8 +31,23 @@ use std::path::PathBuf;
 
 use crate::engine::{Change, Job};
 
-pub use self::sled::{Opened, Quarantine, SledStore};
+pub use checked::{CheckedStore, Opened, Quarantine};
 pub use memory::MemoryStore;
+
+/// Jobs in sled.
+pub type SledStore = CheckedStore<self::sled::Sled>;
+
+/// Jobs in redb.
+#[cfg(feature = "redb")]
+pub type RedbStore = CheckedStore<self::redb::Redb>;
+
+/// The store the daemon uses: sled, unless this program was built with the feature `redb`.
+#[cfg(not(feature = "redb"))]
+pub type DaemonStore = SledStore;
+
+/// The store the daemon uses: sled, unless this program was built with the feature `redb`.
+#[cfg(feature = "redb")]
+pub type DaemonStore = RedbStore;
 
 /// Keeps jobs durably. One owner, one thread at a time; every call blocks.
 pub trait JobStore: Send {
@@ -71,6 +94,31 @@ pub trait JobStore: Send {
     fn set_note(&mut self, name: &str, value: &str) -> Result<(), StoreError>;
 }
 
+impl StoreError {
+    /// Whether it is a matter of room on the disk, so that it passes when there is more.
+    pub fn is_about_room(&self) -> bool {
+        match self {
+            StoreError::NoSpace { .. } | StoreError::Full { .. } => true,
+            StoreError::Io { source, .. } => StoreError::says_full(source),
+            StoreError::Locked { .. }
+            | StoreError::Elsewhere { .. }
+            | StoreError::Newer { .. }
+            | StoreError::OtherBackend { .. }
+            | StoreError::Unreadable { .. }
+            | StoreError::NoCount { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::Broken { .. }
+            | StoreError::Import { .. } => false,
+        }
+    }
+
+    /// Whether the system has no more room for us.
+    pub(crate) fn says_full(error: &std::io::Error) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(error.kind(), StorageFull | QuotaExceeded)
+    }
+}
+
 /// The note that stands as long as the jobs of a quarantined store are not rebuilt from their
 /// mirrors. Whoever has rebuilt them sets it to the empty value.
 pub const NOTE_QUARANTINED: &str = "quarantined";
@@ -88,6 +136,15 @@ pub enum StoreError {
         path: PathBuf,
         /// Who holds it, such as `process 4711`.
         holder: String,
+    },
+    /// The state belongs to another machine. Nothing was changed.
+    #[error(
+        "{} says that this state was used on another machine; if a daemon may still go on with it there, give this one a spool of its own, since both would pay for the same; if not, say so with `gemini-batchd take-over`",
+        path.display()
+    )]
+    Elsewhere {
+        /// The file that says so.
+        path: PathBuf,
     },
     /// Too little room to go on safely. Nothing was changed.
     #[error(
@@ -114,6 +171,18 @@ pub enum StoreError {
         found: u64,
         /// The newest schema known here.
         known: u64,
+    },
+    /// The jobs lie in a store of a backend that this program was not built with. Nothing was
+    /// changed.
+    #[error(
+        "{} holds the jobs of this spool, and this build of gemini-batchd keeps its jobs otherwise; \
+         `export` them with the build that wrote them, move {0} and {0}.saves out of the state folder, \
+         and `import` them with this one",
+        path.display()
+    )]
+    OtherBackend {
+        /// The other store's folder.
+        path: PathBuf,
     },
     /// A record that can not be understood. It stays as it is.
     #[error(
@@ -150,6 +219,17 @@ pub enum StoreError {
         "the job store failed to {action}: {reason}; start again, and check the disk if it comes back"
     )]
     Broken {
+        /// What was tried, such as `flush`.
+        action: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// The disk filled up in the middle of a save. What the store holds is known only after a
+    /// restart.
+    #[error(
+        "the disk filled up when the job store was to {action}: {reason}; make room and start again"
+    )]
+    Full {
         /// What was tried, such as `flush`.
         action: &'static str,
         /// What it said.

@@ -1,12 +1,13 @@
-//! Opening the sled store so that it either is what was saved, or is moved aside.
+//! Opening a store so that it either is what was saved, or is moved aside.
 //!
-//! In this order: our lock, the free space, the witness, sled itself, every record against the
-//! sum that was saved with it, and a sync of every file. The witness is a small file beside the
-//! store that counts its saves; it is written after each, never synced, so it may be behind the
-//! store but not ahead of it. A store that is behind its witness has lost saves and counts as
-//! damaged, like one that makes sled fail or panic. A damaged store is never mended or removed:
-//! its folder is renamed, and the new one says so until somebody has made good for it. Errors of
-//! the system (no permission, disk full, too many files) are no damage and move nothing.
+//! In this order: our lock, no store of another backend, room on the disk, the witness, the backend
+//! itself, every record against the sum that was saved with it, and a sync of every file. The
+//! witness is a small file beside the store that counts its saves; it is written after each, never
+//! synced, so it may be behind the store but not ahead of it. A store that is behind its witness
+//! has lost saves and counts as damaged, like one that makes its backend fail or panic. A damaged
+//! store is never mended or removed: its folder is renamed, and the new one says so until somebody
+//! has made good for it. Errors of the system (no permission, disk full, too many files) are no
+//! damage and move nothing.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,40 +15,55 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, RenameFlags, renameat, renameat_with, statvfs};
+use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
 use rustix::io::Errno;
 
+use super::backend::{Backend, DATA, FOLDERS, Trouble};
+use super::checked::{CheckedStore, Opened, Quarantine};
 use super::layout::{self, Writes};
 use super::lock::StateLock;
+use super::meta::{Meta, Sum};
 use super::migrate::migrate;
-use super::sled::{Meta, Opened, Quarantine, SledStore, Sum, broken};
+use super::reserve::Reserve;
 use super::witness::Witness;
 use super::{JobStore, NOTE_QUARANTINED, StoreError};
 
 /// The layout of keys and of the meta record. A newer one is refused untouched.
 pub(super) const SCHEMA: u64 = 1;
 
-/// See [`SledStore::open`].
-pub(super) fn open(state: &Path, free_bytes_min: u64) -> Result<Opened, StoreError> {
+/// See [`CheckedStore::open`].
+pub(super) fn open<B: Backend>(state: &Path, free_bytes_min: u64) -> Result<Opened<B>, StoreError> {
     fs::create_dir_all(state).map_err(io_error("create folder", state))?;
     let lock = StateLock::take(state)?;
-    check_space(state, free_bytes_min)?;
-    let folder = state.join(SledStore::FOLDER);
-    let witness = Witness::open(state)?;
-    let reason = match try_open(&folder, &witness) {
+    refuse_another(state, B::FOLDER)?;
+    let mut reserve = Reserve::of(state, free_bytes_min);
+    reserve.make_room()?;
+    let folder = state.join(B::FOLDER);
+    let witness = Witness::open(&folder)?;
+    let reason = match try_open::<B>(&folder, &witness) {
         Ok(found) => {
             let found = if found.schema < SCHEMA { migrate(state, found)? } else { found };
-            return finish(state, found, witness, free_bytes_min, lock, &Writes::new());
+            return finish(state, found, witness, reserve, lock, &Writes::new());
         }
         Err(Trouble::Fatal(error)) => return Err(error),
         Err(Trouble::Damaged(reason)) => reason,
     };
-    let aside = move_aside(state, &folder)?;
+    let aside = move_aside(state, B::FOLDER)?;
     let note = layout::stage_note(NOTE_QUARANTINED, &format!("{aside}\n{reason}"))?;
-    let db = try_sled(&folder).map_err(Trouble::of_a_new_store)?;
-    finish(state, Found::empty(db), witness, free_bytes_min, lock, &note)
+    let backend = B::open(&folder).map_err(|trouble| trouble.during("begin anew"))?;
+    finish(state, Found::empty(backend), witness, reserve, lock, &note)
+}
+
+/// Jobs that lie in another backend must not be taken for jobs that are gone.
+fn refuse_another(state: &Path, own: &str) -> Result<(), StoreError> {
+    for other in FOLDERS.into_iter().filter(|other| *other != own) {
+        let folder = state.join(other);
+        if folder.exists() || Witness::beside(&folder).exists() {
+            return Err(StoreError::OtherBackend { path: folder });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to go on with too little room.
@@ -60,61 +76,45 @@ pub(super) fn check_space(path: &Path, needed_bytes: u64) -> Result<(), StoreErr
     Ok(())
 }
 
-/// What is in the way of a store.
-pub(super) enum Trouble {
-    /// The store is not what was saved.
-    Damaged(String),
-    /// It may well be, but we can not get at it.
-    Fatal(StoreError),
-}
-
-impl Trouble {
-    /// For a store that was just made: nothing can be wrong with it but the system.
-    pub fn of_a_new_store(self) -> StoreError {
-        match self {
-            Trouble::Fatal(error) => error,
-            Trouble::Damaged(reason) => StoreError::Broken { action: "begin anew", reason },
-        }
-    }
-}
-
 /// A store whose records are all there.
-pub(super) struct Found {
-    pub db: sled::Db,
+pub(super) struct Found<B> {
+    pub backend: B,
     pub meta: Meta,
     /// The layout it has.
     pub schema: u64,
 }
 
-impl Found {
+impl<B> Found<B> {
     /// A store with nothing in it.
-    fn empty(db: sled::Db) -> Found {
-        Found { db, meta: Meta::default(), schema: SCHEMA }
+    fn empty(backend: B) -> Found<B> {
+        Found { backend, meta: Meta::default(), schema: SCHEMA }
     }
 }
 
 /// Completes the store: its first save if it is new, then a sync of everything.
-fn finish(
+fn finish<B: Backend>(
     state: &Path,
-    found: Found,
+    found: Found<B>,
     witness: Witness,
-    free_bytes_min: u64,
+    reserve: Reserve,
     lock: StateLock,
     writes: &Writes,
-) -> Result<Opened, StoreError> {
-    let folder = state.join(SledStore::FOLDER);
-    let path = folder.join("db");
-    let mut store = SledStore {
-        db: found.db,
-        data: File::open(&path).map_err(io_error("open", &path))?,
-        folder,
+) -> Result<Opened<B>, StoreError> {
+    let mut store = CheckedStore {
+        backend: found.backend,
+        folder: state.join(B::FOLDER),
         meta: found.meta,
         witness,
-        blobs: Default::default(),
-        free_bytes_min,
+        reserve,
         broken: None,
         _lock: lock,
     };
+    if store.meta.saves == 0 {
+        // The first save is counted by the witness, which may reach the disk by itself at any
+        // time: by then the store must be there for sure.
+        sync_all(&store.folder)?;
+        sync(state)?;
+    }
     store.commit(writes)?;
     sync_all(&store.folder)?;
     sync(state)?;
@@ -128,65 +128,43 @@ fn finish(
 }
 
 /// Opens what is there and checks every record.
-fn try_open(folder: &Path, witness: &Witness) -> Result<Found, Trouble> {
-    if witness.saves > 0 && !folder.join("db").exists() {
+fn try_open<B: Backend>(folder: &Path, witness: &Witness) -> Result<Found<B>, Trouble> {
+    if witness.saves > 0 && !folder.join(DATA).exists() {
         return Err(Trouble::Damaged(format!("it is gone after {} saves", witness.saves)));
     }
     if folder.join(PANICKED).exists() {
-        return Err(Trouble::Damaged("sled panicked when it was opened the last time".into()));
+        return Err(Trouble::Damaged(
+            "the backend panicked when it was opened the last time".into(),
+        ));
     }
-    set_aside_half_written(folder).map_err(|error| Trouble::Fatal(error_in(folder, error)))?;
-    guarded(folder, || check(try_sled(folder)?, folder, witness))
-        .unwrap_or_else(|message| Err(Trouble::Damaged(format!("sled panicked: {message}"))))
-}
-
-pub(super) fn try_sled(folder: &Path) -> Result<sled::Db, Trouble> {
-    let config = sled::Config::new()
-        .path(folder)
-        .segment_size(512 * 1024)
-        .cache_capacity(CACHE_BYTES)
-        .flush_every_ms(Some(500))
-        .use_compression(false);
-    let began = Instant::now();
-    loop {
-        match config.open() {
-            // sled has a lock of its own. As we hold ours, it can only be held by what is left of
-            // the last owner: a thread that ends, or a child process between fork and exec.
-            Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock")
-                    && began.elapsed() < LOCK_WAIT_MAX =>
-            {
-                thread::sleep(Duration::from_millis(20));
-            }
-            result => return result.map_err(|error| sort(error, "open")),
-        }
-    }
+    guarded(folder, || check(B::open(folder)?, folder, witness))
+        .unwrap_or_else(|message| Err(Trouble::Damaged(format!("the backend panicked: {message}"))))
 }
 
 /// Compares every record with the sum saved, and the number of saves with the witness.
-fn check(db: sled::Db, folder: &Path, witness: &Witness) -> Result<Found, Trouble> {
+fn check<B: Backend>(backend: B, folder: &Path, witness: &Witness) -> Result<Found<B>, Trouble> {
     let mut sum = Sum::default();
     let mut saved = None;
-    for entry in db.iter() {
-        let (key, value) = entry.map_err(|error| sort(error, "read"))?;
-        if key == Meta::KEY {
+    for entry in backend.starting_with("") {
+        let (key, value) = entry?;
+        if key == Meta::KEY.as_bytes() {
             saved = Some(value);
         } else {
-            sum.put_in(&key, &value);
+            sum.put_in(&key, value.as_ref());
         }
     }
     let Some(saved) = saved else {
         if witness.saves == 0 && sum == Sum::default() {
-            return Ok(Found::empty(db));
+            return Ok(Found::empty(backend));
         }
         return Err(Trouble::Damaged("its own record is gone".into()));
     };
-    let schema = Meta::schema(&saved).map_err(Trouble::Damaged)?;
+    let schema = Meta::schema(saved.as_ref()).map_err(Trouble::Damaged)?;
     if schema > SCHEMA {
         let (path, found, known) = (folder.to_owned(), schema, SCHEMA);
         return Err(Trouble::Fatal(StoreError::Newer { path, found, known }));
     }
-    let meta = Meta::read(&saved).map_err(Trouble::Damaged)?;
+    let meta = Meta::read(saved.as_ref()).map_err(Trouble::Damaged)?;
     if meta.saves < witness.saves {
         let (has, had) = (meta.saves, witness.saves);
         return Err(Trouble::Damaged(format!("it has {has} of {had} saves")));
@@ -195,51 +173,14 @@ fn check(db: sled::Db, folder: &Path, witness: &Witness) -> Result<Found, Troubl
         let reason = format!("its records do not add up: {:?} saved, {sum:?} found", meta.sum);
         return Err(Trouble::Damaged(reason));
     }
-    Ok(Found { db, meta, schema })
-}
-
-/// Tells damage from a system that does not let us.
-fn sort(error: sled::Error, action: &'static str) -> Trouble {
-    use io::ErrorKind as Kind;
-    match error {
-        sled::Error::Io(ref io) => {
-            let torn = [Kind::NotFound, Kind::UnexpectedEof, Kind::InvalidData, Kind::InvalidInput];
-            if torn.contains(&io.kind()) {
-                Trouble::Damaged(error.to_string())
-            } else {
-                Trouble::Fatal(broken(action)(error))
-            }
-        }
-        sled::Error::CollectionNotFound(_)
-        | sled::Error::Unsupported(_)
-        | sled::Error::ReportableBug(_)
-        | sled::Error::Corruption { .. } => Trouble::Damaged(error.to_string()),
-    }
-}
-
-/// sled takes any file whose name begins with `snap.` for a whole snapshot, also one that a crash
-/// left half-written. Such a file holds nothing that the data file does not; one is kept to look at.
-fn set_aside_half_written(folder: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let name = entry?.file_name();
-        let text = name.to_string_lossy();
-        if text.starts_with("snap.") && text.ends_with(".generating") {
-            renameat(CWD, folder.join(&name), CWD, folder.join("half-written-snapshot"))?;
-        }
-    }
-    Ok(())
+    Ok(Found { backend, meta, schema })
 }
 
 /// Renames the store's folder into a new `quarantine-N`, and returns that name.
-fn move_aside(state: &Path, folder: &Path) -> Result<String, StoreError> {
+fn move_aside(state: &Path, own: &str) -> Result<String, StoreError> {
     let name = new_folder(state, "quarantine")?;
-    let target = state.join(&name).join(SledStore::FOLDER);
-    match renameat_with(CWD, folder, CWD, &target, RenameFlags::NOREPLACE) {
+    let target = state.join(&name).join(own);
+    match renameat_with(CWD, state.join(own), CWD, &target, RenameFlags::NOREPLACE) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(io_error("move to", &target)(errno.into())),
     }
@@ -313,7 +254,7 @@ pub(super) fn sync_all(folder: &Path) -> Result<(), StoreError> {
 pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
     match File::open(path).and_then(|file| file.sync_all()) {
         Ok(()) => Ok(()),
-        // sled tidies up its snapshots while we look.
+        // A backend may tidy up while we look.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(io_error("sync", path)(error)),
     }
@@ -324,18 +265,8 @@ pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     move |source| StoreError::Io { action, path, source }
 }
 
-fn error_in(path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io { action: "prepare", path: path.to_owned(), source }
-}
-
-/// Left in the store's folder when sled panicked in it.
+/// Left in the store's folder when the backend panicked in it.
 const PANICKED: &str = "panicked";
-
-/// What sled may keep in memory, bytes.
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-
-/// How long sled's own lock may outlive its owner.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -348,14 +279,5 @@ mod tests {
         assert_eq!(caught, Err("page 7 is odd".into()));
         assert!(folder.path().join(PANICKED).exists());
         assert_eq!(guarded(folder.path(), || 7), Ok(7));
-    }
-
-    #[test]
-    fn an_error_of_the_system_is_no_damage() {
-        let no_permission = io::Error::from(io::ErrorKind::PermissionDenied);
-        let fatal = sort(sled::Error::Io(no_permission), "open");
-        assert!(matches!(fatal, Trouble::Fatal(StoreError::Broken { .. })));
-        let torn = sort(sled::Error::Io(io::ErrorKind::UnexpectedEof.into()), "open");
-        assert!(matches!(torn, Trouble::Damaged(_)));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! `{"v":1,"head":{…}}`, `{"v":1,"job":"…","chunk":{…}}`, `{"v":1,"note":{…}}`; the mirror in a
 //! job's working folder is `{"v":1,"head":{…},"chunks":[…]}`. The `…V1` types below are that form:
-//! released, so never changed. When the domain types move on, version 2 gets types of its own and
-//! [`Form`] for version 1 is written out by hand. Unknown fields, versions and names are errors:
+//! released, so never changed but for new fields that old records do without. When the domain types
+//! move on, version 2 gets types of its own and [`Form`] for version 1 is written out by hand. Unknown fields, versions and names are errors:
 //! what is not understood must not be written back without it.
 
 use std::collections::BTreeMap;
@@ -188,10 +188,10 @@ struct NoteV1 {
 
 /// Saved forms whose fields still bear the names of the domain's.
 macro_rules! fields {
-    ($($domain:ident as $stored:ident { $($field:ident: $kind:ty,)* })*) => {$(
+    ($($domain:ident as $stored:ident { $($(#[$how:meta])? $field:ident: $kind:ty,)* })*) => {$(
         #[derive(Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct $stored { $($field: $kind,)* }
+        struct $stored { $($(#[$how])? $field: $kind,)* }
 
         impl Form for $domain {
             type Stored = $stored;
@@ -265,7 +265,11 @@ macro_rules! same {
 }
 
 fields! {
-    Head as HeadV1 { id: String, source: SourceV1, queue: QueueV1, claimed: u64, state: JobStateV1, }
+    Head as HeadV1 {
+        id: String, source: SourceV1, queue: QueueV1, claimed: u64,
+        #[serde(default, skip_serializing_if = "is_not")] released: bool,
+        state: JobStateV1,
+    }
     Source as SourceV1 { folder: String, name: String, bytes: u64, }
     Queue as QueueV1 {
         name: String, model: String, transport: TransportV1, lines_per_batch: u64, priority: i64,
@@ -334,6 +338,11 @@ choices! {
 bare! { Millis(u64), ChunkNo(u32), Attempt(u16), Row(u64), BatchName(String), FileName(String), }
 
 same! { u64, i64, u16, i32, bool, String, BTreeMap<String, u64>, }
+
+/// What came later than its version is only written where it says something.
+fn is_not(value: &bool) -> bool {
+    !value
+}
 
 impl Form for JobId {
     type Stored = String;

@@ -7,11 +7,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::open::{SCHEMA, io_error};
-use super::sled::SledStore;
 
 /// Counts the saves of a store from outside it.
 #[derive(Debug)]
@@ -22,12 +21,16 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// The file's name in the state folder.
-    pub const NAME: &'static str = "jobs.sled.saves";
+    /// Where the witness of a store's folder lies: `jobs.sled.saves` for `jobs.sled`.
+    pub fn beside(folder: &Path) -> PathBuf {
+        let mut path = folder.as_os_str().to_owned();
+        path.push(".saves");
+        path.into()
+    }
 
-    /// Opens the witness of a state folder, or makes one that has seen nothing.
-    pub fn open(state: &Path) -> Result<Witness, StoreError> {
-        let path = state.join(Witness::NAME);
+    /// Opens the witness of a store's folder, or makes one that has seen nothing.
+    pub fn open(folder: &Path) -> Result<Witness, StoreError> {
+        let path = Witness::beside(folder);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(io_error("open", &path))?;
@@ -40,8 +43,7 @@ impl Witness {
         match Witness::parse(&text) {
             Some((schema, saves)) if schema <= SCHEMA => Ok(Witness { file, saves }),
             Some((found, _)) => {
-                let path = state.join(SledStore::FOLDER);
-                Err(StoreError::Newer { path, found, known: SCHEMA })
+                Err(StoreError::Newer { path: folder.to_owned(), found, known: SCHEMA })
             }
             None => Err(StoreError::NoCount { path }),
         }
@@ -78,23 +80,25 @@ mod tests {
 
     #[test]
     fn a_count_that_is_no_count_stops_the_start() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join(Witness::NAME);
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let folder = state.path().join("jobs.sled");
         for (content, saves) in [(&b""[..], Some(0)), (&[0; 36], Some(0)), (b"nonsense", None)] {
-            let file = File::create(&path).expect("created");
+            let file = File::create(Witness::beside(&folder)).expect("created");
             file.write_all_at(content, 0).expect("written");
-            assert_eq!(Witness::open(folder.path()).map(|w| w.saves).ok(), saves);
+            assert_eq!(Witness::open(&folder).map(|w| w.saves).ok(), saves);
         }
-        let refused = Witness::open(folder.path());
+        let refused = Witness::open(&folder);
         assert!(matches!(refused, Err(StoreError::NoCount { .. })), "{refused:?}");
     }
 
     #[test]
     fn what_a_witness_wrote_it_reads_again() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let folder = state.path().join("jobs.sled");
         for saves in [7, u64::MAX] {
-            Witness::open(folder.path()).expect("open").write(saves).expect("written");
-            assert_eq!(Witness::open(folder.path()).expect("open").saves, saves);
+            Witness::open(&folder).expect("open").write(saves).expect("written");
+            assert_eq!(Witness::open(&folder).expect("open").saves, saves);
         }
+        assert!(state.path().join("jobs.sled.saves").exists());
     }
 }

@@ -21,7 +21,10 @@ fn job(id: &str, state: JobState) -> Job {
     };
     let source = Source { folder: "reviews".to_owned(), name: "a.jsonl".to_owned(), bytes: 10 };
     let claimed = Millis(1_700_000_000_123);
-    Job { head: Head { id, source, queue, claimed, state }, chunks: BTreeMap::new() }
+    Job {
+        head: Head { id, source, queue, claimed, released: false, state },
+        chunks: BTreeMap::new(),
+    }
 }
 
 fn plan(rows: u64) -> Plan {

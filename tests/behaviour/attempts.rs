@@ -7,6 +7,7 @@ use super::rig::{Rig, keys, request, requests};
 
 const BY_FILE: &str = "queue.default.transport = \"file\"";
 
+/// Fault 66.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_batch_had_answered_before_its_end_is_kept_and_the_rest_sent_again() {
     for state in [Ending::Cancelled, Ending::Expired, Ending::Failed] {
@@ -62,6 +63,7 @@ async fn a_batch_that_fails_for_one_line_is_halved_until_that_line_stands_alone(
     }
 }
 
+/// Fault 57.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_create_refused_without_a_reason_is_halved_too() {
     for settings in [&[BY_FILE][..], &[]] {
@@ -76,6 +78,7 @@ async fn a_create_refused_without_a_reason_is_halved_too() {
     }
 }
 
+/// Fault 57.
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_that_the_api_names_fail_alone_and_the_rest_is_sent() {
     for settings in [&[BY_FILE][..], &[]] {
@@ -95,6 +98,7 @@ async fn lines_that_the_api_names_fail_alone_and_the_rest_is_sent() {
     }
 }
 
+/// Fault 66.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_vanishes_is_made_again() {
     let faults = Faults { vanish: Budget::times(1), ..Faults::default() };

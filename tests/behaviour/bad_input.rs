@@ -1,7 +1,5 @@
 //! Inputs that are wrong, each with an error that names the place, and nothing else suffers.
 
-use std::io::Write;
-
 use gemini_batchd::provider::gemini::emulator::Faults;
 
 use super::rig::{Rig, keys, request, requests};
@@ -33,6 +31,7 @@ async fn files_without_a_single_valid_line_are_refused_with_the_place() {
     assert_eq!(reason["line"], 1, "{reason}");
 }
 
+/// Fault 45.
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_lines_fail_alone_with_their_number_and_reason() {
     let rig = Rig::new(Faults::default()).await;
@@ -65,6 +64,7 @@ async fn bad_lines_fail_alone_with_their_number_and_reason() {
     }
 }
 
+/// Fault 43.
 #[tokio::test(flavor = "multi_thread")]
 async fn links_and_pipes_are_refused_without_being_opened() {
     let rig = Rig::new(Faults::default()).await;
@@ -90,6 +90,7 @@ async fn a_model_that_does_not_exist_refuses_the_file_and_names_the_setting() {
     assert!(rig.path("failed/a.jsonl").exists());
 }
 
+/// Fault 47.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_of_a_hundred_megabytes_fails_alone() {
     let rig = Rig::new(Faults::default()).await;
@@ -112,24 +113,4 @@ async fn a_file_beside_a_sidecar_is_refused_rather_than_answered_without_it() {
     rig.drain().await;
     assert_eq!(rig.json("failed/a.jsonl.reason.json")["reason"], "sidecar", "{}", rig.listing());
     assert!(rig.creates().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn lines_that_come_after_the_file_was_read_are_told_in_the_manifest() {
-    let rig = Rig::new(Faults::default()).await;
-    rig.drop_file("a.jsonl", request("first", "in time"));
-    // The writer keeps the file open, and goes on once the batch is under way.
-    let mut writer =
-        std::fs::File::options().append(true).open(rig.path("inbox/a.jsonl")).expect("opened");
-    let late = async {
-        while rig.creates().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        writer.write_all(request("second", "too late").as_bytes()).expect("written");
-    };
-    tokio::join!(rig.drain(), late);
-    let manifest = rig.manifest("a");
-    assert_eq!(manifest["answered"], 1, "{manifest}");
-    let warning = manifest["warnings"][0].as_str().unwrap_or_default();
-    assert!(warning.contains("bytes when it was read"), "{manifest}");
 }

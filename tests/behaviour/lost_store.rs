@@ -41,11 +41,13 @@ fn remove(rig: &Rig) {
     fs::remove_dir_all(rig.path("state/jobs.sled")).expect("removed");
 }
 
+/// Fault 26.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_store_is_set_aside_and_rebuilt_and_nothing_is_sent_twice() {
     survives(&["queue.default.lines_per_batch = 25"], 4, cut_short).await;
 }
 
+/// Fault 9.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_is_gone_is_rebuilt_for_a_job_of_very_many_chunks_too() {
     let settings = ["queue.default.lines_per_batch = 1", "limits.open_batches = 100"];

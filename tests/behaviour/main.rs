@@ -8,8 +8,11 @@
 mod attempts;
 mod bad_input;
 mod chunks;
+mod inbox;
 mod lost_store;
+mod operators;
 mod paid_once;
+mod reloading;
 mod results;
 mod rig;
 mod road;

@@ -22,6 +22,7 @@ async fn answered_with_one_create(faults: Faults, settings: &[&str]) -> serde_js
     manifest
 }
 
+/// Fault 58.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_created_behind_a_503_or_a_cut_connection_is_adopted() {
     for settings in [&[BY_FILE][..], &[]] {
@@ -34,6 +35,7 @@ async fn a_batch_created_behind_a_503_or_a_cut_connection_is_adopted() {
     }
 }
 
+/// Fault 59.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_lags_behind_does_not_make_a_second_batch() {
     let faults = Faults {
@@ -88,6 +90,7 @@ async fn a_create_in_doubt_can_wait_for_a_person() {
     assert!(!rig.path("held/a.jsonl.reason.json").exists(), "{}", rig.listing());
 }
 
+/// Fault 55.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_is_waited_out() {
     let faults = Faults { create_429: Budget::times(4), array_errors: true, ..Faults::default() };
@@ -95,6 +98,7 @@ async fn a_full_queue_is_waited_out() {
     assert_eq!(manifest["warnings"].as_array().map(Vec::len), Some(0), "{manifest}");
 }
 
+/// Fault 56.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_key_stops_without_losing_anything_and_goes_on_with_the_next_run() {
     let denied = Denied { status: 403, call: Some(CallKind::Create), times: Budget::times(1) };
@@ -106,6 +110,7 @@ async fn a_refused_key_stops_without_losing_anything_and_goes_on_with_the_next_r
     assert_eq!(rig.manifest("a")["answered"], 5);
 }
 
+/// Fault 82.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_is_nowhere_in_the_spool() {
     let rig = Rig::with(Faults::default(), &[BY_FILE]).await;

@@ -11,6 +11,7 @@ fn every(every: u64, times: Budget) -> EveryNth {
     EveryNth { every, times }
 }
 
+/// Fault 71.
 #[tokio::test(flavor = "multi_thread")]
 async fn shuffled_results_come_out_in_input_order() {
     for settings in [&[BY_FILE][..], &[]] {
@@ -27,6 +28,7 @@ async fn shuffled_results_come_out_in_input_order() {
     }
 }
 
+/// Fault 70.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_rows_are_sent_again_and_only_those() {
     let faults = Faults { missing: every(7, Budget::times(1)), ..Faults::default() };
@@ -40,6 +42,7 @@ async fn missing_rows_are_sent_again_and_only_those() {
     assert_eq!(keys(&rig.lines("a.results.jsonl")).len(), 20);
 }
 
+/// Fault 69.
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_and_foreign_lines_change_nothing_and_are_told() {
     let faults = Faults {

@@ -51,6 +51,7 @@ async fn an_inline_body_with_three_chinese_questions_comes_back_answered() {
     assert_eq!(rig.lines("several-lines.results.jsonl").len(), 3, "{}", rig.listing());
 }
 
+/// Fault 46.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_come_back_as_written_duplicates_included() {
     let rig = Rig::new(Faults::default()).await;
@@ -75,6 +76,7 @@ async fn keys_come_back_as_written_duplicates_included() {
     assert_eq!(got, expected);
 }
 
+/// Faults 33 and 41.
 #[tokio::test(flavor = "multi_thread")]
 async fn sub_folders_are_mirrored_and_names_are_never_overwritten() {
     let rig = Rig::new(Faults::default()).await;
@@ -86,6 +88,7 @@ async fn sub_folders_are_mirrored_and_names_are_never_overwritten() {
     assert_eq!(rig.lines("deep/er/a~2.results.jsonl").len(), 2, "{}", rig.listing());
 }
 
+/// Fault 40.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_content_dropped_again_waits_in_held() {
     let rig = Rig::new(Faults::default()).await;

@@ -17,6 +17,7 @@ async fn comes_through(faults: Faults, settings: &[&str]) -> Rig {
     rig
 }
 
+/// Fault 50.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_cut_goes_on_where_the_server_is() {
     let cut = AfterBytes { after: 9000, times: Budget::times(2) };
@@ -31,6 +32,7 @@ async fn an_upload_that_is_cut_goes_on_where_the_server_is() {
     assert!(offsets.iter().any(|offset| *offset > 0), "{offsets:?}");
 }
 
+/// Fault 4.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_goes_on_with_the_upload_where_the_server_is() {
     let cut = AfterBytes { after: 9000, times: Budget::Always };
@@ -61,6 +63,7 @@ async fn a_lost_answer_to_the_last_piece_finds_the_file_again() {
     assert_eq!(rig.creates().len(), 1);
 }
 
+/// Fault 52.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_upload_session_begins_anew() {
     let faults = Faults {
@@ -81,6 +84,7 @@ async fn full_storage_at_the_api_is_waited_out() {
     comes_through(faults, &[BY_FILE]).await;
 }
 
+/// Fault 68.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_truncated_download_is_completed_with_and_without_ranges() {
     for download_ranges in [false, true] {
@@ -98,6 +102,7 @@ async fn a_download_that_ends_early_without_a_sign_is_fetched_again() {
     assert_eq!(rig.creates().len(), 1, "fetching again is not paying again");
 }
 
+/// Fault 54.
 #[tokio::test(flavor = "multi_thread")]
 async fn html_from_a_front_end_is_survived_on_every_call() {
     for call in [

@@ -118,6 +118,7 @@ fn a_reader_that_goes_away_ends_the_verb_quietly() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
+/// Fault 25.
 #[test]
 fn a_spool_that_can_not_be_made_is_told_with_a_remedy() {
     let place = Place::new();

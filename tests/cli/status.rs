@@ -152,3 +152,39 @@ fn commands_go_through_and_refusals_come_back() {
         .stdout(predicate::str::contains(format!("{ID} (reviews/")));
     place.run(&["release", "01JD"]).assert().code(1).stderr("error: the job waits for nobody\n");
 }
+
+/// Fault 85.
+#[test]
+fn another_user_may_not_ask_the_daemon_anything() {
+    use std::os::unix::fs::PermissionsExt;
+    let as_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let tried = std::process::Command::new("setpriv").args(as_nobody).arg("true").output();
+    if !tried.as_ref().is_ok_and(|tried| tried.status.success()) {
+        // Only root can become somebody else.
+        let is_root = rustix::process::geteuid().is_root();
+        assert!(std::env::var_os("CI").is_none() || !is_root, "setpriv: {tried:?}");
+        eprintln!("SKIPPED: setpriv: {tried:?}");
+        return;
+    }
+    let place = Place::new();
+    let _daemon = Served::at(&place);
+    // Everybody may come near the socket and run the program; only the socket itself is in the way.
+    let program = place.path("gemini-batchd");
+    std::fs::copy(crate::binary(), &program).expect("copied");
+    for path in [place.path(""), place.path("spool"), place.path("spool/state"), program.clone()] {
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(path, open).expect("opened up");
+    }
+    let asked = place.std_command();
+    let mut command = std::process::Command::new("setpriv");
+    command.args(as_nobody).arg(program).arg("status").env_clear().current_dir("/");
+    command.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot be opened"), "{said}");
+    assert!(output.stdout.is_empty());
+}

@@ -43,6 +43,7 @@ async fn a_search_reads_all_pages_and_gives_the_oldest_first() {
     assert!(server.seen().iter().all(|r| !r.target.contains(MARKER)));
 }
 
+/// Fault 59.
 #[tokio::test]
 async fn a_search_that_could_not_read_its_own_entry_does_not_say_absent() {
     let server = Server::start(|_| {
@@ -61,6 +62,7 @@ async fn pages_that_go_round_in_circles_are_an_error() {
     assert_eq!(server.seen().len(), 2);
 }
 
+/// Fault 65.
 #[tokio::test]
 async fn a_poll_stops_when_all_are_seen_and_asks_by_name_only_for_what_no_list_shows() {
     let server = Server::start(|request| {
@@ -147,6 +149,47 @@ async fn of_many_batches_that_no_list_shows_a_poll_asks_for_a_hundred() {
     assert_eq!(server.seen().len(), 101);
 }
 
+/// Fault 66.
+#[tokio::test]
+async fn a_page_of_a_proxy_says_nothing_of_a_batch() {
+    for status in [403, 404, 410] {
+        let server = Server::start(move |request| match request.path() {
+            "/v1beta/batches" => Reply::json("{}"),
+            _ => Reply::status(status, "<html><h1>Blocked by your network</h1></html>"),
+        })
+        .await;
+        let client = server.client();
+        let polled = client.poll(&names(&["one"])).await;
+        assert!(polled.is_err(), "{status}: the batch is not gone: {polled:?}");
+        let cancelled = client.cancel(&names(&["one"])[0]).await;
+        assert!(cancelled.is_err(), "{status}: nothing was cancelled: {cancelled:?}");
+    }
+}
+
+/// Fault 82.
+#[tokio::test]
+async fn what_a_server_says_of_a_batch_is_kept_without_the_key() {
+    let text = format!(
+        r#"{{"operations":[{{"name":"batches/a","done":true,"error":{{"code":7,"message":"{MARKER}"}},
+            "metadata":{{"displayName":"for {MARKER}","state":"STATE_{MARKER}"}}}}]}}"#
+    );
+    let listed = text.clone();
+    let server = Server::start(move |_| Reply::json(listed.clone())).await;
+    let all = server.client().list_batches().await.expect("listed");
+    assert_eq!(all.len(), 1);
+    assert!(!format!("{all:?}").contains(MARKER), "{all:?}");
+
+    for answer in [format!(r#"{{"name":["{MARKER}"]}}"#), format!(r#"{{"name":"{MARKER}"}}"#)] {
+        let server = Server::start(move |request| match request.path() {
+            "/v1beta/batches" => Reply::json("{}"),
+            _ => Reply::json(answer.clone()),
+        })
+        .await;
+        let failure = server.client().poll(&names(&["one"])).await.expect_err("unreadable");
+        assert!(!failure.message().contains(MARKER), "{failure:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_cancel_of_what_is_over_and_a_delete_of_what_is_gone_are_fine() {
     let server = Server::start(|request| match request.path() {
@@ -186,6 +229,7 @@ async fn files_are_listed_over_all_pages() {
     assert_eq!(files[0].created, Some(Millis(1000)));
 }
 
+/// Faults 60 and 82.
 #[tokio::test]
 async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
     type Expected = fn(&Failure) -> bool;
@@ -198,7 +242,9 @@ async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
         }),
         (401, "", |f| matches!(f, Failure::Denied(_))),
         (403, "AIza-marker-key is not allowed", |f| matches!(f, Failure::Denied(_))),
-        (404, "", |f| matches!(f, Failure::Gone(_))),
+        (404, r#"{"error":{"status":"NOT_FOUND"}}"#, |f| matches!(f, Failure::Gone(_))),
+        (404, "<html>not here</html>", |f| matches!(f, Failure::Transient(_))),
+        (407, "", |f| matches!(f, Failure::Barred(_))),
         (408, "", |f| matches!(f, Failure::Transient(_))),
         (429, "{}", |f| matches!(f, Failure::RateLimited { retry_after_ms: Some(7000), .. })),
         (500, r#"[{"error":{"message":"x","status":"INTERNAL"}}]"#, |f| {
@@ -207,6 +253,10 @@ async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
         (502, "<html>AIza-marker-key</html>", |f| matches!(f, Failure::Transient(_))),
         (200, "<html>surprise</html>", |f| matches!(f, Failure::Transient(_))),
         (200, r#"{"operations":"#, |f| matches!(f, Failure::Transient(_))),
+        (200, r#"{"operations":"AIza-marker-key"}"#, |f| matches!(f, Failure::Transient(_))),
+        (200, r#"{"nextPageToken":["AIza-marker-\u006bey"]}"#, |f| {
+            matches!(f, Failure::Transient(_))
+        }),
     ];
     for (status, body, expected) in cases {
         let server =
@@ -220,6 +270,7 @@ async fn every_failure_has_its_class_and_none_tells_the_key_or_a_url() {
     }
 }
 
+/// Fault 51.
 #[tokio::test]
 async fn a_silent_server_and_a_missing_server_are_transient() {
     let server = Server::start(|_| Reply::Hang).await;
@@ -240,13 +291,14 @@ async fn a_silent_server_and_a_missing_server_are_transient() {
     assert!(matches!(&failure, Failure::Transient(m) if m.contains("reach")), "{failure:?}");
 }
 
+/// Fault 61.
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_the_key_stays_here() {
     let other = Server::start(|_| Reply::json("{}")).await;
     let target = format!("{}/v1beta/batches", other.base);
     let server = Server::start(move |_| Reply::with(307, &[("location", &target)], b"")).await;
     let failure = server.client().check_key().await.expect_err("redirected");
-    assert!(matches!(&failure, Failure::Rejected(m) if m.contains("redirect")), "{failure:?}");
+    assert!(matches!(&failure, Failure::Barred(m) if m.contains("redirect")), "{failure:?}");
     assert!(other.seen().is_empty());
 }
 

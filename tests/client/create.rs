@@ -64,6 +64,7 @@ async fn a_create_from_a_file_names_it_and_passes_the_priority() {
     );
 }
 
+/// Faults 58 and 60.
 #[tokio::test]
 async fn what_leaves_open_whether_it_exists_is_ambiguous_and_sent_once() {
     let replies: [fn() -> Reply; 8] = [
@@ -85,6 +86,7 @@ async fn what_leaves_open_whether_it_exists_is_ambiguous_and_sent_once() {
     }
 }
 
+/// Fault 64.
 #[tokio::test]
 async fn a_create_without_an_answer_is_ambiguous() {
     let server = Server::start(|_| Reply::Hang).await;
@@ -95,6 +97,7 @@ async fn a_create_without_an_answer_is_ambiguous() {
     assert!(matches!(failure, CreateFailure::Failure(Failure::Ambiguous(_))), "{failure:?}");
 }
 
+/// Fault 63.
 #[tokio::test]
 async fn a_create_that_never_left_is_transient() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -124,6 +127,7 @@ async fn a_payload_that_fails_here_is_local() {
     }
 }
 
+/// Fault 57.
 #[tokio::test]
 async fn a_refusal_says_what_it_objects_to() {
     let cases: [(fn() -> Reply, RefusedKind); 4] = [
@@ -151,6 +155,7 @@ async fn a_refusal_says_what_it_objects_to() {
     }
 }
 
+/// Faults 55, 56 and 61.
 #[tokio::test]
 async fn too_many_and_a_bad_key_and_a_redirect_are_no_refusals() {
     let other = Server::start(|_| created()).await;
@@ -172,7 +177,7 @@ async fn too_many_and_a_bad_key_and_a_redirect_are_no_refusals() {
     let key = client.create("key", &stamp, 0, inline()).await;
     assert!(matches!(key, Err(CreateFailure::Failure(Failure::Denied(_)))), "{key:?}");
     let moved = client.create("moved", &stamp, 0, inline()).await;
-    assert!(matches!(moved, Err(CreateFailure::Failure(Failure::Rejected(_)))), "{moved:?}");
+    assert!(matches!(moved, Err(CreateFailure::Failure(Failure::Barred(_)))), "{moved:?}");
     assert!(other.seen().is_empty());
     let bad = client.create("a/b/c", &stamp, 0, inline()).await;
     assert!(matches!(bad, Err(CreateFailure::Refused { kind: RefusedKind::Model, .. })));

@@ -158,6 +158,7 @@ async fn a_result_file_is_downloaded_and_its_last_line_may_lack_the_break() {
     }
 }
 
+/// Fault 74.
 #[tokio::test]
 async fn a_download_that_broke_goes_on_where_the_server_allows_it() {
     for ranges in [true, false] {
@@ -222,6 +223,7 @@ async fn nothing_more_to_download_is_complete_only_with_a_whole_last_line() {
     assert_eq!(place.text(), LINES);
 }
 
+/// Fault 68.
 #[tokio::test]
 async fn a_torn_last_line_is_no_success_even_if_the_length_is_right() {
     let server = Server::start(|request| {
@@ -279,6 +281,7 @@ async fn a_success_without_results_is_not_ready_and_other_ends_have_none() {
     assert!(matches!(failure, Failure::NotReady(_)), "{failure:?}");
 }
 
+/// Fault 67.
 #[tokio::test]
 async fn results_that_are_gone_or_oddly_named_are_told_apart() {
     for status in [403, 404] {
@@ -299,6 +302,7 @@ async fn results_that_are_gone_or_oddly_named_are_told_apart() {
     assert_eq!(server.seen().len(), 1, "an odd name is not asked for");
 }
 
+/// Faults 60 and 73.
 #[tokio::test]
 async fn what_is_too_long_or_compressed_is_refused() {
     let long = format!("{{\"t\":\"{}\"}}", "x".repeat(300));
@@ -325,7 +329,25 @@ async fn what_is_too_long_or_compressed_is_refused() {
     })
     .await;
     let failure = Place::new().fetch(&server.client()).await.expect_err("compressed");
-    assert!(matches!(failure, Failure::Rejected(_)), "{failure:?}");
+    assert!(matches!(failure, Failure::Barred(_)), "{failure:?}");
+}
+
+/// Fault 67: what was paid for is not given up for the page of a proxy or a portal.
+#[tokio::test]
+async fn a_page_in_the_place_of_results_is_no_result_and_no_loss() {
+    let page = b"<html>\n<p>Please log in</p>\n</html>\n";
+    for status in [200, 403, 404, 410, 302, 511] {
+        let server = Server::start(move |request| match is_file(request) {
+            true => Reply::with(status, &[("content-type", "Text/HTML; charset=utf-8")], page),
+            false => Reply::json(by_file()),
+        })
+        .await;
+        let place = Place::holding(&LINES[..30]);
+        let failure = place.fetch(&server.client()).await.expect_err("no results");
+        let lost = matches!(failure, Failure::Gone(_) | Failure::Rejected(_));
+        assert!(!lost, "{status}: {failure:?}");
+        assert_eq!(place.text(), LINES[..30], "{status}: what came before is kept");
+    }
 }
 
 #[tokio::test]

@@ -143,6 +143,7 @@ async fn pieces_are_multiples_of_the_granularity_and_carry_no_key() {
     assert_eq!(commands, ["upload", "upload", "upload, finalize"]);
 }
 
+/// Fault 50.
 #[tokio::test]
 async fn after_a_cut_only_the_rest_is_sent() {
     let server = honest(&[(1, 5)], false).await;
@@ -214,6 +215,7 @@ async fn a_session_that_received_everything_is_only_finalized() {
     assert!(answer.is_ok(), "{answer:?}");
 }
 
+/// Fault 52.
 #[tokio::test]
 async fn a_session_that_is_gone_or_foreign_is_replaced() {
     for stored in ["", "https://evil.example/upload?upload_id=1"] {
@@ -271,6 +273,7 @@ async fn a_taken_name_with_another_size_is_removed_first() {
     assert_eq!(offsets(&server), [("0".to_owned(), 40)]);
 }
 
+/// Fault 53.
 #[tokio::test]
 async fn a_server_that_claims_more_than_was_sent_is_not_believed() {
     let sessions = Arc::new(Mutex::new(0));
@@ -297,6 +300,7 @@ async fn a_server_that_claims_more_than_was_sent_is_not_believed() {
     assert_eq!(offsets(&server), expected.map(|(offset, len)| (offset.to_string(), len)));
 }
 
+/// Fault 62.
 #[tokio::test]
 async fn a_session_on_a_foreign_host_is_never_sent_anything() {
     let other = Server::start(|_| active(0)).await;
@@ -337,6 +341,34 @@ async fn a_full_storage_is_a_rate_limit_and_a_final_error_is_for_good() {
     assert_eq!(told.last(), Some(&None));
 }
 
+/// Fault 53.
+#[tokio::test]
+async fn a_server_that_lost_the_last_bytes_is_sent_them_again() {
+    let pieces = Arc::new(Mutex::new(0));
+    let server = Server::start(move |request| {
+        let mut pieces = pieces.lock().expect("no panic holds it");
+        match request.command() {
+            "start" => started(request, "8"),
+            // It has had 16 bytes, and 32 were sent; now it says that it has 8.
+            "query" => active(8),
+            "upload" => {
+                *pieces += 1;
+                if *pieces == 2 { Reply::status(503, "") } else { active(16) }
+            }
+            _ => ended(CONTENT.len()),
+        }
+    })
+    .await;
+    let (answer, _) = upload(&client(&server), None).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    let expected = [(0, 16), (16, 16), (8, 16), (24, 16)];
+    assert_eq!(offsets(&server), expected.map(|(offset, len)| (offset.to_string(), len)));
+    let sent = server.pieces();
+    assert_eq!(sent[2].body, &CONTENT[8..24]);
+    assert_eq!(sent[3].body, &CONTENT[24..]);
+}
+
+/// Fault 53.
 #[tokio::test]
 async fn a_server_that_forgets_again_and_again_does_not_keep_us_for_ever() {
     let server = Server::start(|request| match request.command() {

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use super::rig::{Daemon, End, KEY, Rig, eventually, requests};
 
+/// Fault 82.
 #[test]
 fn the_key_is_in_no_argument_no_log_and_no_file() {
     let faults = Faults {

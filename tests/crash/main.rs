@@ -9,9 +9,12 @@
 #![expect(clippy::disallowed_methods, reason = "a test plays the person who drops files")]
 
 mod in_parallel;
+mod inotify;
 mod key;
+mod moved;
 mod order;
 mod random;
+mod renames;
 mod rig;
 mod scenarios;
 mod second;

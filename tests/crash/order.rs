@@ -10,6 +10,7 @@ use gemini_batchd::provider::gemini::emulator::Faults;
 
 use super::rig::{Daemon, End, Rig, requests};
 
+/// Fault 10.
 #[test]
 fn nothing_is_renamed_into_the_outbox_unsynced() {
     if let Some(why) = strace_is_missing() {

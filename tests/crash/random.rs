@@ -11,6 +11,7 @@ use super::rig::{Daemon, End, Rig, requests};
 use super::spool::Contents;
 use super::states::rows_paid;
 
+/// Faults 1 and 17.
 #[test]
 fn kill_9_at_random_moments_100_rounds() {
     let seed = match std::env::var("SEED") {

@@ -22,16 +22,14 @@ pub struct Rig {
 impl Rig {
     /// A spool with these settings, each `section.key = value`, and an emulator with these faults.
     pub fn new(faults: Faults, settings: &[&str]) -> Rig {
-        let options = Options {
-            faults,
-            pending_for: Duration::from_millis(15),
-            running_for: Duration::from_millis(15),
-            cancel_for: Duration::from_millis(10),
-            granularity: 1024,
-            ..Options::default()
-        };
-        let emulator = RUNTIME.block_on(emulator::start(options)).expect("the emulator starts");
-        let rig = Rig { folder: tempfile::tempdir().expect("a temporary folder"), emulator };
+        let emulator = RUNTIME.block_on(emulator::start(options(faults)));
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Rig::around(emulator.expect("the emulator starts"), folder, settings)
+    }
+
+    /// The same around an emulator that runs, in a folder that is there.
+    pub fn around(emulator: Emulator, folder: TempDir, settings: &[&str]) -> Rig {
+        let rig = Rig { folder, emulator };
         rig.configure(settings);
         rig
     }
@@ -267,8 +265,20 @@ pub fn requests(count: usize) -> String {
     (1..=count).map(line).collect()
 }
 
+/// How emulators behave in these tests: in a hurry.
+pub fn options(faults: Faults) -> Options {
+    Options {
+        faults,
+        pending_for: Duration::from_millis(15),
+        running_for: Duration::from_millis(15),
+        cancel_for: Duration::from_millis(10),
+        granularity: 1024,
+        ..Options::default()
+    }
+}
+
 /// The runtime of all emulators.
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 
 /// The key that tests use; no real one looks like it.
 pub const KEY: &str = "marker-key-of-the-crash-tests";

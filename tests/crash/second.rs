@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use super::rig::{Daemon, End, Rig, eventually, requests};
 use gemini_batchd::provider::gemini::emulator::Faults;
 
+/// Fault 18.
 #[test]
 fn a_second_daemon_on_the_same_spool_exits_11_and_the_first_is_undisturbed() {
     let rig = Rig::new(Faults::default(), &[]);

@@ -22,6 +22,7 @@ struct Undisturbed {
     rows: u64,
 }
 
+/// Faults 2, 3, 4, 5, 6 and 7.
 #[test]
 fn kill_9_in_every_state_gives_the_same_outbox() {
     let undisturbed: Vec<Undisturbed> = SCENARIOS.iter().map(Undisturbed::of).collect();

@@ -44,6 +44,7 @@ const AT_A_SLOW_DISK: Moment = Moment {
     has_come: |rig| rig.has_begun("claim"),
 };
 
+/// Fault 12.
 #[test]
 fn sigterm_stops_within_5_s_and_loses_nothing() {
     std::thread::scope(|scope| {
@@ -53,6 +54,7 @@ fn sigterm_stops_within_5_s_and_loses_nothing() {
     });
 }
 
+/// Fault 12.
 #[test]
 fn an_upload_that_ends_after_a_sigterm_is_not_followed_by_a_create() {
     let slow = Slow { ms: 700, call: Some(CallKind::Upload), times: Budget::Always };
@@ -72,6 +74,7 @@ fn an_upload_that_ends_after_a_sigterm_is_not_followed_by_a_create() {
     assert_eq!(uploads, 1, "the file that lies there is used");
 }
 
+/// Fault 13.
 #[test]
 fn a_second_sigterm_stops_at_once() {
     std::thread::scope(|scope| {

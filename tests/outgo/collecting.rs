@@ -53,6 +53,7 @@ fn a_missing_row_is_not_accepted_until_the_caller_says_so() {
     assert!(kept(&world, 1));
 }
 
+/// Fault 70.
 #[test]
 fn the_first_of_repeated_lines_counts() {
     let world = World::new(&lines(1));
@@ -62,6 +63,7 @@ fn the_first_of_repeated_lines_counts() {
     assert_eq!(world.outcomes()[0].start, 0);
 }
 
+/// Fault 69.
 #[test]
 fn lines_for_rows_that_were_not_sent_are_kept_aside_once() {
     let mut rows = lines(3);
@@ -79,6 +81,7 @@ fn lines_for_rows_that_were_not_sent_are_kept_aside_once() {
     assert_eq!(fs::read_dir(world.folder().path.join("answers")).unwrap().count(), 1);
 }
 
+/// Fault 68.
 #[test]
 fn a_torn_line_is_refused_wherever_it_stands() {
     let world = World::new(&lines(2));
@@ -103,6 +106,7 @@ fn a_torn_line_that_must_be_accepted_leaves_its_row_open() {
     assert!(fs::read_to_string(world.folder().strays()).unwrap().starts_with("{\"response\""));
 }
 
+/// Fault 73.
 #[test]
 fn a_line_beyond_the_limit_is_passed_over_and_the_next_one_found() {
     let world = World::new(&lines(2));

@@ -65,6 +65,7 @@ fn all_outputs_arrive_for_the_group_and_nothing_else_is_left() {
     }
 }
 
+/// Fault 6.
 #[test]
 fn a_delivery_goes_on_after_each_step_it_may_have_died_at() {
     let (reference, delivery, bytes) = merged();
@@ -159,6 +160,7 @@ fn files_taken_away_right_after_the_manifest_appeared_were_delivered() {
     assert!(deliver(&world.folders, &world.job, &delivery, &manifest).is_err());
 }
 
+/// Fault 33.
 #[test]
 fn a_name_taken_by_somebody_is_never_overwritten_and_nothing_is_left_behind() {
     for name in ["a.results.jsonl", "a.errors.jsonl", "a.manifest.json"] {
@@ -238,6 +240,7 @@ fn stems_count_up_and_fit_into_a_file_name() {
     assert!(free_stem(&world.folders, &outside).is_err());
 }
 
+/// Fault 30.
 #[test]
 fn an_outbox_that_is_not_there_is_an_error_and_not_made() {
     let (world, delivery, manifest) = merged();
@@ -256,6 +259,7 @@ fn outputs_in_neither_place_are_an_error() {
     assert!(error.to_string().contains("neither"), "{error}");
 }
 
+/// Fault 30.
 #[test]
 fn an_outbox_on_another_file_system_gets_the_same_files() {
     // Only where the machine has a second file system to write to.

@@ -104,6 +104,7 @@ fn long_responses_that_follow_one_another_are_handed_on() {
     }
 }
 
+/// Fault 72.
 #[test]
 fn every_failure_has_its_reason_code_and_request() {
     let mut rows = lines(7);
@@ -204,6 +205,7 @@ fn tokens_of_answers_are_added_up() {
     assert_eq!((tokens.prompt, tokens.output, tokens.total), (4, 6, 10));
 }
 
+/// Fault 7.
 #[test]
 fn merging_again_gives_the_same_bytes_and_leaves_nothing_aside() {
     let world = World::new(&lines(3));
@@ -253,6 +255,7 @@ fn a_damaged_working_folder_is_an_error_and_publishes_nothing() {
     assert_eq!(world.merge().answered, 2);
 }
 
+/// Fault 71.
 #[test]
 fn two_hundred_thousand_shuffled_rows_go_through() {
     let count = 200_000_u64;

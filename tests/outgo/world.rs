@@ -222,6 +222,6 @@ fn job(id: JobId, lines: &[Line]) -> Job {
     let all = Rows { first: Row(1), last: Row(rows) };
     let chunk = Chunk::new(ChunkNo(1), ChunkNo(1), all, Rest::default());
     let state = JobState::Merging(plan);
-    let head = Head { id, source, queue, claimed: Millis(1), state };
+    let head = Head { id, source, queue, claimed: Millis(1), released: false, state };
     Job { head, chunks: BTreeMap::from([(ChunkNo(1), chunk)]) }
 }

@@ -8,7 +8,7 @@ use gemini_batchd::store::memory::Fault;
 use gemini_batchd::store::{JobStore, StoreError};
 
 use crate::dice::{Dice, id};
-use crate::{InMemory, InSled, Keeper};
+use crate::{InMemory, Keeper, OnDisk, Sled};
 
 /// What a store should hold.
 #[derive(Clone, Default)]
@@ -61,62 +61,13 @@ impl Model {
     }
 }
 
-fn random_operations(keeper: &mut dyn Keeper, seed: u64, operations: u64) {
-    let mut dice = Dice(seed);
-    let mut model = Model::default();
-    let mut done = 0;
-    while done < operations {
-        let context = format!("seed {seed}, after {done} operations");
-        match dice.below(12) {
-            0 => {
-                keeper.restart();
-                model.check(keeper.store(), &context);
-            }
-            1 => {
-                let name = format!("note {}", dice.below(4));
-                let value = "x".repeat(dice.below(3) as usize);
-                keeper.store().set_note(&name, &value).expect("saved");
-                let kept = keeper.store().note(&name).expect("read");
-                assert_eq!(kept, (!value.is_empty()).then(|| value.clone()), "{context}");
-                model.notes.remove(&name);
-                if !value.is_empty() {
-                    model.notes.insert(name, value);
-                }
-                done += 1;
-            }
-            _ => {
-                let count = dice.below(24);
-                let changes = model.draw(&mut dice, count);
-                keeper.store().save(&changes).expect("saved");
-                done += count;
-            }
-        }
-    }
-    model.check(keeper.store(), &format!("seed {seed}, at the end"));
-    keeper.restart();
-    model.check(keeper.store(), &format!("seed {seed}, after the last restart"));
-}
-
-fn operations() -> u64 {
-    crate::asked("GEMINI_BATCHD_STORE_OPS", 3_000)
-}
-
-#[test]
-fn memory_equals_the_model_after_any_operations() {
-    for seed in 0..4 {
-        random_operations(&mut InMemory::default(), seed, operations());
-    }
-}
-
-#[test]
-fn sled_equals_the_model_after_any_operations() {
-    random_operations(&mut InSled::default(), 1, operations());
-}
-
 /// Runs a check against every store there is.
 fn with_every_store(check: impl Fn(&mut dyn Keeper)) {
+    let place = std::env::temp_dir();
     check(&mut InMemory::default());
-    check(&mut InSled::default());
+    check(&mut OnDisk::<Sled>::below(&place));
+    #[cfg(feature = "redb")]
+    check(&mut OnDisk::<crate::Redb>::below(&place));
 }
 
 #[test]
@@ -172,6 +123,7 @@ fn a_job_forgotten_and_made_again_in_one_save_has_only_its_new_chunks() {
     });
 }
 
+/// Fault 28.
 #[test]
 fn a_chunk_without_its_job_is_an_error_that_names_the_key() {
     with_every_store(|keeper| {

@@ -2,19 +2,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gemini_batchd::engine::{Change, ChunkNo};
-use gemini_batchd::store::{JobStore, NOTE_QUARANTINED, SledStore, StoreError};
+use gemini_batchd::store::backend::Backend;
+use gemini_batchd::store::{CheckedStore, JobStore, NOTE_QUARANTINED, StoreError};
 
 use crate::contract::Model;
 use crate::dice::{Dice, id};
-use crate::{open, open_whole};
+use crate::{Sled, data_file, for_every_backend, open, open_whole};
 
 /// A state folder with a store in it, closed, and what the store holds.
-fn filled(seed: u64) -> (tempfile::TempDir, Model) {
+pub fn filled<B: Backend>(seed: u64) -> (tempfile::TempDir, Model) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut store = open_whole(folder.path());
+    let mut store = open_whole::<B>(folder.path());
     let mut dice = Dice(seed);
     let mut model = Model::default();
     for _ in 0..30 {
@@ -24,13 +25,49 @@ fn filled(seed: u64) -> (tempfile::TempDir, Model) {
     (folder, model)
 }
 
-fn data_file(state: &Path) -> PathBuf {
-    state.join("jobs.sled/db")
+/// Changes one value behind the store's back; returns what it was.
+pub fn edit<B: Backend>(state: &Path, key: &str, change: impl FnOnce(String) -> String) -> String {
+    let mut backend = B::open(&state.join(B::FOLDER)).expect("opened");
+    let old = backend.get(key).expect("read").expect("there");
+    let old = String::from_utf8(old.as_ref().to_vec()).expect("JSON");
+    let new = change(old.clone());
+    assert_ne!(new, old);
+    backend.write(&[(key, Some(new.as_bytes()))]).expect("written");
+    old
+}
+
+/// The same, and the sum over all records is put right, as if the store had saved it so.
+pub fn edit_and_sum<B: Backend>(
+    state: &Path,
+    key: &str,
+    change: impl FnOnce(String) -> String,
+) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = |value: &str| {
+        let mut hash = Sha256::new();
+        hash.update((key.len() as u64).to_le_bytes());
+        hash.update(key);
+        hash.update(value);
+        u64::from_le_bytes(hash.finalize()[..8].try_into().expect("8 bytes"))
+    };
+    let mut new = String::new();
+    let old = edit::<B>(state, key, |text| {
+        new = change(text);
+        new.clone()
+    });
+    edit::<B>(state, "meta", |meta| {
+        let mut meta: serde_json::Value = serde_json::from_str(&meta).expect("JSON");
+        let before = meta["digest"].as_str().expect("text");
+        let before = u64::from_str_radix(before, 16).expect("hexadecimal");
+        meta["digest"] = format!("{:016x}", before ^ digest(&old) ^ digest(&new)).into();
+        meta.to_string()
+    });
+    old
 }
 
 /// Opens a store after `damage` was done to it: it must hold all it held, or be put aside.
-fn whole_or_aside(state: &Path, model: &Model, damage: &str) -> bool {
-    let opened = open(state).unwrap_or_else(|error| panic!("{damage}: {error}"));
+fn whole_or_aside<B: Backend>(state: &Path, model: &Model, damage: &str) -> bool {
+    let opened = open::<B>(state).unwrap_or_else(|error| panic!("{damage}: {error}"));
     let Some(quarantine) = opened.quarantined else {
         model.check(&opened.store, damage);
         return false;
@@ -41,41 +78,51 @@ fn whole_or_aside(state: &Path, model: &Model, damage: &str) -> bool {
     true
 }
 
+/// Faults 11 and 26.
 #[test]
 fn a_store_cut_short_anywhere_is_whole_or_put_aside() {
-    let mut aside = 0;
-    for tenth in 0..10 {
-        let (folder, model) = filled(20 + tenth);
-        let path = data_file(folder.path());
-        let length = path.metadata().expect("there").len();
-        let file = OpenOptions::new().write(true).open(&path).expect("opened");
-        let used = used_bytes(&path);
-        let kept = used * tenth / 10;
-        file.set_len(kept).expect("cut");
-        let damage = format!("cut to {kept} of {length} bytes, {used} used");
-        aside += u32::from(whole_or_aside(folder.path(), &model, &damage));
+    fn check<B: Backend>() {
+        let mut aside = 0;
+        for tenth in 0..10 {
+            let (folder, model) = filled::<B>(20 + tenth);
+            let path = data_file::<B>(folder.path());
+            let length = path.metadata().expect("there").len();
+            let file = OpenOptions::new().write(true).open(&path).expect("opened");
+            let used = used_bytes(&path);
+            let kept = used * tenth / 10;
+            file.set_len(kept).expect("cut");
+            let damage = format!("{} cut to {kept} of {length} bytes, {used} used", B::FOLDER);
+            aside += u32::from(whole_or_aside::<B>(folder.path(), &model, &damage));
+        }
+        assert!(aside >= 9, "a cut within what is used loses something: {aside} of 10 seen");
     }
-    assert!(aside >= 9, "a cut within what is used loses something: {aside} of 10 seen");
+    for_every_backend!(check);
 }
 
+/// Fault 26.
 #[test]
 fn flipped_bytes_are_harmless_or_seen() {
-    let mut aside = 0;
-    for seed in 0..crate::asked("GEMINI_BATCHD_STORE_FLIPS", 12) {
-        let (folder, model) = filled(40 + seed);
-        let path = data_file(folder.path());
-        let used = used_bytes(&path);
-        let file = OpenOptions::new().read(true).write(true).open(&path).expect("opened");
-        let mut dice = Dice(seed);
-        for _ in 0..3 {
-            let at = dice.below(used);
-            let mut byte = [0];
-            file.read_exact_at(&mut byte, at).expect("read");
-            file.write_all_at(&[byte[0] ^ (1 << dice.below(8))], at).expect("written");
+    fn check<B: Backend>() {
+        let (mut aside, stores) = (0, crate::asked("GEMINI_BATCHD_STORE_FLIPS", 12));
+        for seed in 0..stores {
+            let (folder, model) = filled::<B>(40 + seed);
+            let path = data_file::<B>(folder.path());
+            let used = used_bytes(&path);
+            let file = OpenOptions::new().read(true).write(true).open(&path).expect("opened");
+            let mut dice = Dice(seed);
+            // A backend may leave much of its file unused.
+            for _ in 0..1 + dice.below(24) {
+                let at = dice.below(used);
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, at).expect("read");
+                file.write_all_at(&[byte[0] ^ (1 << dice.below(8))], at).expect("written");
+            }
+            let damage = format!("{} with seed {seed}", B::FOLDER);
+            aside += u32::from(whole_or_aside::<B>(folder.path(), &model, &damage));
         }
-        aside += u32::from(whole_or_aside(folder.path(), &model, &format!("seed {seed}")));
+        assert!(aside > 0, "all flipped bits went unseen");
     }
-    assert!(aside > 0, "all flipped bits went unseen");
+    for_every_backend!(check);
 }
 
 /// Bytes up to the last one that is not zero.
@@ -84,170 +131,136 @@ fn used_bytes(path: &Path) -> u64 {
     content.iter().rposition(|byte| *byte != 0).expect("not empty") as u64 + 1
 }
 
+/// Fault 26.
 #[test]
 fn a_store_that_is_gone_is_missed_until_somebody_makes_good_for_it() {
-    let (folder, _) = filled(60);
-    std::fs::remove_dir_all(folder.path().join("jobs.sled")).expect("removed");
-    let first = open(folder.path()).expect("begins anew");
-    let reported = first.quarantined.clone().expect("reported");
-    drop(first);
-    let mut second = open(folder.path()).expect("opens");
-    assert_eq!(second.quarantined, Some(reported), "nothing was rebuilt yet");
-    second.store.set_note(NOTE_QUARANTINED, "").expect("saved");
-    drop(second);
-    open_whole(folder.path());
+    fn check<B: Backend>() {
+        let (folder, _) = filled::<B>(60);
+        std::fs::remove_dir_all(folder.path().join(B::FOLDER)).expect("removed");
+        let first = open::<B>(folder.path()).expect("begins anew");
+        let reported = first.quarantined.clone().expect("reported");
+        drop(first);
+        let mut second = open::<B>(folder.path()).expect("opens");
+        assert_eq!(second.quarantined, Some(reported), "nothing was rebuilt yet");
+        second.store.set_note(NOTE_QUARANTINED, "").expect("saved");
+        drop(second);
+        open_whole::<B>(folder.path());
+    }
+    for_every_backend!(check);
 }
 
+/// Fault 26.
 #[test]
 fn a_missing_or_garbled_configuration_of_sled_is_survived() {
     for content in [None, Some(&b""[..]), Some(b"segment_size: nonsense\nxxxx")] {
-        let (folder, model) = filled(61);
+        let (folder, model) = filled::<Sled>(61);
         let path = folder.path().join("jobs.sled/conf");
         std::fs::remove_file(&path).expect("removed");
         if let Some(content) = content {
             File::create(&path).and_then(|file| file.write_all_at(content, 0)).expect("written");
         }
-        whole_or_aside(folder.path(), &model, &format!("{content:?}"));
+        whole_or_aside::<Sled>(folder.path(), &model, &format!("{content:?}"));
     }
 }
 
+/// Fault 26.
 #[test]
 fn an_older_copy_put_back_is_not_taken_for_the_store() {
-    let (folder, _) = filled(62);
-    let copy = std::fs::read(data_file(folder.path())).expect("read");
-    let mut store = open_whole(folder.path());
-    store.save(&[Change::Head(Dice(1).head(id(99)))]).expect("saved");
-    drop(store);
-    for entry in folder.path().join("jobs.sled").read_dir().expect("listed") {
-        let path = entry.expect("listed").path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap.")) {
-            std::fs::remove_file(path).expect("removed");
+    fn check<B: Backend>() {
+        let (folder, _) = filled::<B>(62);
+        let copy = std::fs::read(data_file::<B>(folder.path())).expect("read");
+        let mut store = open_whole::<B>(folder.path());
+        store.save(&[Change::Head(Dice(1).head(id(99)))]).expect("saved");
+        drop(store);
+        for entry in folder.path().join(B::FOLDER).read_dir().expect("listed") {
+            let path = entry.expect("listed").path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap.")) {
+                std::fs::remove_file(path).expect("removed");
+            }
         }
+        let file = File::create(data_file::<B>(folder.path())).expect("emptied");
+        file.write_all_at(&copy, 0).expect("written");
+        let reason = open::<B>(folder.path()).expect("opens").quarantined.expect("seen").reason;
+        assert!(reason.contains("saves"), "{reason}");
     }
-    let file = File::create(data_file(folder.path())).expect("emptied");
-    file.write_all_at(&copy, 0).expect("written");
-    let reason = open(folder.path()).expect("opens").quarantined.expect("seen").reason;
-    assert!(reason.contains("saves"), "{reason}");
+    for_every_backend!(check);
 }
 
+/// Fault 15.
 #[test]
 fn a_panic_that_ended_the_process_while_opening_is_remembered() {
-    let (folder, _) = filled(63);
-    File::create(folder.path().join("jobs.sled/panicked")).expect("marked");
-    let reason = open(folder.path()).expect("opens").quarantined.expect("put aside").reason;
-    assert!(reason.contains("panicked"), "{reason}");
+    fn check<B: Backend>() {
+        let (folder, _) = filled::<B>(63);
+        File::create(folder.path().join(B::FOLDER).join("panicked")).expect("marked");
+        let aside = open::<B>(folder.path()).expect("opens").quarantined.expect("put aside");
+        assert!(aside.reason.contains("panicked"), "{}", aside.reason);
+    }
+    for_every_backend!(check);
 }
 
+/// Fault 8.
 #[test]
 fn a_half_written_snapshot_is_set_aside() {
-    let (folder, model) = filled(64);
+    let (folder, model) = filled::<Sled>(64);
     let half = folder.path().join("jobs.sled/snap.FFFFFFFFFFFFFFFF.generating");
     File::create(&half).and_then(|file| file.write_all_at(b"half", 0)).expect("written");
-    let store = open_whole(folder.path());
+    let store = open_whole::<Sled>(folder.path());
     model.check(&store, "with a half-written snapshot");
     assert!(!half.exists());
+    assert!(folder.path().join("jobs.sled/half-written-snapshot").exists(), "kept to look at");
 }
 
-#[test]
-fn a_newer_schema_is_refused_and_left_as_it_is() {
-    let (folder, model) = filled(65);
-    let meta = edit(folder.path(), "meta", |text| text.replace("\"v\":1", "\"v\":2"));
-    match open(folder.path()) {
-        Err(StoreError::Newer { found: 2, known: 1, .. }) => {}
-        other => panic!("{other:?}"),
-    }
-    edit(folder.path(), "meta", |_| meta);
-    model.check(&open_whole(folder.path()), "after the newer version came back");
-}
-
-#[test]
-fn an_older_schema_is_brought_up_in_a_copy_and_kept() {
-    let (folder, model) = filled(69);
-    edit(folder.path(), "meta", |text| text.replace("\"v\":1", "\"v\":0"));
-    let mut store = open_whole(folder.path());
-    model.check(&store, "brought up");
-    store.set_note("and", "on").expect("saved");
-    drop(store);
-    let mut model = model;
-    model.notes.insert("and".into(), "on".into());
-    model.check(&open_whole(folder.path()), "opened again");
-    let old = sled::open(folder.path().join("migration-1/jobs.sled")).expect("kept");
-    let meta = old.get("meta").expect("read").expect("there");
-    assert!(meta.starts_with(b"{\"v\":0"), "the old one is as it was");
-    assert!(!folder.path().join("migration-2").exists(), "once is enough");
-}
-
-#[test]
-fn a_newer_witness_is_refused_before_the_store_is_touched() {
-    let (folder, _) = filled(66);
-    let witness = folder.path().join("jobs.sled.saves");
-    let file = OpenOptions::new().write(true).open(witness).expect("opened");
-    file.write_all_at(b"schema 002", 0).expect("written");
-    let refused = open(folder.path());
-    assert!(matches!(refused, Err(StoreError::Newer { found: 2, .. })), "{refused:?}");
-    assert!(!folder.path().join("quarantine-1").exists());
-}
-
+/// Fault 26.
 #[test]
 fn a_record_changed_behind_our_back_puts_the_store_aside() {
-    let (folder, model) = filled(67);
-    let key = format!("job/{}", model.jobs.keys().next().expect("a job"));
-    edit(folder.path(), &key, |text| text.replace("\"claimed\":", "\"claimed\":1"));
-    let reason = open(folder.path()).expect("opens").quarantined.expect("seen").reason;
-    assert!(reason.contains("add up"), "{reason}");
-}
-
-/// Changes one value with sled alone; returns what it was.
-fn edit(state: &Path, key: &str, change: impl FnOnce(String) -> String) -> String {
-    let db = sled::open(state.join("jobs.sled")).expect("opened");
-    let old = db.get(key).expect("read").expect("there");
-    let old = String::from_utf8(old.to_vec()).expect("JSON");
-    let new = change(old.clone());
-    assert_ne!(new, old);
-    db.insert(key, new.as_bytes()).expect("written");
-    db.flush().expect("flushed");
-    old
-}
-
-#[test]
-fn the_second_owner_is_refused_and_the_first_one_undisturbed() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut first = open_whole(folder.path());
-    match open(folder.path()) {
-        Err(error @ StoreError::Locked { .. }) => {
-            assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
-        }
-        other => panic!("{other:?}"),
+    fn check<B: Backend>() {
+        let (folder, model) = filled::<B>(67);
+        let key = format!("job/{}", model.jobs.keys().next().expect("a job"));
+        edit::<B>(folder.path(), &key, |text| text.replace("\"claimed\":", "\"claimed\":1"));
+        let reason = open::<B>(folder.path()).expect("opens").quarantined.expect("seen").reason;
+        assert!(reason.contains("add up"), "{reason}");
     }
-    first.save(&[Change::Head(Dice(1).head(id(1)))]).expect("saved");
+    for_every_backend!(check);
 }
 
+/// Faults 23 and 24.
 #[test]
 fn too_little_space_is_its_own_error_and_moves_nothing() {
-    let (folder, model) = filled(68);
-    let refused = SledStore::open(folder.path(), u64::MAX);
-    assert!(matches!(refused, Err(StoreError::NoSpace { .. })), "{refused:?}");
-    model.check(&open_whole(folder.path()), "after space was made");
+    fn check<B: Backend>() {
+        let (folder, model) = filled::<B>(68);
+        let refused = CheckedStore::<B>::open(folder.path(), u64::MAX);
+        let refused = refused.map(|opened| opened.quarantined);
+        assert!(matches!(refused, Err(StoreError::NoSpace { .. })), "{refused:?}");
+        model.check(&open_whole::<B>(folder.path()), "after space was made");
+    }
+    for_every_backend!(check);
 }
 
+/// Fault 25.
 #[test]
 fn a_folder_that_can_not_be_made_is_no_damage() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("file");
-    File::create(&file).expect("created");
-    let refused = open(&file.join("state"));
-    assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+    fn check<B: Backend>() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("file");
+        File::create(&file).expect("created");
+        let refused = open::<B>(&file.join("state")).map(|opened| opened.quarantined);
+        assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+    }
+    for_every_backend!(check);
 }
 
 #[test]
 fn many_chunks_in_one_save_come_back() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut store = open_whole(folder.path());
-    let mut dice = Dice(70);
-    let mut changes = vec![Change::Head(dice.head(id(1)))];
-    changes.extend((1..=3_000).map(|no| Change::Chunk(id(1), dice.chunk(ChunkNo(no)))));
-    store.save(&changes).expect("saved");
-    drop(store);
-    let loaded = open_whole(folder.path()).load().expect("read");
-    assert_eq!(loaded[0].chunks.len(), 3_000);
+    fn check<B: Backend>() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut store = open_whole::<B>(folder.path());
+        let mut dice = Dice(70);
+        let mut changes = vec![Change::Head(dice.head(id(1)))];
+        changes.extend((1..=3_000).map(|no| Change::Chunk(id(1), dice.chunk(ChunkNo(no)))));
+        store.save(&changes).expect("saved");
+        drop(store);
+        let loaded = open_whole::<B>(folder.path()).load().expect("read");
+        assert_eq!(loaded[0].chunks.len(), 3_000);
+    }
+    for_every_backend!(check);
 }

@@ -85,6 +85,7 @@ impl Dice {
                 accept: Accept { truncated: self.coin(), blocked: self.coin(), empty: self.coin() },
             },
             claimed: self.millis(),
+            released: false,
             state: self.job_state(state),
         }
     }

@@ -1,12 +1,14 @@
 //! Exports hold everything, imports overwrite nothing.
 
 use gemini_batchd::engine::{Change, ChunkNo};
+use gemini_batchd::store::backend::Backend;
 use gemini_batchd::store::export::{Imported, export, import};
+use gemini_batchd::store::record;
 use gemini_batchd::store::{JobStore, MemoryStore, StoreError};
 
 use crate::contract::Model;
 use crate::dice::{Dice, id};
-use crate::open_whole;
+use crate::{for_every_backend, open_whole};
 
 fn filled() -> (MemoryStore, Model) {
     let mut store = MemoryStore::new();
@@ -25,15 +27,23 @@ fn exported(store: &dyn JobStore) -> Vec<u8> {
 }
 
 #[test]
-fn an_export_comes_back_into_another_kind_of_store() {
-    let (memory, model) = filled();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut store = open_whole(folder.path());
-    let done = import(&exported(&memory)[..], &mut store).expect("imported");
-    let jobs = model.jobs.len() as u64;
-    assert_eq!(done, Imported { jobs, present: 0, notes: 1 });
-    model.check(&store, "imported");
-    assert_eq!(exported(&store), exported(&memory));
+fn an_export_comes_back_into_any_other_kind_of_store() {
+    fn check<B: Backend>() {
+        let (memory, model) = filled();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut store = open_whole::<B>(folder.path());
+        let done = import(&exported(&memory)[..], &mut store).expect("imported");
+        let jobs = model.jobs.len() as u64;
+        assert_eq!(done, Imported { jobs, present: 0, notes: 1 });
+        model.check(&store, "imported");
+        assert_eq!(exported(&store), exported(&memory));
+        drop(store);
+        let store = open_whole::<B>(folder.path());
+        let mut back = MemoryStore::new();
+        import(&exported(&store)[..], &mut back).expect("imported");
+        model.check(&back, "there and back");
+    }
+    for_every_backend!(check);
 }
 
 #[test]
@@ -90,5 +100,38 @@ fn a_wrong_line_is_named() {
             other => panic!("{word}: {other:?}"),
         }
         assert_eq!(into.load().expect("read"), []);
+    }
+}
+
+/// Such a line is not ours: somebody left out what is empty.
+#[test]
+fn a_record_that_is_too_large_when_it_is_written_out_is_named_before_anything_is_taken() {
+    let mut dice = Dice(12);
+    let mut chunk = dice.chunk(ChunkNo(1));
+    chunk.last_error = None;
+    let mut write = |name: usize| {
+        let file = gemini_batchd::engine::FileName("x".repeat(name));
+        chunk.state = gemini_batchd::engine::ChunkState::Uploading { file };
+        record::write_chunk(id(2), &chunk)
+    };
+    let around = write(0).len();
+    for (bytes, fits) in [(record::BYTES_MAX, true), (record::BYTES_MAX + 1, false)] {
+        let long = String::from_utf8(write(bytes - around)).expect("text");
+        assert_eq!(long.len(), bytes);
+        let short = long.replace(r#","last_error":null"#, "");
+        assert!(short.len() < record::BYTES_MAX);
+        let mut text = Vec::new();
+        for head in [dice.head(id(1)), dice.head(id(2))] {
+            text.extend(record::write_head(&head));
+            text.push(b'\n');
+        }
+        text.extend(short.into_bytes());
+        let mut into = MemoryStore::new();
+        match import(&text[..], &mut into) {
+            Ok(done) => assert!(fits, "{done:?}"),
+            Err(StoreError::Import { line: 3, reason }) => assert!(!fits, "{reason}"),
+            Err(other) => panic!("{other:?}"),
+        }
+        assert_eq!(into.load().expect("read").len(), if fits { 2 } else { 0 });
     }
 }

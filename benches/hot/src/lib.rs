@@ -129,7 +129,14 @@ fn job(id: JobId, plan: Plan) -> Job {
         accept: Accept { truncated: true, blocked: false, empty: false },
     };
     let source = Source { folder: String::new(), name: NAME.to_owned(), bytes: plan.bytes };
-    let head = Head { id, source, queue, claimed: Millis(1), state: JobState::Merging(plan) };
+    let head = Head {
+        id,
+        source,
+        queue,
+        claimed: Millis(1),
+        released: false,
+        state: JobState::Merging(plan),
+    };
     let chunk = Chunk::new(ChunkNo(1), ChunkNo(1), rows, Rest::default());
     Job { head, chunks: BTreeMap::from([(ChunkNo(1), chunk)]) }
 }

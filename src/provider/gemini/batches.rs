@@ -44,20 +44,21 @@ impl Client {
         let mut unreadable = None;
         self.batch_pages(|entry| {
             match Operation::from_text(entry.get()).map(|op| (op.display_name.clone(), op)) {
-                Ok((name, operation)) if name == stamp.0 => match operation.into_batch() {
+                Ok((name, operation)) if name == stamp.0 => match self.batch(operation) {
                     Ok(batch) => found.push(batch),
-                    Err(error) => unreadable = Some(error.to_string()),
+                    Err(reason) => unreadable = Some(reason),
                 },
                 Ok(_) => {}
                 // It may be the one we look for: "not there" would be a lie.
-                Err(error) if mentions(entry, stamp) => unreadable = Some(error.to_string()),
+                Err(error) if mentions(entry, stamp) => {
+                    unreadable = Some(self.told(&error.to_string()));
+                }
                 Err(_) => {}
             }
             ControlFlow::Continue(())
         })
         .await?;
         if let Some(reason) = unreadable {
-            let reason = wire::plain(&reason, 300);
             return Err(Failure::Transient(format!(
                 "list batches: the entry with our stamp cannot be read: {reason}"
             )));
@@ -76,7 +77,7 @@ impl Client {
     pub async fn list_batches(&self) -> Result<Vec<RemoteBatch>, Failure> {
         let mut all = Vec::new();
         self.batch_pages(|entry| {
-            all.extend(readable(entry));
+            all.extend(self.readable(entry));
             ControlFlow::Continue(())
         })
         .await?;
@@ -115,7 +116,7 @@ impl Client {
         seen: &mut BTreeMap<BatchName, Polled>,
     ) -> Result<(), Failure> {
         let pages = self.batch_pages(|entry| {
-            if let Some(batch) = readable(entry)
+            if let Some(batch) = self.readable(entry)
                 && missing.remove(&batch.name)
             {
                 seen.insert(batch.name.clone(), Polled::Seen(batch));
@@ -130,10 +131,10 @@ impl Client {
         let action = "get batch";
         let response = match self.get_batch(name).await? {
             Ok(response) => response,
-            Err(CallError::Answer(answer)) if matches!(answer.http, 404 | 410) => {
-                return Ok(Polled::Gone);
-            }
-            Err(error) => return Err(error.failure(action)),
+            Err(error) => match error.failure(action) {
+                Failure::Gone(_) => return Ok(Polled::Gone),
+                failure => return Err(failure),
+            },
         };
         let settings = &self.inner.settings;
         let item_max = settings.item_bytes_max;
@@ -141,9 +142,10 @@ impl Client {
             .parse(move |pieces| Operation::read(pieces, item_max, None))
             .await
             .map_err(|error| failure(error, action))?
-            .map_err(|error| Failure::Transient(format!("{action}: {error}")))?;
-        let batch =
-            operation.into_batch().map_err(|error| Failure::Transient(error.to_string()))?;
+            .map_err(|error| {
+                Failure::Transient(format!("{action}: {}", self.told(&error.to_string())))
+            })?;
+        let batch = self.batch(operation).map_err(Failure::Transient)?;
         if batch.name == *name {
             return Ok(Polled::Seen(batch));
         }
@@ -173,7 +175,7 @@ impl Client {
         match self.ask(request).await {
             Ok(_) => Ok(()),
             Err(CallError::Answer(answer))
-                if answer.http == 404
+                if (answer.http == 404 && answer.from_api)
                     || (answer.http == 400 && answer.status == "FAILED_PRECONDITION") =>
             {
                 Ok(())
@@ -257,6 +259,10 @@ impl Client {
         self.ask(request).await.map(drop).map_err(|error| error.failure("check the key"))
     }
 
+    fn readable(&self, entry: &RawValue) -> Option<RemoteBatch> {
+        self.batch(Operation::from_text(entry.get()).ok()?).ok()
+    }
+
     /// Reads the list of batches page by page until `each` breaks off; answers with the number
     /// of pages read.
     async fn batch_pages(
@@ -315,10 +321,6 @@ impl Tokens {
         self.current = Some(token);
         Ok(true)
     }
-}
-
-fn readable(entry: &RawValue) -> Option<RemoteBatch> {
-    Operation::from_text(entry.get()).ok()?.into_batch().ok()
 }
 
 fn mentions(entry: &RawValue, stamp: &Stamp) -> bool {

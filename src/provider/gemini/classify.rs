@@ -59,11 +59,11 @@ impl ErrorAnswer {
         let value: Option<Value> = serde_json::from_str(&text).ok();
         let value = value.as_ref().map(|value| value.get(0).unwrap_or(value));
         match value.and_then(|value| value.get("error")) {
-            Some(error) => answer.take(error),
+            Some(error) => answer.take(error, key),
             None => match torn_message(&text) {
                 Some(message) => {
                     answer.from_api = true;
-                    answer.message = message;
+                    answer.message = key.scrub(message);
                 }
                 None => answer.message = text,
             },
@@ -71,13 +71,16 @@ impl ErrorAnswer {
         answer
     }
 
-    fn take(&mut self, error: &Value) {
+    fn take(&mut self, error: &Value, key: &ApiKey) {
+        // Once more: it may have been written with escapes.
         let text = |value: &Value, name: &str| {
-            value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+            key.scrub(value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned())
         };
         self.from_api = error.is_object();
         self.status = plain(&text(error, "status"), 64);
-        self.message = error.as_str().map_or_else(|| text(error, "message"), str::to_owned);
+        self.message = error
+            .as_str()
+            .map_or_else(|| text(error, "message"), |said| key.scrub(said.to_owned()));
         for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
             let reason = text(detail, "reason");
             if !reason.is_empty() {
@@ -108,16 +111,22 @@ impl ErrorAnswer {
     pub fn failure(&self, action: &str) -> Failure {
         let message = self.describe(action);
         match self.http {
-            300..=399 => Failure::Rejected(format!(
+            300..=399 => Failure::Barred(format!(
                 "{message}; redirects are not followed: check api.base_url and the proxy"
             )),
+            407 | 511 => Failure::Barred(format!(
+                "{message}; the proxy or the network wants credentials: check https_proxy"
+            )),
             _ if self.is_denied() => Failure::Denied(self.with_remedy(message)),
-            404 | 410 => Failure::Gone(message),
+            404 | 410 if self.from_api => Failure::Gone(message),
+            // A proxy, or a server that is not the API, knows nothing of what the API has.
+            404 | 410 => Failure::Transient(format!(
+                "{message}; check api.base_url, api.version and the proxy"
+            )),
             429 => Failure::RateLimited { retry_after_ms: self.retry_after_ms, message },
             408 | 409 | 425 | 499 => Failure::Transient(message),
-            501 => Failure::Rejected(message),
-            400..=499 => Failure::Rejected(message),
-            // Also whatever is no status of an answer at all.
+            400..=499 | 501 if self.from_api || self.http == 413 => Failure::Rejected(message),
+            // Also what somebody else says in the API's place, and what is no status at all.
             _ => Failure::Transient(message),
         }
     }
@@ -126,7 +135,7 @@ impl ErrorAnswer {
     fn is_denied(&self) -> bool {
         let key_reasons = ["API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"];
         match self.http {
-            401 | 403 | 407 => true,
+            401 | 403 => true,
             // A bad key is a 400 (1); so are a location and a project without billing (9.2).
             400 => {
                 self.status == "FAILED_PRECONDITION"
@@ -139,10 +148,10 @@ impl ErrorAnswer {
     }
 
     fn with_remedy(&self, message: String) -> String {
-        let remedy = match (self.http, self.status.as_str()) {
-            (407, _) => "the proxy wants credentials: check https_proxy",
-            (_, "FAILED_PRECONDITION") => "check the billing and the location of the key's project",
-            (_, _) => "check the API key and its restrictions",
+        let remedy = match self.status.as_str() {
+            "FAILED_PRECONDITION" => "check the billing and the location of the key's project",
+            _ if self.from_api => "check the API key and its restrictions",
+            _ => "check the API key and its restrictions, and the proxy",
         };
         format!("{message}; {remedy}")
     }
@@ -151,7 +160,7 @@ impl ErrorAnswer {
     pub fn refusal(&self, input_file: Option<&str>) -> Verdict {
         let message = self.describe("create batch");
         match self.http {
-            300..=399 => Verdict::Failure(self.failure("create batch")),
+            300..=399 | 407 => Verdict::Failure(self.failure("create batch")),
             // 409 and 499 say that something was begun; 408 and 5xx say nothing (3.8).
             408 | 409 | 499 | 500..=599 => Verdict::Failure(Failure::Ambiguous(message)),
             425 => Verdict::Failure(Failure::Transient(message)),

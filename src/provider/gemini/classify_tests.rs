@@ -30,6 +30,7 @@ fn failed(verdict: Verdict) -> Failure {
     }
 }
 
+/// Fault 56.
 #[test]
 fn a_bad_key_is_denied_although_it_is_a_400() {
     let body = r#"{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.",
@@ -41,20 +42,52 @@ fn a_bad_key_is_denied_although_it_is_a_400() {
 
 #[test]
 fn statuses_are_sorted_by_what_to_do() {
-    let class = |http| answer(http, "{}").failure("list");
-    assert!(matches!(class(302), Failure::Rejected(_)));
+    let class = |http| api(http, "X", "said").failure("list");
+    assert!(matches!(class(302), Failure::Barred(_)));
     assert!(matches!(class(400), Failure::Rejected(_)));
     assert!(matches!(class(401), Failure::Denied(_)));
     assert!(matches!(class(403), Failure::Denied(_)));
     assert!(matches!(class(404), Failure::Gone(_)));
-    assert!(matches!(class(407), Failure::Denied(_)));
+    assert!(matches!(class(407), Failure::Barred(_)));
     assert!(matches!(class(413), Failure::Rejected(_)));
     assert!(matches!(class(429), Failure::RateLimited { retry_after_ms: None, .. }));
+    assert!(matches!(class(511), Failure::Barred(_)));
     for http in [408, 499, 500, 502, 503, 504] {
         assert!(matches!(class(http), Failure::Transient(_)), "{http}");
     }
 }
 
+/// Faults 60 and 67: paid results would be given up for the page of a proxy.
+#[test]
+fn a_page_that_is_not_the_apis_never_says_that_something_is_gone_or_refused_for_good() {
+    for http in [400, 402, 404, 405, 410, 414, 451, 501] {
+        for page in ["<html><h1>Not Found</h1></html>", "{}", "", "[]", r#"{"error":"no"}"#] {
+            let failure = answer(http, page).failure("get batch");
+            assert!(matches!(failure, Failure::Transient(_)), "{http} {page}: {failure:?}");
+        }
+    }
+}
+
+#[test]
+fn the_key_is_taken_out_however_it_is_written() {
+    let spelled = "AIza\\u002dm\\u0061rker";
+    let bodies = [
+        format!(r#"{{"error":{{"code":400,"message":"bad {spelled}","status":"{spelled}"}}}}"#),
+        format!(r#"{{"error":"{spelled}"}}"#),
+        format!(r#"{{"error":{{"message":"no {spelled} {}"#, "x".repeat(9)),
+        format!(
+            r#"{{"error":{{"message":"Invalid","details":[{{"fieldViolations":[{{"field":
+            "batch.input_config.requests.requests[3]","description":"{spelled}"}}]}}]}}}}"#
+        ),
+    ];
+    for body in bodies {
+        let answer = answer(400, &body);
+        let told = format!("{answer:?} {:?} {:?}", answer.failure("x"), answer.refusal(None));
+        assert!(!told.contains("AIza-marker"), "{told}");
+    }
+}
+
+/// Fault 58.
 #[test]
 fn only_a_definite_refusal_of_a_create_is_no_ambiguity() {
     for http in [408, 409, 499, 500, 502, 503, 504] {
@@ -62,7 +95,8 @@ fn only_a_definite_refusal_of_a_create_is_no_ambiguity() {
         assert!(matches!(failed(verdict), Failure::Ambiguous(_)), "{http}");
     }
     assert!(matches!(failed(answer(429, "").refusal(None)), Failure::RateLimited { .. }));
-    assert!(matches!(failed(answer(301, "").refusal(None)), Failure::Rejected(_)));
+    assert!(matches!(failed(answer(301, "").refusal(None)), Failure::Barred(_)));
+    assert!(matches!(failed(answer(407, "").refusal(None)), Failure::Barred(_)));
     let billing = api(400, "FAILED_PRECONDITION", "User location is not supported");
     assert!(matches!(failed(billing.refusal(Some("files/a"))), Failure::Denied(_)));
     let whole = api(400, "INVALID_ARGUMENT", "Request contains an invalid argument.");
@@ -129,6 +163,7 @@ fn a_message_cut_off_never_blames_a_torn_number() {
     }
 }
 
+/// Fault 60.
 #[test]
 fn bodies_of_any_shape_give_one_clean_line() {
     let list = answer(500, r#"[{"error":{"code":500,"message":"a\nb","status":"INTERNAL"}}]"#);
@@ -141,6 +176,7 @@ fn bodies_of_any_shape_give_one_clean_line() {
     assert_eq!(answer(503, "").describe("x"), "x: HTTP 503 (not an answer in the API's format)");
 }
 
+/// Fault 55.
 #[test]
 fn a_pause_is_read_from_header_date_and_details_and_is_bounded() {
     let pause = |retry: &str, date: Option<&str>| {

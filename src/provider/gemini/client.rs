@@ -18,10 +18,12 @@ use url::Url;
 
 use super::classify::{ErrorAnswer, ErrorHead};
 use super::key::ApiKey;
+use super::operation::Operation;
 use super::transfer::{self, Incoming, Pace, TransferError};
 use super::wire;
-use crate::engine::event::Failure;
+use crate::engine::event::{Failure, RemoteBatch};
 use crate::engine::ids::Millis;
+use crate::engine::job::RemoteState;
 
 /// How a client is to work.
 #[derive(Debug, Clone)]
@@ -107,6 +109,8 @@ pub(super) struct Inner {
     /// A new connection each time: for creates and uploads, where a stale connection would leave
     /// it open whether anything arrived.
     fresh: reqwest::Client,
+    /// When a connection was last found dead.
+    broke: Mutex<Option<Instant>>,
     /// What the server's clock said, and when by ours.
     server_clock: Mutex<Option<(Millis, Instant)>>,
     /// Pages of the list of batches that the last poll had to read.
@@ -140,16 +144,18 @@ impl Client {
                 .http1_only()
                 .connect_timeout(settings.connect_timeout)
                 .pool_max_idle_per_host(idle_connections)
-                .pool_idle_timeout(Duration::from_secs(20));
+                .pool_idle_timeout(POOL_IDLE)
+                // Otherwise the system gives up on what was sent after 30 s, whatever is set here.
+                .tcp_user_timeout(settings.idle_timeout);
             if is_local(&settings.base_url) {
                 builder = builder.no_proxy();
             }
             builder.build().map_err(|error| ClientError::Http(transfer::describe(error)))
         };
         let (pooled, fresh) = (build(IDLE_CONNECTIONS)?, build(0)?);
-        let server_clock = Mutex::new(None);
+        let (server_clock, broke) = (Mutex::new(None), Mutex::new(None));
         let pages_polled = AtomicUsize::new(1);
-        let inner = Inner { settings, base, pooled, fresh, server_clock, pages_polled };
+        let inner = Inner { settings, base, pooled, fresh, broke, server_clock, pages_polled };
         Ok(Client { inner: Arc::new(inner) })
     }
 
@@ -172,17 +178,50 @@ impl Client {
         Incoming::new(response, self.pace(), PAGE_BYTES_MAX)
             .parse(|pieces| serde_json::from_reader(BufReader::new(pieces)))
             .await
-            .map_err(|error| failure(error, action))?
+            .map_err(|error| match error {
+                // What should be small and is not, is not the API's: it says nothing of the call.
+                TransferError::TooLong(_) => Failure::Transient(format!("{action}: {error}")),
+                error => failure(error, action),
+            })?
             .map_err(|error: serde_json::Error| {
-                let error = wire::plain(&error.to_string(), 300);
+                let error = self.told(&error.to_string());
                 Failure::Transient(format!("{action}: the answer cannot be read: {error}"))
             })
+    }
+
+    /// What a server wrote, fit for a message: without the key, on one line, shortened.
+    pub(super) fn told(&self, text: &str) -> String {
+        wire::plain(&self.inner.settings.key.scrub(text.to_owned()), 300)
+    }
+
+    /// The batch that an operation describes, with the key in none of its texts; in words what
+    /// can not be used.
+    pub(super) fn batch(&self, operation: Operation) -> Result<RemoteBatch, String> {
+        let mut batch = operation.into_batch().map_err(|error| self.told(&error.to_string()))?;
+        let key = &self.inner.settings.key;
+        batch.display_name = key.scrub(batch.display_name);
+        batch.state = match batch.state {
+            RemoteState::Unknown(word) => RemoteState::Unknown(key.scrub(word)),
+            known => known,
+        };
+        if let Some(error) = &mut batch.error {
+            error.message = key.scrub(std::mem::take(&mut error.message));
+        }
+        Ok(batch)
     }
 
     /// A call below the version's path, with the key.
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let version = &self.inner.settings.version;
-        self.keyed(self.inner.pooled.request(method, self.url(&format!("/{version}{path}"))))
+        let http = if self.distrusts_pool() { &self.inner.fresh } else { &self.inner.pooled };
+        self.keyed(http.request(method, self.url(&format!("/{version}{path}"))))
+    }
+
+    /// Whether connections that are kept may be as dead as one that was used not long ago: after
+    /// this machine slept, or moved to another network, all of them are.
+    fn distrusts_pool(&self) -> bool {
+        let broke = *self.inner.broke.lock().unwrap_or_else(PoisonError::into_inner);
+        broke.is_some_and(|at| at.elapsed() <= POOL_IDLE)
     }
 
     /// The same on a connection of its own; `path` begins at the root.
@@ -225,6 +264,10 @@ impl Client {
     /// Sends a request and sorts the head of the answer.
     pub(super) async fn ask(&self, request: RequestBuilder) -> Result<Response, CallError> {
         let sent = transfer::send(request, self.pace()).await;
+        if let Err(TransferError::Broken(_) | TransferError::TooSlow(_)) = &sent {
+            let mut broke = self.inner.broke.lock().unwrap_or_else(PoisonError::into_inner);
+            *broke = Some(Instant::now());
+        }
         self.check(sent.map_err(CallError::Transfer)?).await
     }
 
@@ -297,6 +340,7 @@ pub(super) fn failure(error: TransferError, action: &str) -> Failure {
         TransferError::NotSent(_) | TransferError::Broken(_) | TransferError::TooSlow(_) => {
             Failure::Transient(message)
         }
+        TransferError::Barred(_) => Failure::Barred(message),
         TransferError::Payload(_) => Failure::Local(message),
         TransferError::TooLong(_) => Failure::Rejected(message),
     }
@@ -343,6 +387,9 @@ fn install_crypto() {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }
+
+/// How long a connection is kept that nobody uses.
+const POOL_IDLE: Duration = Duration::from_secs(20);
 
 /// As many calls of the kinds that may be asked again are under way at a time, about.
 const IDLE_CONNECTIONS: usize = 16;

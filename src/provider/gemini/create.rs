@@ -109,9 +109,9 @@ impl Client {
     /// Reads the operation out of a success. What can not be read may well exist.
     async fn read_created(&self, response: Response) -> Result<Created, CreateFailure> {
         let unknown = |reason: String| {
-            let reason = self.inner.settings.key.scrub(plain(&reason, 300));
             CreateFailure::Failure(Failure::Ambiguous(format!(
-                "create batch: accepted, but the answer cannot be read: {reason}"
+                "create batch: accepted, but the answer cannot be read: {}",
+                self.told(&reason)
             )))
         };
         let (body, cut) = Incoming::new(response, self.pace(), ERROR_BYTES_MAX).start().await;
@@ -162,6 +162,7 @@ fn sort(error: TransferError) -> CreateFailure {
     let message = format!("create batch: {error}");
     CreateFailure::Failure(match error {
         TransferError::NotSent(_) => Failure::Transient(message),
+        TransferError::Barred(_) => Failure::Barred(message),
         // The closing braces never went out: what arrived is no request.
         TransferError::Payload(_) => Failure::Local(message),
         TransferError::Broken(_) | TransferError::TooSlow(_) | TransferError::TooLong(_) => {

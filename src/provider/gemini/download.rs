@@ -9,7 +9,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, HeaderName, RANGE};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE,
+};
 use reqwest::{Method, Response, StatusCode};
 
 use super::client::{CallError, Client, failure};
@@ -85,8 +87,7 @@ impl Client {
             }
         };
         let (items, request_count) = (operation.items, operation.request_count);
-        let checked = checked(operation, batch);
-        let remote = match checked {
+        let remote = match self.checked(operation, batch) {
             Ok(remote) => remote,
             Err(failure) if items > 0 => {
                 on(results, R::restart).await?;
@@ -121,11 +122,11 @@ impl Client {
         refuse_compressed(&response, action).map_err(untouched)?;
         let max = self.inner.settings.results_bytes_max.saturating_mul(2);
         let item_max = self.inner.settings.item_bytes_max;
-        let results = Arc::clone(results);
+        let (results, client) = (Arc::clone(results), self.clone());
         let touched = Arc::new(AtomicBool::new(false));
         let touches = Arc::clone(&touched);
         let parsed = Incoming::new(response, self.pace(), max)
-            .parse(move |pieces| split(pieces, item_max, &results, &touches))
+            .parse(move |pieces| split(pieces, item_max, &results, &touches, &client))
             .await;
         let operation = parsed.map_err(|error| failure(error, action)).and_then(|split| split);
         operation.map_err(|failure| (failure, touched.load(Ordering::Acquire)))
@@ -157,6 +158,7 @@ impl Client {
             }
         };
         refuse_compressed(&response, action)?;
+        refuse_page(&response, action)?;
         if offset < kept {
             on(results, R::restart).await?;
         }
@@ -185,6 +187,18 @@ impl Client {
         Err(failed)
     }
 
+    /// The batch that an operation describes, if it is the one asked for and has ended.
+    fn checked(&self, operation: Operation, batch: &BatchName) -> Result<RemoteBatch, Failure> {
+        let remote = self.batch(operation).map_err(Failure::Transient)?;
+        if remote.name != *batch {
+            return Err(Failure::Transient("get batch: the answer is about another".to_owned()));
+        }
+        if !remote.is_finished() {
+            return Err(Failure::NotReady(format!("{} has not ended yet", batch.0)));
+        }
+        Ok(remote)
+    }
+
     /// Asks for a result file from `kept` bytes on.
     async fn ask_results(&self, name: &FileName, kept: u64) -> Result<Answer, Failure> {
         let action = "download results";
@@ -196,7 +210,10 @@ impl Client {
         }
         let response = match self.ask(request).await {
             Ok(response) => response,
-            Err(CallError::Answer(answer)) if matches!(answer.http, 403 | 404 | 410) => {
+            // A page of a proxy says nothing of the file: to believe it would lose paid results.
+            Err(CallError::Answer(answer))
+                if answer.from_api && matches!(answer.http, 403 | 404 | 410) =>
+            {
                 return Err(Failure::Gone(answer.describe(action)));
             }
             // 416: there is nothing after what we have. Whether that is the end, the last line
@@ -267,6 +284,7 @@ fn split<R: Results>(
     item_max: u64,
     results: &Shared<R>,
     touches: &AtomicBool,
+    client: &Client,
 ) -> Result<Operation, Failure> {
     let mut refused = None;
     let mut flat = Vec::new();
@@ -294,25 +312,13 @@ fn split<R: Results>(
             refused.unwrap_or_else(|| Failure::Local(format!("get batch: {error}")))
         }
         ReadError::Content(error) if error.is_io() => {
-            Failure::Rejected(format!("get batch: {}", plain(&error.to_string(), 300)))
+            Failure::Rejected(format!("get batch: {}", client.told(&error.to_string())))
         }
         ReadError::Content(error) => Failure::Transient(format!(
             "get batch: the answer cannot be read: {}",
-            plain(&error.to_string(), 300)
+            client.told(&error.to_string())
         )),
     })
-}
-
-/// The batch that an operation describes, if it is the one asked for and has ended.
-fn checked(operation: Operation, batch: &BatchName) -> Result<RemoteBatch, Failure> {
-    let remote = operation.into_batch().map_err(|error| Failure::Transient(error.to_string()))?;
-    if remote.name != *batch {
-        return Err(Failure::Transient("get batch: the answer is about another".to_owned()));
-    }
-    if !remote.is_finished() {
-        return Err(Failure::NotReady(format!("{} has not ended yet", batch.0)));
-    }
-    Ok(remote)
 }
 
 fn torn() -> Failure {
@@ -333,10 +339,23 @@ fn text(response: &Response, name: HeaderName) -> Option<&str> {
 fn refuse_compressed(response: &Response, action: &str) -> Result<(), Failure> {
     match text(response, CONTENT_ENCODING) {
         None | Some("identity" | "") => Ok(()),
-        Some(encoding) => Err(Failure::Rejected(format!(
-            "{action}: the answer is compressed ({}) although {ACCEPT_ENCODING} forbids it",
+        Some(encoding) => Err(Failure::Barred(format!(
+            "{action}: the answer is compressed ({}) although {ACCEPT_ENCODING} forbids it; check \
+             the proxy",
             plain(encoding, 20)
         ))),
+    }
+}
+
+/// A page of a proxy or a portal would be taken for damaged results, and those for missing ones.
+fn refuse_page(response: &Response, action: &str) -> Result<(), Failure> {
+    match text(response, CONTENT_TYPE).map(str::trim_ascii_start) {
+        Some(kind) if kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case("text/html")) => {
+            Err(Failure::Barred(format!(
+                "{action}: a web page came instead of results; check api.base_url and the proxy"
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

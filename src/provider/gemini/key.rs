@@ -58,7 +58,8 @@ impl ApiKey {
         value
     }
 
-    /// The text with the key taken out, should somebody have put it in.
+    /// The text with the key taken out, should somebody have put it in. To be done before a text
+    /// is shortened: half a key is a secret too.
     pub(super) fn scrub(&self, text: String) -> String {
         let key = self.0.expose_secret();
         if text.contains(key) { text.replace(key, "[API key]") } else { text }

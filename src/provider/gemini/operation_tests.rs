@@ -119,6 +119,7 @@ fn the_state_wins_over_the_error_of_a_cancelled_batch() {
     assert_eq!(batch.error.expect("there").code, 13);
 }
 
+/// Fault 65.
 #[test]
 fn nulls_unknown_members_and_states_are_borne() {
     let batch = batch(&json!({"name": "batches/abc", "done": null, "error": null, "new": [1, {}],
@@ -128,6 +129,7 @@ fn nulls_unknown_members_and_states_are_borne() {
     assert!(!batch.done && batch.output_file.is_none() && batch.input_file.is_none());
 }
 
+/// Fault 60.
 #[test]
 fn a_wrong_type_is_an_error_and_no_panic() {
     for text in [

@@ -76,6 +76,9 @@ pub enum TransferError {
     /// Nothing of what was to be sent has left this machine.
     #[error("cannot reach the server: {0}")]
     NotSent(String),
+    /// The same, and it will be so until somebody acts.
+    #[error("the way to the server is barred: {0}")]
+    Barred(String),
     /// The payload could not be read here.
     #[error("the bytes to send cannot be read: {0}")]
     Payload(String),
@@ -211,15 +214,7 @@ pub async fn send_stream(
 /// See [`TransferError`]; what the answer says is no error here.
 pub async fn send(request: RequestBuilder, pace: Pace) -> Result<Response, TransferError> {
     match tokio::time::timeout(pace.connect + pace.reply, request.send()).await {
-        Ok(answer) => answer.map_err(|error| {
-            let connecting = error.is_connect();
-            let message = describe(error);
-            if connecting {
-                TransferError::NotSent(message)
-            } else {
-                TransferError::Broken(message)
-            }
-        }),
+        Ok(answer) => answer.map_err(|error| sorted(error.is_connect(), error)),
         Err(_) => Err(TransferError::TooSlow(format!("no answer within {:?}", pace.reply))),
     }
 }
@@ -246,9 +241,45 @@ async fn watch(meter: &Meter, began: Instant, deadline: Instant, pace: Pace) -> 
 
 fn sort(error: reqwest::Error, meter: &Meter) -> TransferError {
     // A body that was never asked for has not left; and without it nothing can have been done.
-    let nothing_sent = error.is_connect() || !meter.started.load(Ordering::Acquire);
-    let message = describe(error);
-    if nothing_sent { TransferError::NotSent(message) } else { TransferError::Broken(message) }
+    sorted(error.is_connect() || !meter.started.load(Ordering::Acquire), error)
+}
+
+fn sorted(nothing_sent: bool, error: reqwest::Error) -> TransferError {
+    match (nothing_sent, obstacle(&error)) {
+        (true, Some(remedy)) => TransferError::Barred(format!("{}; {remedy}", describe(error))),
+        (true, None) => TransferError::NotSent(describe(error)),
+        (false, _) => TransferError::Broken(describe(error)),
+    }
+}
+
+/// What to do about an error that no new try gets over, if it is one.
+fn obstacle(error: &reqwest::Error) -> Option<&'static str> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        match cause.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+                return Some(
+                    "the server's certificate is not trusted: check api.base_url, the proxy, the \
+                     clock and the CA certificates of this machine",
+                );
+            }
+            Some(rustls::Error::InvalidMessage(_) | rustls::Error::PeerIncompatible(_)) => {
+                return Some("what answers there does not speak TLS as we do: check api.base_url");
+            }
+            Some(_) | None => {}
+        }
+        // The HTTP library has no type for it that could be asked.
+        if cause.to_string().ends_with("proxy authorization required") {
+            return Some("the proxy wants credentials: check https_proxy");
+        }
+        // An IO error does not count what it carries among its causes.
+        let carried = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match carried {
+            Some(carried) => Some(carried),
+            None => cause.source(),
+        };
+    }
+    None
 }
 
 /// The error with its causes, without any URL.

@@ -276,7 +276,7 @@ impl Upload<'_> {
             }
             (true, Some("cancelled")) => Ok(Piece::Lost("the session was cancelled".to_owned())),
             (true, status) => {
-                let status = wire::plain(status.unwrap_or("none"), 40);
+                let status = self.client.told(status.unwrap_or("none"));
                 Ok(Piece::Trouble(format!("unexpected upload status: {status}")))
             }
             (false, status) => {

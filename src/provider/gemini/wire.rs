@@ -5,8 +5,10 @@
 //! path is checked strictly. An operation, which may carry all results, is read by
 //! [`super::operation`]. Nothing here does IO.
 
+use std::marker::PhantomData;
+
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::engine::ids::{BatchName, FileName, Millis};
@@ -183,6 +185,7 @@ impl<'de> Deserialize<'de> for Int64 {
 #[serde(rename_all = "camelCase", default)]
 pub struct BatchPage {
     /// The entries; missing when the page is empty (6.2).
+    #[serde(deserialize_with = "few")]
     pub operations: Option<Vec<Box<RawValue>>>,
     /// Where the next page begins.
     pub next_page_token: Option<String>,
@@ -193,10 +196,49 @@ pub struct BatchPage {
 #[serde(rename_all = "camelCase", default)]
 pub struct FilePage {
     /// The entries; missing when the page is empty.
+    #[serde(deserialize_with = "few")]
     pub files: Option<Vec<File>>,
     /// Where the next page begins.
     pub next_page_token: Option<String>,
 }
+
+/// Reads a list of at most [`ENTRIES_MAX`] entries, each of which takes more memory than it has
+/// bytes.
+fn few<'de, D, T>(from: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Few<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Option<Vec<T>>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "a list of at most {ENTRIES_MAX} entries")
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = list.next_element()? {
+                if entries.len() == ENTRIES_MAX {
+                    return Err(de::Error::custom(format!("more than {ENTRIES_MAX} entries")));
+                }
+                entries.push(entry);
+            }
+            Ok(Some(entries))
+        }
+    }
+
+    from.deserialize_any(Few(PhantomData))
+}
+
+/// Entries of one page that are taken; no more than [`PAGE_SIZE`] are asked for.
+const ENTRIES_MAX: usize = 10_000;
 
 /// A file at the API (7.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -233,6 +275,7 @@ pub struct Uploaded {
 mod tests {
     use super::*;
 
+    /// Fault 62.
     #[test]
     fn a_name_that_would_change_the_path_is_refused() {
         assert!(batch_name("batches/abc123").is_ok());

@@ -66,6 +66,7 @@ fn settled_files_are_ready_oldest_first_in_any_sub_folder() {
     assert_eq!(scan.next_look, None);
 }
 
+/// Fault 38.
 #[test]
 fn a_file_that_still_grows_waits_until_it_was_still_for_the_settling_time() {
     let mut inbox = Inbox::new();
@@ -106,6 +107,7 @@ fn what_was_renamed_in_is_ready_at_once_and_so_is_a_whole_folder() {
     assert_eq!(names(&scan), ["|a.jsonl", "sub|b.jsonl"]);
 }
 
+/// Fault 49.
 #[test]
 fn a_full_inbox_is_given_out_by_parts_the_oldest_first() {
     let mut inbox = Inbox::new();
@@ -182,6 +184,7 @@ fn unfinished_hidden_and_ignored_files_are_never_touched() {
     assert!(scan.refused.is_empty(), "{:?}", scan.refused);
 }
 
+/// Fault 43.
 #[test]
 fn whatever_is_no_plain_file_with_a_plain_name_is_refused_with_its_reason() {
     let mut inbox = Inbox::new();

@@ -41,6 +41,14 @@ const LINES: [&str; 9] = [
 ];
 
 #[test]
+fn of_metadata_that_stands_twice_the_first_counts() {
+    let line = br#"{"metadata":{},"metadata":{"key":"1"},"response":{}}"#;
+    let judged = Judged::read(line).expect("an object");
+    assert_eq!(judged.row, ResultLine::parse(line).expect("an object").row);
+    assert_eq!(judged.row, None);
+}
+
+#[test]
 fn usual_lines_are_taken_by_the_plain_walk_and_odd_ones_are_not() {
     for (number, line) in LINES.iter().enumerate() {
         assert_eq!(agrees(line.as_bytes()), number < 6, "{line}");

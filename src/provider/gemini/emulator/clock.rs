@@ -85,8 +85,9 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The system's time.
 #[expect(clippy::disallowed_methods, reason = "the emulator is a server with a clock of its own")]
-fn system_now() -> SystemTime {
+pub fn system_now() -> SystemTime {
     SystemTime::now()
 }
 

@@ -24,6 +24,8 @@ pub struct Disk {
     folder: TempDir,
     next: AtomicU64,
     growing: Mutex<HashMap<StoreId, Arc<tokio::sync::Mutex<Growing>>>>,
+    /// Whether bytes stay although their server does not need them any more.
+    keeps_all: bool,
 }
 
 impl Disk {
@@ -32,14 +34,14 @@ impl Disk {
     ///
     /// # Errors
     /// If it can not be made.
-    pub fn new(parent: Option<&Path>) -> io::Result<Disk> {
+    pub fn new(parent: Option<&Path>, keeps_all: bool) -> io::Result<Disk> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("gemini-emulator-");
         let folder = match parent {
             Some(parent) => builder.tempdir_in(parent)?,
             None => builder.tempdir()?,
         };
-        Ok(Disk { folder, next: AtomicU64::new(1), growing: Mutex::default() })
+        Ok(Disk { folder, next: AtomicU64::new(1), growing: Mutex::default(), keeps_all })
     }
 
     /// A place for new bytes.
@@ -78,6 +80,9 @@ impl Disk {
     pub fn remove(&self, stores: &[StoreId]) {
         for store in stores {
             self.grown(*store);
+            if self.keeps_all {
+                continue;
+            }
             match std::fs::remove_file(self.path(*store)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(%error, "the emulator can not remove a file of its own");

@@ -131,7 +131,7 @@ pub enum InputKind {
 }
 
 /// The entries in order; the oldest are dropped beyond 100,000.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Journal {
     entries: VecDeque<JournalEntry>,
 }

@@ -25,6 +25,7 @@ mod files;
 pub mod journal;
 mod kinds;
 mod line;
+pub mod memory;
 pub mod reply;
 pub mod results;
 mod routes;
@@ -36,6 +37,7 @@ mod upload;
 
 pub use faults::{Budget, Faults};
 pub use journal::{Happened, InputKind, JournalEntry};
+pub use memory::Memory;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -82,6 +84,9 @@ pub struct Options {
     pub bad_keys: Vec<String>,
     /// Where its own folder is made; the system's folder for temporary files if `None`.
     pub folder: Option<PathBuf>,
+    /// Whether it remembers what it knew before each answer: [`Emulator::memories`]. All bytes it
+    /// ever had stay on its disk then.
+    pub remembers: bool,
 }
 
 impl Default for Options {
@@ -99,6 +104,7 @@ impl Default for Options {
             storage_bytes: 21_474_836_480,
             bad_keys: Vec::new(),
             folder: None,
+            remembers: false,
         }
     }
 }
@@ -130,28 +136,46 @@ pub enum EmulatorError {
 /// # Errors
 /// If it can not listen or has no folder.
 pub async fn start(options: Options) -> Result<Emulator, EmulatorError> {
-    let disk = Disk::new(options.folder.as_deref()).map_err(|source| EmulatorError::Folder {
-        folder: options.folder.clone().unwrap_or_else(std::env::temp_dir),
-        source,
+    let disk = Disk::new(options.folder.as_deref(), options.remembers).map_err(|source| {
+        let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+        EmulatorError::Folder { folder, source }
     })?;
-    let address = options.listen;
-    let listen = |source| EmulatorError::Listen { address, source };
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(listen)?;
-    let address = listener.local_addr().map_err(listen)?;
-
-    let clock = Clock::new(options.start, options.speed);
-    let source = Source { disk: Arc::new(disk), tasks: TaskTracker::new() };
     let rules = Rules {
         pending_for: options.pending_for,
         running_for: options.running_for,
         cancel_for: options.cancel_for,
         granularity: options.granularity.max(1),
         storage_bytes: options.storage_bytes,
-        bad_keys: options.bad_keys,
+        bad_keys: options.bad_keys.clone(),
         seed: options.seed,
     };
-    let server = Server::new(rules, options.faults);
-    let app = Arc::new(App::new(server, clock, source, address.to_string()));
+    let server = Server::new(rules, options.faults.clone());
+    serve(options, Arc::new(disk), server).await
+}
+
+/// Starts one that knows what another one knew at a moment, and nothing that came after. Uploads
+/// that were under way then are lost. Of the options, only address, clock and memory count.
+///
+/// # Errors
+/// If it can not listen.
+pub async fn go_on(options: Options, memory: &Memory) -> Result<Emulator, EmulatorError> {
+    serve(options, Arc::clone(&memory.disk), memory.server.restarted()).await
+}
+
+async fn serve(
+    options: Options,
+    disk: Arc<Disk>,
+    server: Server,
+) -> Result<Emulator, EmulatorError> {
+    let address = options.listen;
+    let listen = |source| EmulatorError::Listen { address, source };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+
+    let clock = Clock::new(options.start, options.speed);
+    let source = Source { disk, tasks: TaskTracker::new() };
+    let app = App::new(server, clock, source, address.to_string(), options.remembers);
+    let app = Arc::new(app);
 
     let lines = Lines::new(listener);
     let open = lines.open();
@@ -195,6 +219,12 @@ impl Emulator {
     /// What it saw so far.
     pub fn journal(&self) -> Vec<JournalEntry> {
         self.app.server().journal()
+    }
+
+    /// What it knew before each answer, oldest first, the first before all; empty unless it was
+    /// to remember.
+    pub fn memories(&self) -> Vec<Memory> {
+        self.app.memories()
     }
 
     /// Replaces all faults and their budgets.

@@ -19,6 +19,7 @@ use super::clock::{Clock, Moment};
 use super::create::{Create, CreateInput};
 use super::faults::{CallKind, Faults};
 use super::line::Cut;
+use super::memory::Memory;
 use super::reply::{Refusal, Reply};
 use super::server::{ProjectNo, Server};
 use super::sessions::UploadStart;
@@ -28,6 +29,8 @@ use super::upload;
 #[derive(Debug)]
 pub struct App {
     server: Mutex<Server>,
+    /// What was known before each answer, if that is wanted.
+    memories: Option<Mutex<Vec<Memory>>>,
     /// Virtual time.
     pub clock: Clock,
     /// Bytes, and tasks that move them.
@@ -38,13 +41,35 @@ pub struct App {
 
 impl App {
     /// Puts the parts together.
-    pub fn new(server: Server, clock: Clock, source: Source, authority: String) -> App {
-        App { server: Mutex::new(server), clock, source, authority }
+    pub fn new(
+        server: Server,
+        clock: Clock,
+        source: Source,
+        authority: String,
+        remembers: bool,
+    ) -> App {
+        let memories = remembers.then(|| Mutex::new(vec![Memory::of(&server, &source.disk)]));
+        App { server: Mutex::new(server), memories, clock, source, authority }
     }
 
     /// The server. It is never held over anything that waits.
     pub fn server(&self) -> MutexGuard<'_, Server> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was known before each answer, oldest first.
+    pub fn memories(&self) -> Vec<Memory> {
+        let memories = self.memories.as_ref();
+        let list = memories.map(|list| list.lock().unwrap_or_else(PoisonError::into_inner));
+        list.map_or_else(Vec::new, |list| list.clone())
+    }
+
+    fn remember(&self) {
+        if let Some(memories) = &self.memories {
+            // In this order: no memory is older than one before it.
+            let mut memories = memories.lock().unwrap_or_else(PoisonError::into_inner);
+            memories.push(Memory::of(&self.server(), &self.source.disk));
+        }
     }
 
     /// Removes bytes that nobody needs.
@@ -87,8 +112,10 @@ pub async fn handle(
     let lost = cut.clone();
     let task = Arc::clone(&app);
     app.source.tasks.spawn(async move {
+        let response = answer(&task, request, &cut).await;
+        task.remember();
         // A client that went away does not want its answer.
-        drop(sender.send(answer(&task, request, &cut).await));
+        drop(sender.send(response));
     });
     match receiver.await {
         Ok(response) => response,

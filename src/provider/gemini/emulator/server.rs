@@ -42,7 +42,7 @@ pub struct Rules {
 }
 
 /// The whole state of the emulated service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Server {
     pub(super) rules: Rules,
     pub(super) faults: Faults,
@@ -57,7 +57,7 @@ pub struct Server {
 }
 
 /// What belongs to one key.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Project {
     key: String,
     pub(super) batches: BTreeMap<u64, Batch>,
@@ -107,6 +107,19 @@ impl Server {
             garbage: Vec::new(),
             struck_13: Arc::default(),
         }
+    }
+
+    /// The same server, for another process to go on with: results that were being written are
+    /// written again, and uploads that were under way are not known any more.
+    pub fn restarted(&self) -> Server {
+        let mut server = self.clone();
+        server.uploads.retain(|_, upload| !upload.is_under_way());
+        for batch in server.projects.iter_mut().flat_map(|owned| owned.batches.values_mut()) {
+            if matches!(batch.stage, Stage::Writing(_)) {
+                batch.stage = Stage::Open;
+            }
+        }
+        server
     }
 
     /// Replaces all faults.

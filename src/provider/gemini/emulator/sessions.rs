@@ -27,6 +27,13 @@ pub struct Upload {
     progress: Progress,
 }
 
+impl Upload {
+    /// Whether bytes may still come.
+    pub fn is_under_way(&self) -> bool {
+        self.progress == Progress::Active
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 enum Progress {
     Active,

@@ -1,0 +1,149 @@
+//! Snapshots for any number of askers, without hindering what they look at.
+//!
+//! Building a snapshot holds up the daemon's loop for a moment. So one is built at a time, it
+//! serves everybody who asked before it was begun, and between two there is a pause of several
+//! times what one takes. Nobody is shown anything older than their own question.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::view::Snapshot;
+
+/// Builds a snapshot.
+pub type Build = Arc<dyn Fn() -> Snapshot + Send + Sync>;
+
+/// The newest snapshot.
+#[derive(Clone)]
+pub struct Latest {
+    build: Build,
+    newest: Arc<Mutex<Option<Built>>>,
+}
+
+/// A snapshot, and how it is sent.
+#[derive(Debug)]
+pub struct Seen {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The same as JSON.
+    pub json: Vec<u8>,
+}
+
+struct Built {
+    seen: Arc<Seen>,
+    begun: Instant,
+    /// The next one is not begun before.
+    next: Instant,
+}
+
+impl Latest {
+    /// Nothing is built yet.
+    pub fn new(build: Build) -> Latest {
+        Latest { build, newest: Arc::default() }
+    }
+
+    /// A snapshot that was begun after this question.
+    pub async fn see(&self) -> Arc<Seen> {
+        let asked = Instant::now();
+        // Askers queue here; the first of them builds for all who stand behind it.
+        let mut newest = self.newest.lock().await;
+        if let Some(built) = newest.as_ref() {
+            if built.begun > asked {
+                return Arc::clone(&built.seen);
+            }
+            tokio::time::sleep_until(built.next).await;
+        }
+        let begun = Instant::now();
+        let build = Arc::clone(&self.build);
+        let work = move || {
+            let snapshot = build();
+            let json = serde_json::to_vec(&snapshot).expect("a snapshot has text keys only");
+            Arc::new(Seen { snapshot, json })
+        };
+        let seen = tokio::task::spawn_blocking(work);
+        let seen = seen.await.expect("a snapshot is built without panicking");
+        let next = Instant::now() + (begun.elapsed() * PAUSES).min(PAUSE_MAX);
+        *newest = Some(Built { seen: Arc::clone(&seen), begun, next });
+        seen
+    }
+}
+
+/// The pause after building a snapshot, in times of what it took: a fifth of the time, at most, is
+/// spent building.
+const PAUSES: u32 = 4;
+/// Nobody waits longer for the next to be begun.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::view::{Health, VERSION};
+
+    fn snapshot() -> Snapshot {
+        let health = Health {
+            daemon: String::new(),
+            pid: 1,
+            inbox: String::new(),
+            watching: String::new(),
+            started: String::new(),
+            now: String::new(),
+            paused: None,
+            trouble: None,
+        };
+        Snapshot { version: VERSION, health, counts: Default::default(), jobs: Vec::new() }
+    }
+
+    /// Fault 87.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_thousand_questions_at_once_are_answered_by_a_few_snapshots() {
+        let built = Arc::new(AtomicUsize::new(0));
+        let (counted, (open, gate)) = (Arc::clone(&built), std::sync::mpsc::channel::<()>());
+        let gate = std::sync::Mutex::new(gate);
+        let latest = Latest::new(Arc::new(move || {
+            // The first one takes until everybody has asked.
+            if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+                gate.lock().expect("whole").recv().expect("opened");
+            }
+            snapshot()
+        }));
+        let (mut asked, arrived) = (tokio::task::JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..1000 {
+            let (latest, arrived) = (latest.clone(), Arc::clone(&arrived));
+            asked.spawn(async move {
+                arrived.fetch_add(1, Ordering::Relaxed);
+                latest.see().await
+            });
+        }
+        while arrived.load(Ordering::Relaxed) < 1000 {
+            tokio::task::yield_now().await;
+        }
+        open.send(()).expect("waited for");
+        let mut answers = 0;
+        while let Some(seen) = asked.join_next().await {
+            assert_eq!(seen.expect("answered").snapshot, snapshot());
+            answers += 1;
+        }
+        assert_eq!(answers, 1000);
+        let built = built.load(Ordering::Relaxed);
+        assert!(built < 100, "{built} snapshots were built");
+    }
+
+    #[tokio::test]
+    async fn what_is_shown_is_never_older_than_the_question() {
+        let time = Arc::new(AtomicUsize::new(0));
+        let told = Arc::clone(&time);
+        let latest = Latest::new(Arc::new(move || {
+            let mut snapshot = snapshot();
+            snapshot.health.now = told.load(Ordering::Relaxed).to_string();
+            snapshot
+        }));
+        for now in 0..5 {
+            time.store(now, Ordering::Relaxed);
+            assert_eq!(latest.see().await.snapshot.health.now, now.to_string());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The last effects of a job: its outputs are written and delivered, its remains removed, or its
+//! input is put aside.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::engine::event::{Failure, Outcome};
+use crate::engine::ids::BatchName;
+use crate::engine::job::{Head, Input, Job, JobState, Plan, Refusal};
+use crate::spool::aside::{self, Aside};
+use crate::spool::late::{self, Late};
+use crate::spool::lost::{self, Needed};
+use crate::spool::outbox::{self, DeliverOutcome};
+use crate::spool::{archive, manifest, merge, problem};
+
+use super::perform::{Performer, blocking, local, removed};
+
+impl Performer {
+    /// Removes a batch and its input file at the API.
+    pub(super) async fn discard(&self, batch: &BatchName, input: &Input) -> Result<(), Failure> {
+        let gone_is_fine = |result: Result<(), Failure>| match result {
+            Err(Failure::Gone(_)) | Ok(()) => Ok(()),
+            Err(failure) => Err(failure),
+        };
+        gone_is_fine(self.client.delete_batch(batch).await)?;
+        match input {
+            Input::Inline => Ok(()),
+            Input::File(file) => gone_is_fine(self.client.delete_file(file).await),
+        }
+    }
+
+    /// Writes results and errors aside.
+    pub(super) async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
+        let (rules, folders) = (self.rules(&job.head), self.folders.clone());
+        blocking(move || {
+            let folder = folders.job(job.head.id);
+            if let Some(path) = lost::lost(&folder, Needed::Everything(&job)) {
+                return Err(removed(&folder, &path));
+            }
+            let input = folder.input(&job.head.source.name);
+            let explain = |entry: &_| match problem::explain(&input, entry, &rules) {
+                Ok(problem) => problem.message,
+                Err(error) => error.to_string(),
+            };
+            let merged = merge::merge(&folders, &job, &explain)
+                .and_then(|tally| Ok((tally, outbox::free_stem(&folders, &job.head.source)?)));
+            let (tally, stem) = merged.map_err(|error| local(&error))?;
+            Ok(Outcome::Merged { tally, stem })
+        })
+        .await
+    }
+
+    /// Moves the outputs into the outbox, the manifest last.
+    pub(super) async fn deliver(self: &Arc<Self>, job: Job) -> Result<Outcome, Failure> {
+        let JobState::Delivering(mut delivery) = job.head.state.clone() else {
+            return Err(Failure::Rejected("the job is not being delivered".to_owned()));
+        };
+        let this = Arc::clone(self);
+        self.on_disk(move |folders| {
+            if this.outbox_was_mounted {
+                outbox::check_mounted(folders)?;
+            }
+            let (id, source) = (job.head.id, &job.head.source);
+            if let Some(late) = late::hand_on(folders, id, source, &delivery.plan)? {
+                let late = this.tell_late(&late, &delivery.plan);
+                delivery.plan.warnings.push(late);
+            }
+            let manifest = manifest::manifest(&job, &delivery, env!("CARGO_PKG_VERSION"));
+            match outbox::deliver(folders, &job, &delivery, &manifest)? {
+                DeliverOutcome::Done => Ok(Outcome::Delivered),
+                DeliverOutcome::NameTaken => {
+                    let free = outbox::free_stem(folders, &job.head.source)?;
+                    Ok(Outcome::NameTaken { free })
+                }
+            }
+        })
+        .await
+    }
+
+    /// Archives the input and removes what is left, here and at the API.
+    pub(super) async fn clean(self: &Arc<Self>, job: Job) -> Result<Outcome, Failure> {
+        if self.remote_cleanup {
+            self.clean_remote(&job).await;
+        }
+        let this = Arc::clone(self);
+        self.on_disk(move |folders| {
+            // After this nobody looks at the input any more.
+            if let Some(plan) = job.head.state.plan()
+                && let Some(late @ Late::Dropped { .. }) =
+                    late::hand_on(folders, job.head.id, &job.head.source, plan)?
+            {
+                this.tell_late(&late, plan);
+            }
+            aside::withdraw_notice(folders, job.head.id, &job.head.source)?;
+            archive::archive_input(folders, &job)?;
+            archive::remove_working(folders, job.head.id)?;
+            Ok(Outcome::Cleaned)
+        })
+        .await
+    }
+
+    /// Says what came of lines that were written after the input was read.
+    fn tell_late(&self, late: &Late, plan: &Plan) -> String {
+        if let Late::Dropped { .. } = late {
+            self.dropped_late.store(true, Ordering::Relaxed);
+        }
+        let late = late.told(plan.bytes);
+        tracing::error!(late, "the input was changed after it was read");
+        late
+    }
+
+    /// Remains at the API cost nothing but room there; housekeeping finds what is left.
+    async fn clean_remote(&self, job: &Job) {
+        for batch in job.chunks.values().flat_map(|chunk| &chunk.batches) {
+            if let Err(failure) = self.discard(&batch.name, &batch.input).await {
+                let why = failure.message();
+                tracing::warn!(batch = %batch.name.0, why, "left at the API for housekeeping");
+                return;
+            }
+        }
+    }
+
+    /// Moves the input to `failed/` or `held/`.
+    pub(super) async fn move_aside(
+        &self,
+        to: Aside,
+        head: Head,
+        refusal: Refusal,
+    ) -> Result<Outcome, Failure> {
+        self.on_disk(move |folders| {
+            aside::move_aside(folders, to, head.id, &head.source, &refusal)?;
+            // Answers are paid for: whoever took the input away may still want them.
+            if !folders.job(head.id).has_answers() {
+                archive::remove_working(folders, head.id)?;
+            }
+            Ok(Outcome::Moved)
+        })
+        .await
+    }
+}

@@ -1,0 +1,12 @@
+//! The engine's decisions, one by one: what is saved and begun after each thing that can happen.
+//!
+//! The simulation shows that all of them together lose nothing; these tests say what each is.
+
+mod clocks;
+mod collecting;
+mod creating;
+mod in_doubt;
+mod limits;
+mod rig;
+mod road;
+mod steering;
