@@ -85,7 +85,11 @@ impl Engine {
         if batch.key_print == self.policy.key_print || self.is_cancelled(unit.job) {
             return false;
         }
-        let message = other_key(batch);
+        let message = format!(
+            "{} was made with another API key and can not be seen with this one; \
+             put the former key back, or cancel the job",
+            batch.name.0
+        );
         let not_before = now.plus(self.policy.poll_max_ms);
         let trouble = Trouble { failures: 1, not_before, message, ..Trouble::default() };
         self.troubles.insert(unit, trouble);
@@ -196,14 +200,18 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
+        let is_gone = matches!(failure, Failure::Gone(_) | Failure::Rejected(_));
+        if is_gone && self.waits_for_its_key(unit, batch, now) {
+            return;
+        }
         let Some(trouble) = self.troubles.get(&unit) else { return };
+        let is_foreign = batch.key_print != self.policy.key_print;
         let longer_than = |since: Option<Millis>, span_ms| {
             since.is_some_and(|since| policy::is_older_than(since, span_ms, now))
         };
-        let is_hidden = batch.key_print != self.policy.key_print;
         let why = match failure {
             Failure::Gone(message) | Failure::Rejected(message)
-                if is_hidden || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
+                if is_foreign || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
             {
                 message.clone()
             }
@@ -224,9 +232,6 @@ impl Engine {
             | Failure::Local(_)
             | Failure::Removed(_) => return,
         };
-        if self.waits_for_its_key(unit, batch, now) {
-            return;
-        }
         // The work was done and paid for; sending it again by itself would pay twice.
         let message = format!("the results of {} can not be had: {why}", batch.name.0);
         let error = Some(RemoteError { code: 5, message });
@@ -279,14 +284,6 @@ impl Engine {
         }
         self.merge_when_settled(unit.job, turn);
     }
-}
-
-fn other_key(batch: &Batch) -> String {
-    format!(
-        "{} was made with another API key and can not be seen with this one; put the former key \
-         back, or cancel the job",
-        batch.name.0
-    )
 }
 
 /// Whether a family of chunks has been refused so often, without any success, that it can not be

@@ -189,6 +189,7 @@ impl Engine {
         self.troubles.clear();
         self.polls.clear();
         self.gate = None;
+        self.no_room = None;
         for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
             if let ChunkState::Waiting { not_before } = &mut chunk.state {
                 *not_before = now.min(*not_before);

@@ -321,6 +321,7 @@ fn other_failures_of_a_fetch_only_mean_later() {
         Failure::Denied(text()),
         Failure::Local(text()),
         Failure::NotReady(text()),
+        Failure::Damaged(text()),
     ];
     for failure in failures {
         let mut rig = ended(10, RemoteState::Succeeded);

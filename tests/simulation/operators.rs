@@ -34,7 +34,11 @@ impl World {
                 self.take_back_a_file();
                 Ok(())
             }
-            _ => Ok(()),
+            _ => {
+                // The configuration is read again; nothing in it has changed.
+                let turn = self.engine.adopt(self.policy.clone(), self.clock());
+                self.consume(turn)
+            }
         }
     }
 

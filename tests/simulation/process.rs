@@ -180,6 +180,7 @@ impl World {
                 recollection.take_in(job);
             })
             .map_err(|error| Halt::Violation(format!("the store does not open: {error}")))?;
+        recollection.room(self.full());
         let (engine, turn) = recollection.resume(self.policy.clone(), self.clock());
         self.engine = engine;
         self.next_scan = self.now;

@@ -234,14 +234,14 @@ impl World {
         &self.files[number]
     }
 
-    /// Whether a download ends early now: never so often in a row that it must be believed.
+    /// Whether a download ends early now: never so often that it must be believed.
     pub fn comes_short(&mut self, batch: &BatchName) -> bool {
         let (permille, paid) = (self.weather.short, self.api.batches.get(&batch.0));
         let whole = paid.is_some_and(|paid| paid.answered.len() == paid.rows.len());
         let strikes = self.random.chance(permille);
         let before = self.shorts.entry(batch.0.clone()).or_default();
         let short = whole && strikes && *before < 2;
-        *before = if short { *before + 1 } else { 0 };
+        *before += u32::from(short);
         short
     }
 

@@ -69,7 +69,11 @@ impl World {
     fn claim(&mut self, head: &Head, plan: bool) -> Done {
         on_disk!(self);
         if self.folder(head.id).input.is_none() {
-            let Some(file) = self.disk.inbox.remove(&head.source.name) else {
+            let found = match head.released {
+                true => self.disk.held.take(&self.origins[&head.id]),
+                false => self.disk.inbox.remove(&head.source.name),
+            };
+            let Some(file) = found else {
                 self.disk.working.remove(&head.id);
                 return Ok(Ok(Outcome::Vanished));
             };

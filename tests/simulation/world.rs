@@ -57,7 +57,7 @@ pub struct World {
     pub files: BTreeMap<u64, Dropped>,
     /// Which file a job was made of.
     pub origins: BTreeMap<JobId, u64>,
-    /// Downloads in a row that ended early, by batch.
+    /// Downloads that ended early, by batch.
     pub shorts: BTreeMap<String, u32>,
     jobs_made: u64,
     pub next_scan: Millis,
@@ -188,7 +188,7 @@ impl World {
 
     /// Lets the next thing happen; `false` if nothing is left to happen.
     fn live_on(&mut self) -> Step<bool> {
-        self.change_weather();
+        self.change_weather()?;
         if self.is_faulty() {
             if self.random.chance(self.weather.deadly) {
                 return Err(Halt::Crash("at rest"));
@@ -238,7 +238,10 @@ impl World {
         let reply = first(&mut self.replies.iter().map(|(at, _)| *at));
         let begun = first(&mut self.begun.iter().map(|(at, _)| *at));
         let drop = first(&mut self.to_drop.iter().map(|(at, _)| *at));
+        // When the disk has room again, the engine is told.
+        let room = self.engine.full().map(|_| (self.weather.until.max(self.now), Next::Tick));
         let things = [
+            room,
             late.map(|(at, index)| (at, Next::Late(index))),
             reply.map(|(at, index)| (at, Next::Reply(index))),
             begun.map(|(at, index)| (at, Next::Begun(index))),
@@ -295,24 +298,30 @@ impl World {
         Ok(())
     }
 
-    fn change_weather(&mut self) {
+    fn change_weather(&mut self) -> Step {
         if self.now < self.weather.until {
-            return;
+            return Ok(());
         }
         if !self.is_faulty() {
             self.weather = Weather { until: Millis(u64::MAX), ..Weather::default() };
             self.api.set_faults(faults::always());
-            return;
+            return self.tell(Event::Room(None));
         }
         self.weather = Weather::draw(&mut self.random, self.now);
         let drawn = faults::draw_faults(&mut self.random, self.late_results);
         self.api.set_faults(drawn);
         self.note(format!("{:?}", self.weather));
+        self.tell(Event::Room(self.full()))
     }
 
     /// Whether faults still happen.
     pub fn is_faulty(&self) -> bool {
         self.now < self.faults_until
+    }
+
+    /// Why nothing should be begun that needs room on the disk, if so.
+    pub fn full(&self) -> Option<String> {
+        (self.weather.full == 1000).then(|| "the disk is full".to_owned())
     }
 
     pub fn is_disk_full(&mut self) -> bool {
