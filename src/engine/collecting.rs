@@ -9,8 +9,9 @@ use super::job::{
     Batch, BatchRecord, Chunk, ChunkState, Job, RemoteEnd, RemoteError, RemoteState, Rest, Share,
 };
 use super::lanes::Unit;
-use super::machine::{Engine, Trouble, find, find_mut, salt};
+use super::machine::{Engine, find, find_mut, salt};
 use super::policy;
+use super::trouble::Trouble;
 
 impl Engine {
     pub(super) fn polled(

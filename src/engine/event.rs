@@ -238,6 +238,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether nothing but other settings can help.
+    pub fn is_of_settings(&self) -> bool {
+        matches!(self, Failure::Denied(_) | Failure::Barred(_))
+    }
+
     /// What happened, in words.
     pub fn message(&self) -> &str {
         match self {

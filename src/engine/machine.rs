@@ -14,6 +14,7 @@ use super::lanes::{Lane, Lanes, Size, Unit};
 use super::past::Past;
 use super::policy::{self, Policy};
 use super::records::Usage;
+use super::trouble::Trouble;
 
 /// All jobs and what is under way for them.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct Engine {
     /// Why nothing is taken on that needs room on the disk, if so.
     pub(super) full: Option<String>,
     pub(super) next_ticket: u64,
+    /// The first ticket under the settings in force.
+    adopted: Ticket,
     pub(super) draining: bool,
     /// The latest moment seen; a clock that is set back shows by it.
     latest: Millis,
@@ -61,40 +64,6 @@ pub(super) struct Running {
     pub(super) lane: Lane,
     pub(super) size: Size,
     pub(super) units: Vec<Unit>,
-}
-
-/// Failures in a row of one unit.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Trouble {
-    /// How many.
-    pub failures: u32,
-    /// How many of them were fetches of results that came damaged or short.
-    pub damaged: u32,
-    /// When results that are due were not shown for the first time.
-    pub unready_since: Option<Millis>,
-    /// Since when nothing else is told but that results are gone or will not be given.
-    pub gone_since: Option<Millis>,
-    /// The next try is not before this.
-    pub not_before: Millis,
-    /// What the last one said.
-    pub message: String,
-}
-
-impl Trouble {
-    /// The same with one failure more.
-    pub(super) fn and(self, failure: &Failure, now: Millis, not_before: Millis) -> Trouble {
-        let is_damaged = matches!(failure, Failure::Damaged(_));
-        let is_unready = matches!(failure, Failure::NotReady(_));
-        let is_gone = matches!(failure, Failure::Gone(_) | Failure::Rejected(_));
-        Trouble {
-            failures: self.failures.saturating_add(1),
-            damaged: self.damaged.saturating_add(u32::from(is_damaged)),
-            unready_since: self.unready_since.or(is_unready.then_some(now)),
-            gone_since: is_gone.then(|| self.gone_since.unwrap_or(now)),
-            not_before,
-            message: failure.message().to_owned(),
-        }
-    }
 }
 
 /// What is remembered of a batch between two looks.
@@ -169,7 +138,11 @@ impl Engine {
             Event::Failed { ticket, failure } => {
                 self.room_not_made(ticket, &failure, now);
                 if let Some(running) = self.finish(ticket) {
-                    self.note_failure(&running, &failure, now);
+                    // That a key was refused, or a way barred, before the settings were changed
+                    // says nothing about those in force.
+                    if ticket >= self.adopted || !failure.is_of_settings() {
+                        self.note_failure(&running, &failure, now);
+                    }
                     self.apply_failure(&running.units, running.lane, failure, now, &mut turn);
                     self.refile_all(&running.units);
                 }
@@ -186,6 +159,7 @@ impl Engine {
     /// again at once: it may have been for what was mended.
     pub fn adopt(&mut self, policy: Policy, now: Millis) -> Turn {
         self.policy = policy;
+        self.adopted = Ticket(self.next_ticket);
         self.troubles.clear();
         self.polls.clear();
         self.gate = None;
@@ -450,6 +424,7 @@ impl Recollection {
             gate: None,
             full,
             next_ticket: 1,
+            adopted: Ticket(0),
             draining: false,
             latest: now,
         };

@@ -19,12 +19,14 @@ pub mod past;
 pub mod policy;
 mod records;
 mod steps;
+mod trouble;
 pub mod verdict;
 
 pub use effect::{Change, Effect, Issued, Turn, Which};
 pub use event::{Event, Failure, Outcome};
 pub use ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Millis, Row, Rows, Stamp, Ticket};
 pub use job::{Chunk, ChunkState, Head, Job, JobState};
-pub use machine::{Engine, Gate, Mend, Recollection, Trouble};
+pub use machine::{Engine, Gate, Mend, Recollection};
 pub use policy::Policy;
 pub use records::Usage;
+pub use trouble::Trouble;

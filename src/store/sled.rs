@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,10 +85,30 @@ impl Sled {
         self.db.apply_batch(batch).map_err(|error| broken("write", &error))?;
         moment("save:applied")?;
         self.sync_blobs().map_err(|error| failed("sync", &error))?;
-        self.db.flush().map_err(|error| broken("flush", &error))?;
+        self.flush().map_err(|error| broken("flush", &error))?;
         moment("save:flushed")?;
         self.data.sync_data().map_err(|error| failed("sync", &error))?;
         moment("save:synced")
+    }
+
+    /// Flushes, and wakes a flush that sleeps through its own failure: where a write of another
+    /// thread of sled's fails while this one is about to wait for it, nobody tells it. A second
+    /// flush finds the error, and tells everybody.
+    fn flush(&self) -> sled::Result<usize> {
+        thread::scope(|scope| {
+            let (done, waits) = mpsc::channel::<()>();
+            let waker = thread::Builder::new().name("store waker".to_owned());
+            let woken = waker.spawn_scoped(scope, move || {
+                while waits.recv_timeout(FLUSH_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                    drop(self.db.flush());
+                }
+            });
+            // Without a waker it is as if sled were alone.
+            drop(woken);
+            let flushed = self.db.flush();
+            drop(done);
+            flushed
+        })
     }
 
     /// Syncs what sled put into files of their own: pages beyond 128 KiB, which records of the
@@ -195,6 +216,9 @@ fn moment(name: &str) -> Result<(), StoreError> {
 
 /// What sled may keep in memory, bytes.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How long a flush takes on the slowest disk that is still well.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long sled's own lock may outlive its owner.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);

@@ -37,14 +37,14 @@ fn a_daemon_whose_log_is_full_answers_every_line_and_tells_later_what_was_droppe
         rig.command(&["status"]).status().expect("it runs").success()
     });
     // More is logged than the daemon keeps for later.
-    for file in 0..6 {
+    for file in 0..30 {
         rig.drop_file(
             &format!("{file}.jsonl"),
             requests(200).replace("question", &file.to_string()),
         );
     }
     eventually("the answers", || {
-        (0..6).all(|file| rig.spool().join(format!("outbox/{file}.manifest.json")).is_file())
+        (0..30).all(|file| rig.spool().join(format!("outbox/{file}.manifest.json")).is_file())
     });
     let read = std::thread::spawn(move || {
         let mut text = Vec::new();

@@ -200,3 +200,17 @@ fn work_on_this_machine_goes_on_while_the_api_is_ill() {
     let wakeup = rig.engine.next_wakeup().expect("the gate opens");
     assert!(wakeup <= rig.engine.gate().expect("ill").until);
 }
+
+/// Fault 56.
+#[test]
+fn what_an_old_key_was_refused_says_nothing_of_the_new_one() {
+    let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[10]);
+    assert_eq!(rig.kinds(), ["create"], "under way while the key is exchanged");
+    let turn = rig.engine.adopt(rig.policy.clone(), rig.now);
+    rig.consume(turn);
+    rig.answer("create", Err(Failure::Denied("401".to_owned())));
+    assert!(rig.engine.gate().is_none());
+    assert_eq!(rig.kinds(), ["create"], "tried with the new key at once");
+    rig.answer("create", Err(Failure::Denied("401".to_owned())));
+    assert!(rig.engine.gate().is_some(), "the new one is refused as well");
+}
