@@ -199,7 +199,12 @@ impl Parcel {
                 return Err(io::Error::new(io::ErrorKind::NotFound, text)).at("deliver", source);
             }
             Moved::NoSource => {}
-            Moved::Taken if durable::complete_copy(source, target)? => {}
+            // The names are this job's: a copy to another file system was interrupted, or a power
+            // cut left the file under both of its names.
+            Moved::Taken if durable::same_content(source, target)? => {
+                durable::sync_folder(&self.folder)?;
+                remove(source)?;
+            }
             Moved::Taken => return Ok(false),
         }
         self.open_up(target)?;
