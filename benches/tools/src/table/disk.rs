@@ -64,13 +64,13 @@ pub fn rows(bench: &Bench) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-/// Whether a file is input, download or output.
+/// Whether a file is input, download or output, or what every spool keeps for a full disk.
 fn is_payload(spool: &Path, path: &Path) -> bool {
     let Ok(inside) = path.strip_prefix(spool) else { return false };
     let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
     let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
     match parts.as_slice() {
-        ["inbox" | "outbox" | "archive", ..] => true,
+        ["inbox" | "outbox" | "archive", ..] | ["state", "reserve"] => true,
         ["working", _, folder, name, ..] => {
             // Beside the answers may lie what was sorted out of them.
             *folder == "input"
