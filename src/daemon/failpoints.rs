@@ -7,7 +7,7 @@
 
 use fail::FailScenario;
 
-use crate::engine::effect::{Change, Effect};
+use crate::engine::effect::Change;
 use crate::engine::event::Failure;
 use crate::engine::job::{ChunkState, JobState};
 use crate::failpoint;
@@ -95,28 +95,6 @@ fn moment_of(when: &str, effect: &str) -> std::io::Result<()> {
 
 fn is_remote(effect: &str) -> bool {
     ["upload", "create", "find", "poll", "collect", "discard", "cancel"].contains(&effect)
-}
-
-/// A word for what an effect does.
-pub fn effect_word(effect: &Effect) -> &'static str {
-    match effect {
-        Effect::Claim { .. } => "claim",
-        Effect::Plan { .. } => "plan",
-        Effect::Upload { .. } => "upload",
-        Effect::Create { .. } => "create",
-        Effect::Find { .. } => "find",
-        Effect::Poll { .. } => "poll",
-        Effect::Collect { .. } => "collect",
-        Effect::Discard { .. } => "discard",
-        Effect::CancelBatch { .. } => "cancel",
-        Effect::Merge { .. } => "merge",
-        Effect::Deliver { .. } => "deliver",
-        Effect::Clean { .. } => "clean",
-        Effect::Refuse { .. } => "refuse",
-        Effect::Hold { .. } => "hold",
-        Effect::Notify { .. } => "notify",
-        Effect::Withdraw { .. } => "withdraw",
-    }
 }
 
 fn job_word(state: &JobState) -> &'static str {

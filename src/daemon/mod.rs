@@ -353,7 +353,7 @@ impl Daemon {
     fn begin(&self, ticket: Ticket, effect: Effect) {
         let performer = Arc::clone(&self.performer);
         let messages = self.handle.messages.clone();
-        let (span, word) = (span_of(&effect), failpoints::effect_word(&effect));
+        let (span, word) = (span_of(&effect), effect.word());
         let work = async move {
             let event = match failpoints::around(word, performer.perform(effect)).await {
                 Ok(outcome) => Event::Done { ticket, outcome },
@@ -438,7 +438,7 @@ where
 }
 
 fn span_of(effect: &Effect) -> tracing::Span {
-    let kind = failpoints::effect_word(effect);
+    let kind = effect.word();
     let attempt = |which: &crate::engine::Which| {
         let (chunk, attempt) = (which.chunk.0, which.attempt.0);
         tracing::info_span!("effect", kind, job = %which.job, chunk, attempt)

@@ -168,3 +168,27 @@ pub enum Effect {
         head: Box<Head>,
     },
 }
+
+impl Effect {
+    /// A word for what it does, as the log has it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Effect::Claim { .. } => "claim",
+            Effect::Plan { .. } => "plan",
+            Effect::Upload { .. } => "upload",
+            Effect::Create { .. } => "create",
+            Effect::Find { .. } => "find",
+            Effect::Poll { .. } => "poll",
+            Effect::Collect { .. } => "collect",
+            Effect::Discard { .. } => "discard",
+            Effect::CancelBatch { .. } => "cancel",
+            Effect::Merge { .. } => "merge",
+            Effect::Deliver { .. } => "deliver",
+            Effect::Clean { .. } => "clean",
+            Effect::Refuse { .. } => "refuse",
+            Effect::Hold { .. } => "hold",
+            Effect::Notify { .. } => "notify",
+            Effect::Withdraw { .. } => "withdraw",
+        }
+    }
+}

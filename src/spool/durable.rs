@@ -419,17 +419,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_move_that_died_between_its_two_names_is_finished() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-        create(&a, b"one").expect("written");
-        fs::hard_link(&a, &b).expect("linked");
-        assert_eq!(move_file(&a, &b).expect("asked"), Moved::Now);
-        assert_eq!(fs::read(&b).expect("there"), b"one");
-        assert!(!a.exists());
-    }
-
     /// Fault 39.
     #[test]
     fn what_is_written_to_a_file_while_it_is_copied_to_another_disk_comes_along() {

@@ -393,7 +393,7 @@ fn a_hunt_for_a_bad_line_ends_when_nothing_ever_worked() {
 /// The oldest create is refused as a whole.
 fn refuse(rig: &mut Rig) {
     use gemini_batchd::engine::event::{Objection, Outcome};
-    let issued = rig.begun.iter().find(|issued| crate::rig::word(&issued.effect) == "create");
+    let issued = rig.begun.iter().find(|issued| issued.effect.word() == "create");
     let Some(Effect::Create { which, .. }) = issued.map(|issued| &issued.effect) else {
         panic!("no create among {:?}", rig.kinds())
     };

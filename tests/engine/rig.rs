@@ -104,14 +104,14 @@ impl Rig {
 
     /// Takes the oldest effect of a kind off the list of what was begun.
     pub fn take(&mut self, kind: &str) -> Issued {
-        let at = self.begun.iter().position(|issued| word(&issued.effect) == kind);
+        let at = self.begun.iter().position(|issued| issued.effect.word() == kind);
         let at = at.unwrap_or_else(|| panic!("no {kind} among {:?}", self.kinds()));
         self.begun.remove(at)
     }
 
     /// What was begun and not answered yet, in words.
     pub fn kinds(&self) -> Vec<&'static str> {
-        self.begun.iter().map(|issued| word(&issued.effect)).collect()
+        self.begun.iter().map(|issued| issued.effect.word()).collect()
     }
 
     /// Lets the time pass until something is due. Answers with how long it was, milliseconds.
@@ -285,25 +285,4 @@ pub fn batch(name: &str) -> BatchName {
 
 pub fn id(number: u64) -> JobId {
     format!("01JD{number:022}").parse().expect("an id")
-}
-
-pub fn word(effect: &Effect) -> &'static str {
-    match effect {
-        Effect::Claim { .. } => "claim",
-        Effect::Plan { .. } => "plan",
-        Effect::Upload { .. } => "upload",
-        Effect::Create { .. } => "create",
-        Effect::Find { .. } => "find",
-        Effect::Poll { .. } => "poll",
-        Effect::Collect { .. } => "collect",
-        Effect::Discard { .. } => "discard",
-        Effect::CancelBatch { .. } => "cancel",
-        Effect::Merge { .. } => "merge",
-        Effect::Deliver { .. } => "deliver",
-        Effect::Clean { .. } => "clean",
-        Effect::Refuse { .. } => "refuse",
-        Effect::Hold { .. } => "hold",
-        Effect::Notify { .. } => "notify",
-        Effect::Withdraw { .. } => "withdraw",
-    }
 }

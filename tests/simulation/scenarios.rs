@@ -327,17 +327,17 @@ impl Scene {
     }
 
     fn is_begun(&self, word: &str) -> bool {
-        self.under_way.iter().any(|issued| word_of(&issued.effect) == word)
+        self.under_way.iter().any(|issued| issued.effect.word() == word)
     }
 
     fn next_is(&self, word: &str) -> bool {
-        self.under_way.last().is_some_and(|issued| word_of(&issued.effect) == word)
+        self.under_way.last().is_some_and(|issued| issued.effect.word() == word)
     }
 
     /// Takes an effect of this kind, waiting for it if need be.
     fn begun(&mut self, word: &str) -> Issued {
         for _ in 0..10 {
-            let found = self.under_way.iter().position(|it| word_of(&it.effect) == word);
+            let found = self.under_way.iter().position(|it| it.effect.word() == word);
             if let Some(at) = found {
                 return self.under_way.remove(at);
             }
@@ -357,25 +357,4 @@ impl Scene {
 /// Whoever does not know what became of a batch asks people.
 fn hold() -> Policy {
     Policy { uncertain: Uncertain::Hold, ..limits() }
-}
-
-fn word_of(effect: &Effect) -> &'static str {
-    match effect {
-        Effect::Claim { .. } => "claim",
-        Effect::Plan { .. } => "plan",
-        Effect::Upload { .. } => "upload",
-        Effect::Create { .. } => "create",
-        Effect::Find { .. } => "find",
-        Effect::Poll { .. } => "poll",
-        Effect::Collect { .. } => "collect",
-        Effect::Discard { .. } => "discard",
-        Effect::CancelBatch { .. } => "cancel",
-        Effect::Merge { .. } => "merge",
-        Effect::Deliver { .. } => "deliver",
-        Effect::Clean { .. } => "clean",
-        Effect::Refuse { .. } => "refuse",
-        Effect::Hold { .. } => "hold",
-        Effect::Notify { .. } => "notify",
-        Effect::Withdraw { .. } => "withdraw",
-    }
 }
