@@ -26,12 +26,12 @@ pub async fn collect(
     folder: JobFolder,
     which: Which,
     batch: &BatchName,
-    accept_missing: bool,
+    missing_max: u64,
 ) -> Result<Harvest, Failure> {
     let name = batch.clone();
     let begun = blocking(move || match lost::lost(&folder, Needed::Indexes) {
         Some(path) => Err(removed(&folder, &path)),
-        None => begin(folder, which, accept_missing).map_err(|error| sorted(&name, error)),
+        None => begin(folder, which, missing_max).map_err(|error| sorted(&name, error)),
     });
     let taker = match begun.await? {
         Begun::Here(harvest) => return Ok(harvest),
@@ -62,13 +62,13 @@ enum Begun {
     Open(Box<Receiver>),
 }
 
-fn begin(folder: JobFolder, which: Which, accept_missing: bool) -> Result<Begun, CollectError> {
+fn begin(folder: JobFolder, which: Which, missing_max: u64) -> Result<Begun, CollectError> {
     let answers = folder.answers(which.chunk, which.attempt);
     if answers.exists() {
-        return answers::collect(&folder, &which, accept_missing).map(Begun::Here);
+        return answers::collect(&folder, &which, missing_max).map(Begun::Here);
     }
     answers.parent().map_or(Ok(()), durable::make_folder)?;
-    Ok(Begun::Open(Box::new(Receiver::open(&folder, &which, accept_missing)?)))
+    Ok(Begun::Open(Box::new(Receiver::open(&folder, &which, missing_max)?)))
 }
 
 /// Takes results of a batch as the provider hands them on.
@@ -114,8 +114,13 @@ fn refuse(receiver: &mut Receiver, batch: &BatchName, error: CollectError) -> Fa
 fn sorted(batch: &BatchName, error: CollectError) -> Failure {
     match error {
         CollectError::Spool(error) => local(&error),
-        short @ (CollectError::Torn { .. } | CollectError::Short { .. }) => {
-            Failure::Damaged(format!("results of {}: {short}", batch.0))
+        CollectError::Short { missing } => {
+            let message = format!("results of {}: {error}", batch.0);
+            Failure::Damaged { message, missing: Some(missing) }
+        }
+        CollectError::Torn { .. } => {
+            let message = format!("results of {}: {error}", batch.0);
+            Failure::Damaged { message, missing: None }
         }
     }
 }

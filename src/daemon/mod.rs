@@ -476,7 +476,7 @@ fn tell_failure(failure: &Failure) {
         Failure::Transient(_)
         | Failure::RateLimited { .. }
         | Failure::Ambiguous(_)
-        | Failure::Damaged(_)
+        | Failure::Damaged { .. }
         | Failure::Local(_) => tracing::warn!(why, "did not work; it is tried again"),
         Failure::NotReady(_) => tracing::debug!(why, "not ready yet"),
     }

@@ -73,8 +73,8 @@ impl Performer {
                 self.tell_skew();
                 polled.map(Outcome::Polled)
             }
-            Effect::Collect { which, batch, end, accept_missing } => {
-                self.collect(which, batch, end, accept_missing).await
+            Effect::Collect { which, batch, end, missing_max } => {
+                self.collect(which, batch, end, missing_max).await
             }
             Effect::Discard { batch, input } => {
                 self.discard(&batch, &input).await?;
@@ -278,10 +278,10 @@ impl Performer {
         which: Which,
         batch: BatchName,
         _end: RemoteEnd,
-        accept_missing: bool,
+        missing_max: u64,
     ) -> Result<Outcome, Failure> {
         let folder = self.folders.job(which.job);
-        harvest::collect(&self.client, folder, which, &batch, accept_missing)
+        harvest::collect(&self.client, folder, which, &batch, missing_max)
             .await
             .map(Outcome::Collected)
     }

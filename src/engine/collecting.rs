@@ -224,7 +224,7 @@ impl Engine {
             Failure::Gone(_)
             | Failure::Rejected(_)
             | Failure::NotReady(_)
-            | Failure::Damaged(_)
+            | Failure::Damaged { .. }
             | Failure::Transient(_)
             | Failure::RateLimited { .. }
             | Failure::Ambiguous(_)

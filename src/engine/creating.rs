@@ -2,7 +2,7 @@
 
 use super::effect::{Effect, Turn};
 use super::event::{Failure, Objection, RemoteBatch};
-use super::ids::{Attempt, BatchName, FileName, JobId, Millis};
+use super::ids::{Attempt, BatchName, FileName, JobId, Millis, Stamp};
 use super::job::{
     Batch, Chunk, ChunkState, Doubt, Input, Job, JobState, Refusal, RemoteError, RemoteState,
 };
@@ -161,7 +161,7 @@ impl Engine {
             Failure::Ambiguous(_)
             | Failure::Gone(_)
             | Failure::NotReady(_)
-            | Failure::Damaged(_)
+            | Failure::Damaged { .. }
             | Failure::Removed(_) => {
                 let next_probe = now.plus(self.policy.probe_ms());
                 let until = now.plus(self.policy.uncertain_window_ms);
@@ -203,6 +203,7 @@ impl Engine {
         };
         let cancelled = self.is_cancelled(head.head.id);
         let attempt = chunk.attempt;
+        let is_foreign = !is_of_key(chunk, &self.policy.key_print);
         let running = |batch: &&RemoteBatch| !batch.is_finished();
         let doubles: Vec<BatchName> =
             batches.iter().skip(1).filter(running).map(|batch| batch.name.clone()).collect();
@@ -210,10 +211,11 @@ impl Engine {
             let effect = Effect::CancelBatch { batch: batch.clone() };
             self.issue(Lane::Cancel, Vec::new(), effect, turn);
         }
-        if !doubles.is_empty() && now < until {
-            // Only when they have stopped is the oldest taken up: a crash before that finds them
-            // again, and asks again.
-            let next_probe = now.plus(self.policy.probe_ms()).min(until);
+        let patience = until.plus(self.policy.uncertain_window_ms);
+        if !doubles.is_empty() && now < patience {
+            // Only when they have stopped is the oldest taken up: a crash before that, or a cancel
+            // that fails, finds them again and asks again.
+            let next_probe = now.plus(self.policy.probe_ms());
             let state = ChunkState::Uncertain { input, since, next_probe, until, doubt };
             self.set_chunk(unit, state, turn);
             return;
@@ -233,7 +235,8 @@ impl Engine {
             self.set_chunk(unit, state, turn);
         } else if cancelled {
             self.settle(unit, turn);
-        } else if doubt == Doubt::Lost && self.policy.uncertain == Uncertain::Hold {
+        } else if doubt == Doubt::Lost && (is_foreign || self.policy.uncertain == Uncertain::Hold) {
+            // With another key it could not be seen even if it were there.
             self.set_chunk(unit, ChunkState::Stuck { input, since }, turn);
         } else {
             if doubt == Doubt::Lost {
@@ -278,18 +281,33 @@ impl Engine {
     }
 }
 
+/// Whether what was sent for the chunk can be seen with this key.
+fn is_of_key(chunk: &Chunk, key_print: &str) -> bool {
+    chunk.key_print.as_ref().is_none_or(|print| print == key_print)
+}
+
 /// What people are told of a chunk that waits for them.
-pub(super) fn uncertain(job: JobId, chunk: &Chunk) -> Refusal {
+pub(super) fn uncertain(job: JobId, chunk: &Chunk, key_print: &str) -> Refusal {
+    let (no, stamp) = (chunk.no.0, Stamp::new(job, chunk.no, chunk.attempt).0);
+    let (message, first) = match is_of_key(chunk, key_print) {
+        true => (
+            format!("chunk {no} was sent, no answer came, and no batch named {stamp} was found"),
+            "",
+        ),
+        false => (
+            format!(
+                "chunk {no} was sent with another API key, no answer came, and with the key in use \
+                 no batch named {stamp} is to be seen"
+            ),
+            "to look for it once more: put the former key back first; ",
+        ),
+    };
     Refusal {
         reason: "uncertain".to_owned(),
-        message: format!(
-            "chunk {} was sent, no answer came, and no batch named {} was found",
-            chunk.no.0,
-            super::ids::Stamp::new(job, chunk.no, chunk.attempt).0
-        ),
+        message,
         remedy: format!(
-            "to send it again, at the risk of paying twice: gemini-batchd release {job}; to give up \
-             what is unanswered: gemini-batchd cancel {job}"
+            "{first}to send it again unless it shows up, at the risk of paying twice: gemini-batchd \
+             release {job}; to give up what is unanswered: gemini-batchd cancel {job}"
         ),
         line: None,
         column: None,

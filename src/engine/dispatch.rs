@@ -162,7 +162,9 @@ impl Engine {
 
     /// Saves the intent, then creates: the order the whole promise rests on.
     pub(super) fn begin_create(&mut self, unit: Unit, input: Input, now: Millis, turn: &mut Turn) {
+        let key_print = self.policy.key_print.clone();
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.key_print = Some(key_print);
         chunk.state = ChunkState::Creating { input: input.clone(), since: now };
         turn.save.push(Change::Chunk(head.id, chunk.clone()));
         let effect = Effect::Create {
@@ -182,8 +184,10 @@ impl Engine {
             (_, Lane::Poll) => Some(Effect::Poll { batches: self.batches_of(units) }),
             (None, _) => job_effect(job),
             (Some(no), _) => {
-                let damaged = self.troubles.get(&unit).map_or(0, |trouble| trouble.damaged);
-                chunk_effect(job, job.chunks.get(&no)?, damaged >= policy::SHORT_FETCHES)
+                let missing_max = self.troubles.get(&unit).map_or(0, |trouble| {
+                    trouble.missing_believed(self.policy.uncertain_window_ms, self.latest)
+                });
+                chunk_effect(job, job.chunks.get(&no)?, missing_max, &self.policy.key_print)
             }
         }
     }
@@ -252,7 +256,7 @@ fn job_effect(job: &Job) -> Option<Effect> {
     }
 }
 
-fn chunk_effect(job: &Job, chunk: &Chunk, accept_missing: bool) -> Option<Effect> {
+fn chunk_effect(job: &Job, chunk: &Chunk, missing_max: u64, key_print: &str) -> Option<Effect> {
     let which = which(job.head.id, chunk);
     match &chunk.state {
         ChunkState::Uploading { file } => Some(Effect::Upload { which, file: file.clone() }),
@@ -262,10 +266,10 @@ fn chunk_effect(job: &Job, chunk: &Chunk, accept_missing: bool) -> Option<Effect
             which,
             batch: batch.name.clone(),
             end: end.clone(),
-            accept_missing,
+            missing_max,
         }),
         ChunkState::Stuck { .. } => {
-            let refusal = creating::uncertain(job.head.id, chunk);
+            let refusal = creating::uncertain(job.head.id, chunk, key_print);
             Some(Effect::Notify { head: Box::new(job.head.clone()), refusal })
         }
         ChunkState::Waiting { .. }

@@ -23,7 +23,9 @@ impl Engine {
                     ChunkState::Uncertain { until: window, doubt: Doubt::Lost, .. } => {
                         *window = until;
                     }
-                    ChunkState::Uncertain { doubt: Doubt::RateLimited, .. }
+                    ChunkState::Uncertain {
+                        doubt: Doubt::RateLimited | Doubt::Released, ..
+                    }
                     | ChunkState::Waiting { .. }
                     | ChunkState::Uploading { .. }
                     | ChunkState::Stuck { .. }

@@ -111,8 +111,9 @@ pub enum Effect {
         batch: BatchName,
         /// How it ended.
         end: RemoteEnd,
-        /// Believe a result that came short several times: rows without a line are missing.
-        accept_missing: bool,
+        /// So many rows sent may lack a line: more than none only for results that came short or
+        /// damaged several times. Damaged lines are kept aside then.
+        missing_max: u64,
     },
     /// Remove a collected attempt's batch and input file at the API, to make room there.
     Discard {

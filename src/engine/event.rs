@@ -230,7 +230,12 @@ pub enum Failure {
     /// The server has ended the batch but does not show its results yet.
     NotReady(String),
     /// Results came damaged or short; the next fetch may bring them whole.
-    Damaged(String),
+    Damaged {
+        /// What was wrong with them.
+        message: String,
+        /// Rows sent that have no line, if the results were read to their end.
+        missing: Option<u64>,
+    },
     /// This machine could not: disk full, file unreadable.
     Local(String),
     /// Somebody took a file of the job out of its working folder; without it this can never work.
@@ -241,6 +246,11 @@ impl Failure {
     /// Whether nothing but other settings can help.
     pub fn is_of_settings(&self) -> bool {
         matches!(self, Failure::Denied(_) | Failure::Barred(_))
+    }
+
+    /// Rows without a line, if that is what failed and they were counted.
+    pub fn missing(&self) -> Option<u64> {
+        if let Failure::Damaged { missing, .. } = self { *missing } else { None }
     }
 
     /// What happened, in words.
@@ -254,7 +264,7 @@ impl Failure {
             | Failure::Denied(message)
             | Failure::Barred(message)
             | Failure::NotReady(message)
-            | Failure::Damaged(message)
+            | Failure::Damaged { message, .. }
             | Failure::Local(message)
             | Failure::Removed(message) => message,
         }

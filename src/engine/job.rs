@@ -221,6 +221,9 @@ pub struct Chunk {
     pub attempt: Attempt,
     /// Attempts that reached the API and came to an end; limited by [`Queue::attempts`].
     pub tries: u16,
+    /// Fingerprint of the API key that the latest create was sent with; records of earlier
+    /// versions do not have it.
+    pub key_print: Option<String>,
     /// Where the attempt stands.
     pub state: ChunkState,
     /// Batches that came to an end, oldest first.
@@ -327,6 +330,8 @@ pub enum Doubt {
     Lost,
     /// It was turned away for asking too much; one look makes sure before it is sent again.
     RateLimited,
+    /// A person has let it go on; one last look, as it may have shown up since they were asked.
+    Released,
 }
 
 impl JobState {
@@ -375,6 +380,7 @@ impl Chunk {
             rest,
             attempt: Attempt(1),
             tries: 0,
+            key_print: None,
             state: ChunkState::Waiting { not_before: Millis(0) },
             batches: Vec::new(),
             last_error: None,

@@ -55,7 +55,7 @@ pub struct Engine {
     adopted: Ticket,
     pub(super) draining: bool,
     /// The latest moment seen; a clock that is set back shows by it.
-    latest: Millis,
+    pub(super) latest: Millis,
 }
 
 /// An effect under way.
@@ -290,7 +290,8 @@ impl Engine {
             if let Failure::RateLimited { retry_after_ms, .. } = failure {
                 pause = pause.max(self.policy.honoured_ms(*retry_after_ms));
             }
-            self.troubles.insert(*unit, before.and(failure, now, now.plus(pause)));
+            let trouble = before.and(failure, now, now.plus(pause));
+            self.troubles.insert(*unit, trouble.patient(self.policy.uncertain_window_ms));
         }
         let mend = match failure {
             Failure::Denied(_) => Some(Mend::Key),
@@ -301,7 +302,7 @@ impl Engine {
             | Failure::Rejected(_)
             | Failure::Gone(_)
             | Failure::NotReady(_)
-            | Failure::Damaged(_)
+            | Failure::Damaged { .. }
             | Failure::Local(_)
             | Failure::Removed(_) => None,
         };

@@ -204,8 +204,10 @@ pub const NOT_READY_MAX_MS: u64 = 86_400_000;
 pub const RESULTS_GONE_MS: u64 = 3_600_000;
 /// Looks in a row that must miss a batch before it counts as gone.
 pub const GONE_LOOKS: u32 = 3;
-/// Fetches that may come back short or torn before missing rows are believed.
+/// Fetches that must come back short or torn before missing rows are believed.
 pub const SHORT_FETCHES: u32 = 2;
+/// After so many it does not matter any more that an earlier one had brought more.
+pub const SHORT_FETCHES_MAX: u32 = 8;
 
 #[cfg(test)]
 pub(super) mod tests {

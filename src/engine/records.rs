@@ -3,7 +3,7 @@
 use super::effect::{Change, Effect, Turn};
 use super::event::Failure;
 use super::ids::{ChunkNo, JobId, Millis, Ticket};
-use super::job::{Chunk, ChunkState, Delivery, Input, JobState, Plan};
+use super::job::{Chunk, ChunkState, Delivery, Doubt, Input, JobState, Plan};
 use super::lanes::{Lane, Size, Unit};
 use super::machine::{Engine, find, find_mut, salt};
 use super::policy;
@@ -135,9 +135,19 @@ impl Engine {
     /// In words, if nothing of the job waits for one.
     pub fn release(&mut self, id: JobId, now: Millis) -> Result<Turn, String> {
         let mut turn = Turn::default();
-        let stuck = |chunk: &&Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
+        let stuck = |chunk: &Chunk| match &chunk.state {
+            ChunkState::Stuck { input, since } => Some((chunk.no, input.clone(), *since)),
+            ChunkState::Waiting { .. }
+            | ChunkState::Uploading { .. }
+            | ChunkState::Creating { .. }
+            | ChunkState::Uncertain { .. }
+            | ChunkState::Polling(_)
+            | ChunkState::Collecting { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => None,
+        };
         let job = self.jobs.get(&id).ok_or_else(|| format!("there is no job {id}"))?;
-        let stuck: Vec<_> = job.chunks.values().filter(stuck).map(|chunk| chunk.no).collect();
+        let stuck: Vec<_> = job.chunks.values().filter_map(stuck).collect();
         if let JobState::Held(refusal) = &job.head.state {
             if refusal.reason != DUPLICATE {
                 return Err(format!("the file of job {id} lies in held/: {}", refusal.remedy));
@@ -151,13 +161,12 @@ impl Engine {
         }
         let head = Box::new(job.head.clone());
         self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, &mut turn);
-        for no in stuck {
+        for (no, input, since) in stuck {
             let unit = Unit { job: id, chunk: Some(no) };
-            if let Some((_, chunk)) = find_mut(&mut self.jobs, unit) {
-                chunk.attempt = chunk.attempt.next();
-            }
             self.warn(id, &mut turn, format!("chunk {} was released by an operator", no.0));
-            self.set_chunk(unit, ChunkState::Waiting { not_before: now }, &mut turn);
+            let doubt = Doubt::Released;
+            let state = ChunkState::Uncertain { input, since, next_probe: now, until: now, doubt };
+            self.set_chunk(unit, state, &mut turn);
         }
         self.pump(now, &mut turn);
         Ok(turn)

@@ -56,19 +56,19 @@ pub enum CollectError {
 /// the queue's own choice is only applied when answers are merged.
 ///
 /// # Errors
-/// [`CollectError::Torn`] and [`CollectError::Short`] only without `accept_missing`; with it,
+/// [`CollectError::Torn`] and [`CollectError::Short`] unless rows may be missing; if some may,
 /// unreadable lines are kept aside and missing rows stay open. Nothing of the attempt is noted
 /// after an error.
 pub fn collect(
     folder: &JobFolder,
     which: &Which,
-    accept_missing: bool,
+    missing_max: u64,
 ) -> Result<Harvest, CollectError> {
     let kept = folder.answers(which.chunk, which.attempt);
     if fs::symlink_metadata(&kept).is_ok() {
         return again(folder, which, &kept);
     }
-    let mut receiver = Receiver::open(folder, which, accept_missing)?;
+    let mut receiver = Receiver::open(folder, which, missing_max)?;
     let harvest = receiver.read_kept(false).and_then(|_| receiver.finish());
     if harvest.is_err() {
         receiver.give_up()?;

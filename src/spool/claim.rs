@@ -107,12 +107,25 @@ fn give_up_old_name(folders: &Folders, target: &Path, source: &Source) -> Result
     if !old.symlink_metadata().is_ok_and(|found| found.is_file()) {
         return Ok(());
     }
-    let is_copy = device(&parent)? != device(&folders.working)?;
-    if durable::is_same_file(&old, target)? || (is_copy && durable::same_content(&old, target)?) {
+    let is_copy = || -> Result<bool, SpoolError> {
+        Ok(device(&parent)? != device(&folders.working)?
+            && !is_newer(&old, target)?
+            && durable::same_content(&old, target)?)
+    };
+    if durable::is_same_file(&old, target)? || is_copy()? {
         fs::remove_file(&old).at("remove", &old)?;
         durable::sync_folder(&parent)?;
     }
     Ok(())
+}
+
+/// Whether a file got its name or its last change after another: somebody dropped it again.
+fn is_newer(file: &Path, than: &Path) -> Result<bool, SpoolError> {
+    let changed = |path: &Path| -> Result<(i64, i64), SpoolError> {
+        let metadata = fs::symlink_metadata(path).at("look at", path)?;
+        Ok((metadata.ctime(), metadata.ctime_nsec()))
+    };
+    Ok(changed(file)? > changed(than)?)
 }
 
 fn device(path: &Path) -> Result<u64, SpoolError> {
@@ -183,6 +196,27 @@ mod tests {
         fs::hard_link(&target, &old).expect("both names");
         assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Already);
         assert!(!old.exists() && target.exists());
+    }
+
+    #[test]
+    fn of_an_inbox_on_another_disk_only_the_copy_that_was_taken_is_removed() {
+        let (_folder, mut folders, job) = spool();
+        let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+            eprintln!("skipped: there is no /dev/shm");
+            return;
+        };
+        folders.inbox = elsewhere.path().to_owned();
+        let (source, old) = (source("", "a.jsonl"), folders.inbox.join("a.jsonl"));
+        fs::write(&old, "one").expect("written");
+        // A kill came between the copy and the removal of what was copied.
+        durable::make_folder(&folders.working).expect("made");
+        durable::make_folders(&folders.job(job).path, &["input"]).expect("made");
+        fs::write(folders.job(job).input("a.jsonl"), "one").expect("written");
+        assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Already);
+        assert!(!old.exists());
+        fs::write(&old, "one").expect("dropped again");
+        assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Already);
+        assert!(old.exists(), "it waits its turn");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -228,7 +228,17 @@ pub fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
 /// If it can not be written, synced or renamed; the older version is untouched then.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
     let aside = aside(path);
-    write_synced(&aside, content)?;
+    write_synced(&aside, content, READABLE)?;
+    rename(&aside, path)
+}
+
+/// As [`replace`], for what is a secret: nobody but the owner can read it at any moment.
+///
+/// # Errors
+/// As those of [`replace`].
+pub fn replace_secret(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
+    let aside = aside(path);
+    write_synced(&aside, content, SECRET)?;
     rename(&aside, path)
 }
 
@@ -252,7 +262,7 @@ pub fn write_again(path: &Path) -> Result<(), SpoolError> {
 /// If it can not be written, synced or renamed.
 pub fn create(path: &Path, content: &[u8]) -> Result<Moved, SpoolError> {
     let aside = aside(path);
-    write_synced(&aside, content)?;
+    write_synced(&aside, content, READABLE)?;
     let moved = move_file(&aside, path)?;
     if moved == Moved::Taken {
         fs::remove_file(&aside).at("remove", &aside)?;
@@ -274,8 +284,10 @@ pub fn rename(source: &Path, target: &Path) -> Result<(), SpoolError> {
 
 /// Writes a file of ours. What can not be written whole is removed: a full disk is not made fuller
 /// by what is written again anyway.
-fn write_synced(path: &Path, content: &[u8]) -> Result<(), SpoolError> {
-    let mut file = File::create(path).at("write", path)?;
+fn write_synced(path: &Path, content: &[u8], mode: u32) -> Result<(), SpoolError> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(mode);
+    let mut file = options.open(path).at("write", path)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     if written.is_err() {
         drop(fs::remove_file(path));
@@ -361,6 +373,10 @@ fn aside(path: &Path) -> std::path::PathBuf {
     path.with_file_name(format!(".{name}.aside"))
 }
 
+/// The mode of what others may read, before the umask.
+const READABLE: u32 = 0o666;
+/// The mode of what only its owner may read.
+const SECRET: u32 = 0o600;
 /// Bytes compared at once.
 const READ_BYTES: u64 = 256 * 1024;
 

@@ -34,7 +34,8 @@ pub struct Receiver {
     /// Where they lie in the end: [`JobFolder::answers`].
     kept: PathBuf,
     mark: Mark,
-    accept_missing: bool,
+    /// So many rows may lack a line; if any may, damaged lines are accepted too.
+    missing_max: u64,
     register: Register,
     file: Option<SteadyFile>,
     /// Bytes of the file that are written and noted.
@@ -68,14 +69,14 @@ impl Receiver {
     pub fn open(
         folder: &JobFolder,
         which: &Which,
-        accept_missing: bool,
+        missing_max: u64,
     ) -> Result<Receiver, SpoolError> {
         let path = folder.download(which.chunk, which.attempt);
         Ok(Receiver {
             kept: folder.answers(which.chunk, which.attempt),
             mark: Mark::beside(&path),
             path,
-            accept_missing,
+            missing_max,
             register: Register::open(folder, which)?,
             file: None,
             written: 0,
@@ -178,7 +179,7 @@ impl Receiver {
         }
         self.write_run()?;
         let harvest = self.register.harvest()?;
-        if harvest.missing > 0 && !self.accept_missing {
+        if harvest.missing > self.missing_max {
             return Err(CollectError::Short { missing: harvest.missing });
         }
         moment("collect:written", &self.path)?;
@@ -235,7 +236,7 @@ impl Receiver {
 
     /// Notes a line that lies in the file already.
     fn read_again(&mut self, input: &AnswerLines, shape: Shape) -> Result<(), CollectError> {
-        note_line(&mut self.register, input, shape, self.accept_missing, &self.path, true)
+        note_line(&mut self.register, input, shape, self.missing_max > 0, &self.path, true)
     }
 
     /// A line of the arena is complete; the next one begins at `end`.
@@ -244,7 +245,7 @@ impl Receiver {
         let text = &self.arena[start..end - 1];
         let judged = if text.len() > LINE_MAX { None } else { Judged::read(text) };
         let is_told = judged.is_none() && !is_blank(text);
-        if is_told && !self.accept_missing {
+        if is_told && self.missing_max == 0 {
             return Err(CollectError::Torn {
                 path: self.path.clone(),
                 line: self.lines_written + self.lines.len() as u64 + 1,

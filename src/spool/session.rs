@@ -1,12 +1,11 @@
 //! The address of an upload under way, kept beside the job so that a restart can go on with it.
 //!
 //! It is kept with the fingerprint of the API key it was opened with: with another key the file would
-//! end up in another project. The address is a capability: whoever has it can write to the upload. It is kept readable for
-//! its owner alone, and removed as soon as the upload is over.
+//! end up in another project. The address is a capability: whoever has it can write to the upload.
+//! It is kept readable for its owner alone, and removed as soon as the upload is over.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 
 use super::{At, JobFolder, SpoolError, durable};
 use crate::engine::ids::{Attempt, ChunkNo};
@@ -38,9 +37,7 @@ pub fn keep(
     let path = folder.session(chunk, attempt);
     match address {
         Some(address) => {
-            durable::replace(&path, format!("{key_print} {address}").as_bytes())?;
-            let owner_only = fs::Permissions::from_mode(0o600);
-            fs::set_permissions(&path, owner_only).at("restrict", &path)
+            durable::replace_secret(&path, format!("{key_print} {address}").as_bytes())
         }
         None => match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", &path),
@@ -54,6 +51,8 @@ const ADDRESS_MAX: usize = 8192;
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -292,6 +292,7 @@ fields! {
     }
     Chunk as ChunkV1 {
         no: u32, root: u32, rows: RowsV1, rest: RestV1, attempt: u16, tries: u16,
+        #[serde(default, skip_serializing_if = "Option::is_none")] key_print: Option<String>,
         state: ChunkStateV1, batches: Vec<BatchRecordV1>, last_error: Option<RemoteErrorV1>,
     }
     Rows as RowsV1 { first: u64, last: u64, }
@@ -328,7 +329,7 @@ choices! {
         Collecting { batch: BatchV1, end: RemoteEndV1, },
         Split { left: u32, right: u32, },
     }
-    Doubt as DoubtV1 { Lost, RateLimited, ; ; }
+    Doubt as DoubtV1 { Lost, RateLimited, Released, ; ; }
     Input as InputV1 { Inline, ; File(String), ; }
     RemoteState as RemoteStateV1 {
         Pending, Running, Succeeded, Failed, Cancelled, Expired, ; Unknown(String), ;

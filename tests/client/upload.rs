@@ -308,7 +308,7 @@ async fn a_session_on_a_foreign_host_is_never_sent_anything() {
         let server =
             Server::start(move |_| Reply::with(200, &[("x-goog-upload-url", &url)], b"")).await;
         let (answer, told) = upload(&server.client(), None).await;
-        assert!(matches!(answer, Err(Failure::Rejected(_))), "{answer:?}");
+        assert!(matches!(answer, Err(Failure::Barred(_))), "{answer:?}");
         assert!(told.is_empty());
     }
     assert!(other.seen().is_empty());

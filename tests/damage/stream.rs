@@ -121,7 +121,8 @@ impl Place {
     }
 
     fn open(&self, accept: bool) -> Receiver {
-        Receiver::open(&self.folder, &self.which, accept).expect("it can be read")
+        Receiver::open(&self.folder, &self.which, if accept { u64::MAX } else { 0 })
+            .expect("it can be read")
     }
 
     fn clear(&self) {

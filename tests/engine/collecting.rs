@@ -65,12 +65,12 @@ fn a_batch_has_ended_when_it_says_so_or_its_state_does() {
         let ChunkState::Collecting { batch, end } = rig.state(1) else { panic!("{state:?}") };
         let ended = ended.unwrap_or(rig.now);
         assert_eq!(*end, RemoteEnd { state: state.clone(), ended, error: error.clone() });
-        let Effect::Collect { batch: name, end: begun, accept_missing, .. } =
+        let Effect::Collect { batch: name, end: begun, missing_max, .. } =
             rig.begun[0].effect.clone()
         else {
             panic!("{:?}", rig.kinds())
         };
-        assert_eq!((&name, &begun, accept_missing), (&batch.name, end, false));
+        assert_eq!((&name, &begun, missing_max), (&batch.name, end, 0));
     }
 }
 
@@ -321,7 +321,7 @@ fn other_failures_of_a_fetch_only_mean_later() {
         Failure::Denied(text()),
         Failure::Local(text()),
         Failure::NotReady(text()),
-        Failure::Damaged(text()),
+        Failure::Damaged { message: text(), missing: None },
     ];
     for failure in failures {
         let mut rig = ended(10, RemoteState::Succeeded);
@@ -336,22 +336,45 @@ fn other_failures_of_a_fetch_only_mean_later() {
 }
 
 #[test]
-fn a_fetch_that_came_short_twice_is_believed_the_third_time() {
+fn fetches_that_came_short_twice_are_believed_once_the_api_has_settled() {
     let mut rig = ended(10, RemoteState::Succeeded);
-    for (short, believed) in
-        [(false, false), (true, false), (false, false), (true, false), (true, true)]
-    {
-        let failure = match short {
-            true => Failure::Damaged("short".to_owned()),
-            false => Failure::Transient("reset".to_owned()),
-        };
-        let effect = rig.answer("collect", Err(failure));
-        let Effect::Collect { accept_missing, .. } = effect else { unreachable!() };
-        assert_eq!(accept_missing, believed);
-        while rig.kinds().is_empty() {
-            rig.wait();
-        }
+    let begin = rig.now;
+    for missing in [None, Some(4), None, Some(3)] {
+        assert_eq!(fetch(&mut rig, missing.map(Some)), 0);
     }
+    let settled = begin.plus(policy().uncertain_window_ms);
+    assert!(rig.now >= settled, "{} ms early", settled.since(rig.now));
+    assert_eq!(fetch(&mut rig, Some(Some(5))), 3, "as many as in the best of them");
+}
+
+#[test]
+fn a_fetch_that_had_more_rows_than_later_ones_is_waited_for_only_so_often() {
+    let mut rig = ended(10, RemoteState::Succeeded);
+    let believed: Vec<u64> =
+        [3, 5, 5, 5, 2, 5, 5, 5, 5].map(|missing| fetch(&mut rig, Some(Some(missing)))).to_vec();
+    assert_eq!(believed, [0, 0, 3, 3, 3, 2, 2, 2, u64::MAX]);
+}
+
+#[test]
+fn results_that_only_came_damaged_are_taken_as_they_are_in_the_end() {
+    let mut rig = ended(10, RemoteState::Succeeded);
+    let believed: Vec<u64> = (0..3).map(|_| fetch(&mut rig, Some(None))).collect();
+    assert_eq!(believed, [0, 0, u64::MAX]);
+}
+
+/// The next fetch fails: short of so many rows if that is known, or for another reason. Answers with
+/// how many might have been missing.
+fn fetch(rig: &mut Rig, damaged: Option<Option<u64>>) -> u64 {
+    let failure = match damaged {
+        Some(missing) => Failure::Damaged { message: "short".to_owned(), missing },
+        None => Failure::Transient("reset".to_owned()),
+    };
+    let effect = rig.answer("collect", Err(failure));
+    let Effect::Collect { missing_max, .. } = effect else { unreachable!() };
+    while rig.kinds().is_empty() {
+        rig.wait();
+    }
+    missing_max
 }
 
 #[test]

@@ -83,6 +83,12 @@ fn doubles_are_stopped_before_the_oldest_is_taken_up() {
 fn doubles_that_can_not_be_stopped_hold_nobody_up_for_ever() {
     let mut rig = in_doubt(policy());
     rig.pass(300_000);
+    for _ in 0..10 {
+        found(&mut rig, vec![remote("first"), remote("second")]);
+        assert!(matches!(rig.state(1), ChunkState::Uncertain { .. }), "{:?}", rig.state(1));
+        rig.answer("cancel", Err(Failure::Transient("503".to_owned())));
+        rig.wait();
+    }
     found(&mut rig, vec![remote("first"), remote("second")]);
     assert!(matches!(rig.state(1), ChunkState::Polling(_)), "{:?}", rig.state(1));
 }
@@ -237,4 +243,49 @@ fn what_a_mirror_calls_unsent_is_looked_for_and_the_rest_left_alone() {
         "it was sent, and where it is is known"
     );
     assert!(matches!(rig.job(), JobState::Active(_)));
+}
+
+#[test]
+fn what_was_sent_with_a_former_key_is_not_sent_again_unless_a_person_says_so() {
+    let mut rig = in_doubt(policy());
+    exchange_key(&mut rig, "another");
+    look_in_vain(&mut rig);
+    assert!(matches!(rig.state(1), ChunkState::Stuck { .. }), "{:?}", rig.state(1));
+    let Effect::Notify { refusal, .. } = rig.answer("notify", Ok(Outcome::Told)) else {
+        unreachable!()
+    };
+    assert!(refusal.message.contains("another API key"), "{}", refusal.message);
+    assert!(refusal.remedy.contains("put the former key back"), "{}", refusal.remedy);
+
+    exchange_key(&mut rig, &policy().key_print);
+    let turn = rig.engine.release(id(1), rig.now).expect("it waits");
+    rig.consume(turn);
+    rig.answer("withdraw", Ok(Outcome::Told));
+    found(&mut rig, vec![remote("first")]);
+    assert!(
+        matches!(rig.state(1), ChunkState::Polling(batch) if batch.adopted),
+        "nothing was sent"
+    );
+}
+
+#[test]
+fn a_release_looks_once_more_before_it_sends_again() {
+    let mut rig = in_doubt(Policy { uncertain: Uncertain::Hold, ..policy() });
+    look_in_vain(&mut rig);
+    rig.answer("notify", Ok(Outcome::Told));
+    let turn = rig.engine.release(id(1), rig.now).expect("it waits");
+    rig.consume(turn);
+    rig.answer("withdraw", Ok(Outcome::Told));
+    rig.restart();
+    assert_eq!(rig.kinds(), ["find"], "it still looks, and nobody is asked again");
+    found(&mut rig, Vec::new());
+    assert!(matches!(rig.state(1), ChunkState::Creating { .. }), "{:?}", rig.state(1));
+    assert_eq!(rig.chunk(1).attempt, Attempt(2));
+}
+
+fn exchange_key(rig: &mut Rig, key_print: &str) {
+    let policy = Policy { key_print: key_print.to_owned(), ..rig.policy.clone() };
+    let turn = rig.engine.adopt(policy.clone(), rig.now);
+    rig.policy = policy;
+    rig.consume(turn);
 }

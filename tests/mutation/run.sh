@@ -75,7 +75,7 @@ fi
 
 # It ends with an error when a mutant was missed; the count below tells.
 cargo mutants --dir "$package" --output "$out" --file "src/$part/**" --jobs "${JOBS:-2}" \
-    --minimum-test-timeout 60 --no-shuffle --colors never "$@" || true
+    --minimum-test-timeout 20 --no-shuffle --colors never "$@" || true
 
 count() { wc -l <"$out/mutants.out/$1.txt"; }
 caught=$(($(count caught) + $(count timeout)))

@@ -13,7 +13,7 @@ use crate::world::{World, answer, error, lines};
 
 /// A receiver for the first attempt.
 fn receiver(world: &World) -> Receiver {
-    Receiver::open(&world.folder(), &world.which(1), false).unwrap()
+    Receiver::open(&world.folder(), &world.which(1), 0).unwrap()
 }
 
 /// What comes before the results have their name.

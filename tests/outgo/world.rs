@@ -88,11 +88,11 @@ impl World {
     }
 
     pub fn collect(&self, attempt: u16) -> Result<Harvest, CollectError> {
-        answers::collect(&self.folder(), &self.which(attempt), false)
+        answers::collect(&self.folder(), &self.which(attempt), 0)
     }
 
     pub fn accept(&self, attempt: u16) -> Harvest {
-        answers::collect(&self.folder(), &self.which(attempt), true).unwrap()
+        answers::collect(&self.folder(), &self.which(attempt), u64::MAX).unwrap()
     }
 
     pub fn outcomes(&self) -> Vec<OutcomeEntry> {

@@ -39,15 +39,18 @@ fn a_short_fetch_is_not_believed_because_other_fetches_failed() {
             Failure::Transient("503".to_owned()),
             Failure::Denied("403".to_owned()),
         ] {
-            let collect = scene.collect_believing(false);
+            let collect = scene.collect_believing(0);
             scene.failed(collect, failure);
         }
     }
-    for _ in 0..2 {
-        let collect = scene.collect_believing(false);
-        scene.failed(collect, Failure::Damaged("short".to_owned()));
+    for missing in [1, 2] {
+        let collect = scene.collect_believing(0);
+        scene.failed(
+            collect,
+            Failure::Damaged { message: "short".to_owned(), missing: Some(missing) },
+        );
     }
-    scene.collect_believing(true);
+    scene.collect_believing(1);
     assert!(matches!(scene.chunk(job), ChunkState::Collecting { .. }));
 }
 
@@ -270,10 +273,10 @@ impl Scene {
         self.done(poll, Outcome::Polled(vec![(batch, seen)]));
     }
 
-    fn collect_believing(&mut self, expected: bool) -> Issued {
+    fn collect_believing(&mut self, expected: u64) -> Issued {
         let issued = self.begun("collect");
-        let Effect::Collect { accept_missing, .. } = issued.effect else { unreachable!("a fetch") };
-        assert_eq!(accept_missing, expected);
+        let Effect::Collect { missing_max, .. } = issued.effect else { unreachable!("a fetch") };
+        assert_eq!(missing_max, expected);
         issued
     }
 

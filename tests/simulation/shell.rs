@@ -39,8 +39,8 @@ impl World {
             Effect::Create { which, input, model, .. } => self.create(which, &input, &model),
             Effect::Find { which } => self.find(which),
             Effect::Poll { batches } => self.poll(&batches),
-            Effect::Collect { which, batch, accept_missing, .. } => {
-                self.collect(which, &batch, accept_missing)
+            Effect::Collect { which, batch, missing_max, .. } => {
+                self.collect(which, &batch, missing_max)
             }
             Effect::CancelBatch { batch } => self.cancel_batch(&batch),
             Effect::Discard { batch, input } => {
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Takes in the results of an attempt: noted, synced, and only then under their final name.
-    fn collect(&mut self, which: Which, batch: &BatchName, accept_missing: bool) -> Done {
+    fn collect(&mut self, which: Which, batch: &BatchName, missing_max: u64) -> Done {
         let place = (which.chunk, which.attempt);
         if !self.has_input(which.job) {
             return Ok(Err(Failure::Local("the working folder is not there".to_owned())));
@@ -152,7 +152,7 @@ impl World {
             }
         }
         let missing = sent.iter().filter(|row| !taken.contains_key(row)).count();
-        if missing > 0 && !accept_missing {
+        if missing as u64 > missing_max {
             return Ok(Err(short(missing)));
         }
         self.folder(which.job).outcomes.extend(taken);
@@ -360,5 +360,6 @@ fn refusal(reason: &str) -> Refusal {
 }
 
 fn short(missing: usize) -> Failure {
-    Failure::Damaged(format!("{missing} of the rows sent have no result line"))
+    let message = format!("{missing} of the rows sent have no result line");
+    Failure::Damaged { message, missing: Some(missing as u64) }
 }

@@ -110,10 +110,10 @@ impl Dice {
     /// A chunk in any state.
     pub fn chunk(&mut self, no: ChunkNo) -> Chunk {
         let state = self.below(CHUNK_STATES);
-        self.chunk_in(no, state)
+        Chunk { key_print: self.maybe(Dice::text), ..self.chunk_in(no, state) }
     }
 
-    /// A chunk in a given state.
+    /// A chunk in a given state, as version 1 had them.
     pub fn chunk_in(&mut self, no: ChunkNo, state: u64) -> Chunk {
         Chunk {
             no,
@@ -122,6 +122,7 @@ impl Dice {
             rest: Rest { left: self.share(), right: self.share() },
             attempt: self.attempt(),
             tries: self.roll() as u16,
+            key_print: None,
             state: self.chunk_state(state),
             batches: (0..self.below(3)).map(|_| self.batch_record()).collect(),
             last_error: self.maybe(Dice::error),

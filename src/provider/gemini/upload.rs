@@ -178,7 +178,7 @@ impl Upload<'_> {
             )));
         };
         let url = Url::parse(&url).ok().filter(|url| self.client.accepts(url)).ok_or_else(|| {
-            Failure::Rejected(format!(
+            Failure::Barred(format!(
                 "{action}: the session is on a server that is not the API's; nothing was sent to it"
             ))
         })?;
