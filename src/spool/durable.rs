@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
+use super::joint::Joint;
 use super::{At, SpoolError, moment};
 
 /// What became of a move.
@@ -36,12 +37,14 @@ pub fn sync_file(path: &Path) -> Result<(), SpoolError> {
     File::open(path).and_then(|file| file.sync_all()).at("sync", path)
 }
 
-/// Syncs a folder, so that names in it are durable.
+/// Syncs a folder, so that names in it are durable: together with everybody who asks for the same.
 ///
 /// # Errors
 /// If it can not be opened or synced.
 pub fn sync_folder(path: &Path) -> Result<(), SpoolError> {
-    File::open(path).and_then(|folder| folder.sync_all()).at("sync", path)
+    static JOINT: Joint = Joint::new();
+    let sync = || File::open(path).and_then(|folder| folder.sync_all());
+    JOINT.sync(path, sync).at("sync", path)
 }
 
 /// Makes a folder and its parents, durably.
@@ -274,12 +277,20 @@ pub fn create(path: &Path, content: &[u8]) -> Result<Moved, SpoolError> {
 ///
 /// # Errors
 /// If the rename or the sync of the folder fails.
-#[expect(clippy::disallowed_methods, reason = "the one place that renames")]
 pub fn rename(source: &Path, target: &Path) -> Result<(), SpoolError> {
+    rename_unsynced(source, target)?;
+    sync_parents(source, target)
+}
+
+/// The same, but the name is only durable when the caller has synced the folder, which both are in.
+///
+/// # Errors
+/// If the rename fails.
+#[expect(clippy::disallowed_methods, reason = "the one place that renames")]
+pub fn rename_unsynced(source: &Path, target: &Path) -> Result<(), SpoolError> {
     moment("disk:written", source)?;
     fs::rename(source, target).at("rename to", target)?;
-    moment("disk:renamed", target)?;
-    sync_parents(source, target)
+    moment("disk:renamed", target)
 }
 
 /// Writes a file of ours. What can not be written whole is removed: a full disk is not made fuller

@@ -90,8 +90,8 @@ impl<'a> Pass<'a> {
             input: Input::open(folder.input(&job.head.source.name))?,
             answers: Windows::over(folder),
             leaves: job.leaves().collect(),
-            results: Output::create(folder.merged_results())?,
-            errors: Output::create(folder.merged_errors())?,
+            results: Output::new(folder.merged_results()),
+            errors: Output::new(folder.merged_errors()),
             tally: Tally::default(),
             key: Vec::new(),
         })
@@ -297,28 +297,39 @@ fn plain_response(line: &[u8], within: Within) -> Option<&[u8]> {
     (response.starts_with(b"{") && response.ends_with(b"}")).then_some(response)
 }
 
-/// An output file while it is written aside.
+/// An output file while it is written aside. It comes into being with the first bytes: most jobs
+/// have no errors.
 struct Output {
     path: PathBuf,
     aside: PathBuf,
-    writer: BufWriter<SteadyFile>,
+    writer: Option<BufWriter<SteadyFile>>,
 }
 
 impl Output {
-    fn create(path: PathBuf) -> Result<Output, SpoolError> {
+    fn new(path: PathBuf) -> Output {
         let aside = path.with_extension("aside");
-        let file = SteadyFile::new(File::create(&aside).at("write", &aside)?);
-        let writer = BufWriter::with_capacity(PIECE_BYTES, file);
-        Ok(Output { path, aside, writer })
+        Output { path, aside, writer: None }
+    }
+
+    fn writer(&mut self) -> Result<&mut BufWriter<SteadyFile>, SpoolError> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            none => {
+                let file = SteadyFile::new(File::create(&self.aside).at("write", &self.aside)?);
+                Ok(none.insert(BufWriter::with_capacity(PIECE_BYTES, file)))
+            }
+        }
     }
 
     fn write(&mut self, parts: &[&[u8]]) -> Result<(), SpoolError> {
-        parts.iter().try_for_each(|part| self.writer.write_all(part)).at("write", &self.aside)
+        let writer = self.writer()?;
+        let written = parts.iter().try_for_each(|part| writer.write_all(part));
+        written.at("write", &self.aside)
     }
 
     fn publish(&mut self) -> Result<(), SpoolError> {
-        self.writer.flush().at("write", &self.aside)?;
-        self.writer.get_mut().sync().at("sync", &self.aside)?;
+        self.writer()?.flush().at("write", &self.aside)?;
+        self.writer()?.get_mut().sync().at("sync", &self.aside)?;
         durable::rename(&self.aside, &self.path)
     }
 

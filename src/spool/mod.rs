@@ -17,6 +17,7 @@ pub mod free_name;
 mod halves;
 pub mod inbox;
 pub mod index;
+mod joint;
 pub mod judged;
 mod keys;
 pub mod late;

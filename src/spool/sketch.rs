@@ -145,9 +145,10 @@ impl<'a> Sketch<'a> {
         mut warnings: Vec<String>,
     ) -> Result<Planned, PlanError> {
         self.chunks.push(self.chunk.end());
-        let path = self.lines.commit()?;
+        let path = self.lines.take_name()?;
         moment("plan:lines", &path)?;
-        self.outcomes.commit()?;
+        self.outcomes.take_name()?;
+        path.parent().map_or(Ok(()), durable::sync_folder)?;
         warnings.extend(self.keys.warnings(self.rows - self.invalid));
         let mut index = File::open(&path).and_then(IndexReader::new).at("read", &path)?;
         let chunks = self.chunks.iter().map(|chunk| chunk.finish(&mut index).at("read", &path));
@@ -242,10 +243,11 @@ impl IndexFile {
         Ok(())
     }
 
-    fn commit(mut self) -> Result<PathBuf, SpoolError> {
+    /// The name is durable when the folder has been synced, once for both indexes.
+    fn take_name(mut self) -> Result<PathBuf, SpoolError> {
         self.write()?;
         durable::sync_file(&self.aside)?;
-        durable::rename(&self.aside, &self.path)?;
+        durable::rename_unsynced(&self.aside, &self.path)?;
         self.whole = true;
         Ok(self.path.clone())
     }

@@ -10,8 +10,10 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, renameat};
@@ -24,6 +26,8 @@ use crate::failpoint;
 /// A folder of sled's.
 #[derive(Debug)]
 pub struct Sled {
+    /// First, so that it has let go of `db` when that is closed.
+    waker: Waker,
     db: sled::Db,
     /// A second handle of sled's data file, to sync it.
     data: File,
@@ -44,7 +48,8 @@ impl Backend for Sled {
         let path = folder.join(DATA);
         let data =
             File::open(&path).map_err(|error| Trouble::Fatal(io_error("open", &path)(error)));
-        Ok(Sled { db, data: data?, folder: folder.to_owned(), blobs: BTreeSet::new() })
+        let (waker, folder) = (Waker::of(&db), folder.to_owned());
+        Ok(Sled { waker, db, data: data?, folder, blobs: BTreeSet::new() })
     }
 
     fn get(&self, key: &str) -> Result<Option<sled::IVec>, Trouble> {
@@ -85,30 +90,10 @@ impl Sled {
         self.db.apply_batch(batch).map_err(|error| broken("write", &error))?;
         moment("save:applied")?;
         self.sync_blobs().map_err(|error| failed("sync", &error))?;
-        self.flush().map_err(|error| broken("flush", &error))?;
+        self.waker.watch(|| self.db.flush()).map_err(|error| broken("flush", &error))?;
         moment("save:flushed")?;
         self.data.sync_data().map_err(|error| failed("sync", &error))?;
         moment("save:synced")
-    }
-
-    /// Flushes, and wakes a flush that sleeps through its own failure: where a write of another
-    /// thread of sled's fails while this one is about to wait for it, nobody tells it. A second
-    /// flush finds the error, and tells everybody.
-    fn flush(&self) -> sled::Result<usize> {
-        thread::scope(|scope| {
-            let (done, waits) = mpsc::channel::<()>();
-            let waker = thread::Builder::new().name("store waker".to_owned());
-            let woken = waker.spawn_scoped(scope, move || {
-                while waits.recv_timeout(FLUSH_PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                    drop(self.db.flush());
-                }
-            });
-            // Without a waker it is as if sled were alone.
-            drop(woken);
-            let flushed = self.db.flush();
-            drop(done);
-            flushed
-        })
     }
 
     /// Syncs what sled put into files of their own: pages beyond 128 KiB, which records of the
@@ -134,6 +119,53 @@ impl Sled {
         }
         self.blobs = present;
         Ok(())
+    }
+}
+
+/// Wakes a flush that sleeps through its own failure: where a write of another thread of sled's
+/// fails while this one is about to wait for it, nobody tells it. A second flush finds the error,
+/// and tells everybody.
+#[derive(Debug)]
+struct Waker {
+    /// Flushes begun and ended: odd while one is under way.
+    steps: Arc<AtomicU64>,
+    /// Its thread, and what ends it; without them it is as if sled were alone.
+    thread: Option<(JoinHandle<()>, mpsc::Sender<()>)>,
+}
+
+impl Waker {
+    fn of(db: &sled::Db) -> Waker {
+        let (end, ended) = mpsc::channel();
+        let steps = Arc::new(AtomicU64::new(0));
+        let (db, seen) = (db.clone(), Arc::clone(&steps));
+        let watch = move || {
+            let mut last = 0;
+            while ended.recv_timeout(FLUSH_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let now = seen.load(Ordering::Relaxed);
+                if now == last && now % 2 == 1 {
+                    drop(db.flush());
+                }
+                last = now;
+            }
+        };
+        let thread = thread::Builder::new().name("store waker".to_owned()).spawn(watch).ok();
+        Waker { steps, thread: thread.map(|thread| (thread, end)) }
+    }
+
+    fn watch<T>(&self, flush: impl FnOnce() -> T) -> T {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        let flushed = flush();
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        flushed
+    }
+}
+
+impl Drop for Waker {
+    fn drop(&mut self) {
+        if let Some((thread, end)) = self.thread.take() {
+            drop(end);
+            drop(thread.join());
+        }
     }
 }
 
@@ -217,8 +249,8 @@ fn moment(name: &str) -> Result<(), StoreError> {
 /// What sled may keep in memory, bytes.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// How long a flush takes on the slowest disk that is still well.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+/// A flush that takes longer, or twice as long, is woken: no disk that is well is so slow.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long sled's own lock may outlive its owner.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);

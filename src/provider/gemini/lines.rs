@@ -30,8 +30,12 @@ impl<R: Read> WholeText<R> {
         let read = self.inner.read(room)?;
         self.ended = read == 0;
         let raw = self.raw.get(..self.carried + read).unwrap_or_default();
-        let (mut passed, mut carry) = (0, 0..0);
-        for chunk in raw.utf8_chunks() {
+        // Nearly always all of it is sound, which is seen many bytes at once.
+        let sound = simdutf8::compat::from_utf8(raw).map_or_else(|e| e.valid_up_to(), str::len);
+        let (head, tail) = raw.split_at(sound);
+        self.ready.extend_from_slice(head);
+        let (mut passed, mut carry) = (sound, 0..0);
+        for chunk in tail.utf8_chunks() {
             self.ready.extend_from_slice(chunk.valid().as_bytes());
             let torn_at = passed + chunk.valid().len();
             passed = torn_at + chunk.invalid().len();
