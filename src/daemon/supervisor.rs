@@ -86,7 +86,11 @@ impl Setup {
         let folders = config.folders.clone();
         folders.prepare()?;
         let standing = instance::check(&folders.state)?;
-        let opened = DaemonStore::open(&folders.state, DaemonStore::FREE_BYTES_MIN)?;
+        let (opened, mut recollection) = DaemonStore::open_and_read(
+            &folders.state,
+            DaemonStore::FREE_BYTES_MIN,
+            Recollection::take_in,
+        )?;
         let (mut store, policy) = (opened.store, policy_of(&config, key.print()));
         if let Some(quarantine) = &opened.quarantined {
             let (kept, why) = (quarantine.folder.display().to_string(), &quarantine.reason);
@@ -104,9 +108,12 @@ impl Setup {
         }
         instance::settle(&folders.state)?;
         let mut room = Room::of(&folders, config.limits.free_bytes);
-        let mut recollection = Recollection::default();
+        if opened.quarantined.is_some() || standing == Standing::Restored {
+            // They are others by now.
+            recollection = Recollection::default();
+            store.each_job(&mut |job| recollection.take_in(job))?;
+        }
         recollection.room(room.full().map(str::to_owned));
-        store.each_job(&mut |job| recollection.take_in(job))?;
         let (engine, first_turn) = recollection.resume(policy, clock.now());
         if let Some(why) = engine.full() {
             tracing::error!(why, "too little room");

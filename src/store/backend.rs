@@ -18,7 +18,7 @@ pub trait Backend: Debug + Send + Sized {
     const FOLDER: &'static str;
 
     /// What reading gives.
-    type Value: AsRef<[u8]>;
+    type Value: AsRef<[u8]> + Send;
 
     /// Opens the store of a folder, making both if they are not there. Afterwards the folder holds
     /// a file [`DATA`].

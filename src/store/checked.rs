@@ -68,7 +68,30 @@ impl<B: Backend> CheckedStore<B> {
     /// [`StoreError::OtherBackend`], or [`StoreError::Broken`] and [`StoreError::Io`] if the system
     /// does not let us. A damaged store is no error: it is moved aside, see [`Opened::quarantined`].
     pub fn open(state: &Path, free_bytes_min: u64) -> Result<Opened<B>, StoreError> {
-        open::open(state, free_bytes_min)
+        open::open(state, free_bytes_min, None).map(|(opened, _)| opened)
+    }
+
+    /// The same together with [`JobStore::each_job`], in one walk over the records: `take` puts each
+    /// job into what is returned, unless the store turns out not to be what was saved.
+    ///
+    /// # Errors
+    /// As for both.
+    pub fn open_and_read<R: Default + Send>(
+        state: &Path,
+        free_bytes_min: u64,
+        take: impl Fn(&mut R, Job) + Sync,
+    ) -> Result<(Opened<B>, R), StoreError> {
+        let mut jobs = R::default();
+        let mut take_in = |job| take(&mut jobs, job);
+        let (opened, read) = open::open::<B>(state, free_bytes_min, Some(&mut take_in))?;
+        match read {
+            Some(read) => read?,
+            None => {
+                jobs = R::default();
+                opened.store.each_job(&mut |job| take(&mut jobs, job))?;
+            }
+        }
+        Ok((opened, jobs))
     }
 
     fn usable(&self) -> Result<(), StoreError> {

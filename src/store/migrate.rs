@@ -30,7 +30,7 @@ pub(super) fn migrate<B: Backend>(state: &Path, old: Found<B>) -> Result<Found<B
     sync(&aside)?;
     sync(state)?;
     let backend = B::open(&folder).map_err(|trouble| trouble.during("open the copy"))?;
-    Ok(Found { backend, meta, schema: SCHEMA })
+    Ok(Found { backend, meta, schema: SCHEMA, read: None })
 }
 
 /// Copies every record; what the new store says of itself comes last.

@@ -19,6 +19,7 @@ pub mod memory;
 mod meta;
 mod migrate;
 mod open;
+mod reading;
 pub mod record;
 #[cfg(feature = "redb")]
 pub mod redb;

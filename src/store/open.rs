@@ -25,6 +25,7 @@ use super::layout::{self, Writes};
 use super::lock::StateLock;
 use super::meta::{Meta, Sum};
 use super::migrate::migrate;
+use super::reading::{self, Take};
 use super::reserve::Reserve;
 use super::witness::Witness;
 use super::{JobStore, NOTE_QUARANTINED, StoreError};
@@ -33,8 +34,13 @@ use crate::failpoint;
 /// The layout of keys and of the meta record. A newer one is refused untouched.
 pub(super) const SCHEMA: u64 = 1;
 
-/// See [`CheckedStore::open`].
-pub(super) fn open<B: Backend>(state: &Path, free_bytes_min: u64) -> Result<Opened<B>, StoreError> {
+/// See [`CheckedStore::open`]; with `take`, the jobs are read meanwhile. The second part of the answer
+/// says how that ended, `None` if what was read is not what the store holds now.
+pub(super) fn open<B: Backend>(
+    state: &Path,
+    free_bytes_min: u64,
+    take: Option<Take<'_>>,
+) -> Result<(Opened<B>, Option<Result<(), StoreError>>), StoreError> {
     fs::create_dir_all(state).map_err(io_error("create folder", state))?;
     let lock = StateLock::take(state)?;
     refuse_another(state, B::FOLDER)?;
@@ -43,10 +49,13 @@ pub(super) fn open<B: Backend>(state: &Path, free_bytes_min: u64) -> Result<Open
     moment("open:locked", state)?;
     let folder = state.join(B::FOLDER);
     let witness = Witness::open(&folder)?;
-    let reason = match try_open::<B>(&folder, &witness) {
-        Ok(found) => {
-            let found = if found.schema < SCHEMA { migrate(state, found)? } else { found };
-            return finish(state, found, witness, reserve, lock, &Writes::new());
+    let reason = match try_open::<B>(&folder, &witness, take) {
+        Ok(mut found) => {
+            let read = found.read.take();
+            let old = found.schema < SCHEMA;
+            let (found, read) = if old { (migrate(state, found)?, None) } else { (found, read) };
+            let opened = finish(state, found, witness, reserve, lock, &Writes::new())?;
+            return Ok((opened, read));
         }
         Err(Trouble::Fatal(error)) => return Err(error),
         Err(Trouble::Damaged(reason)) => reason,
@@ -56,7 +65,8 @@ pub(super) fn open<B: Backend>(state: &Path, free_bytes_min: u64) -> Result<Open
     moment("open:aside", &folder)?;
     let note = layout::stage_note(NOTE_QUARANTINED, &format!("{aside}\n{reason}"))?;
     let backend = B::open(&folder).map_err(|trouble| trouble.during("begin anew"))?;
-    finish(state, Found::empty(backend), witness, reserve, lock, &note)
+    let opened = finish(state, Found::empty(backend), witness, reserve, lock, &note)?;
+    Ok((opened, None))
 }
 
 /// Jobs that lie in another backend must not be taken for jobs that are gone.
@@ -86,12 +96,14 @@ pub(super) struct Found<B> {
     pub meta: Meta,
     /// The layout it has.
     pub schema: u64,
+    /// How the jobs were read, if they were.
+    pub read: Option<Result<(), StoreError>>,
 }
 
 impl<B> Found<B> {
     /// A store with nothing in it.
     fn empty(backend: B) -> Found<B> {
-        Found { backend, meta: Meta::default(), schema: SCHEMA }
+        Found { backend, meta: Meta::default(), schema: SCHEMA, read: None }
     }
 }
 
@@ -135,7 +147,11 @@ fn finish<B: Backend>(
 }
 
 /// Opens what is there and checks every record.
-fn try_open<B: Backend>(folder: &Path, witness: &Witness) -> Result<Found<B>, Trouble> {
+fn try_open<B: Backend>(
+    folder: &Path,
+    witness: &Witness,
+    take: Option<Take<'_>>,
+) -> Result<Found<B>, Trouble> {
     if witness.saves > 0 && !folder.join(DATA).exists() {
         return Err(Trouble::Damaged(format!("it is gone after {} saves", witness.saves)));
     }
@@ -144,7 +160,7 @@ fn try_open<B: Backend>(folder: &Path, witness: &Witness) -> Result<Found<B>, Tr
             "the backend panicked when it was opened the last time".into(),
         ));
     }
-    guarded(folder, || check(B::open(folder)?, folder, witness)).unwrap_or_else(|message| {
+    guarded(folder, || check(B::open(folder)?, folder, witness, take)).unwrap_or_else(|message| {
         Err(match is_of_the_system(&message) {
             true => Trouble::Fatal(StoreError::Broken { action: "open", reason: message }),
             false => Trouble::Damaged(format!("the backend panicked: {message}")),
@@ -153,29 +169,40 @@ fn try_open<B: Backend>(folder: &Path, witness: &Witness) -> Result<Found<B>, Tr
 }
 
 /// Compares every record with the sum saved, and the number of saves with the witness.
-fn check<B: Backend>(backend: B, folder: &Path, witness: &Witness) -> Result<Found<B>, Trouble> {
+fn check<B: Backend>(
+    backend: B,
+    folder: &Path,
+    witness: &Witness,
+    take: Option<Take<'_>>,
+) -> Result<Found<B>, Trouble> {
     let mut sum = Sum::default();
     let mut saved = None;
-    for entry in backend.starting_with("") {
-        let (key, value) = entry?;
-        if key == Meta::KEY.as_bytes() {
-            saved = Some(value);
-        } else {
-            sum.put_in(&key, value.as_ref());
+    let mut note = |key: &[u8], value: &B::Value| match key == Meta::KEY.as_bytes() {
+        true => saved = Some(value.as_ref().to_vec()),
+        false => sum.put_in(key, value.as_ref()),
+    };
+    let read = match take {
+        Some(take) => Some(reading::beside(backend.starting_with(""), note, take)?),
+        None => {
+            for entry in backend.starting_with("") {
+                let (key, value) = entry?;
+                note(&key, &value);
+            }
+            None
         }
-    }
+    };
     let Some(saved) = saved else {
         if witness.saves == 0 && sum == Sum::default() {
             return Ok(Found::empty(backend));
         }
         return Err(Trouble::Damaged("its own record is gone".into()));
     };
-    let schema = Meta::schema(saved.as_ref()).map_err(Trouble::Damaged)?;
+    let schema = Meta::schema(&saved).map_err(Trouble::Damaged)?;
     if schema > SCHEMA {
         let (path, found, known) = (folder.to_owned(), schema, SCHEMA);
         return Err(Trouble::Fatal(StoreError::Newer { path, found, known }));
     }
-    let meta = Meta::read(saved.as_ref()).map_err(Trouble::Damaged)?;
+    let meta = Meta::read(&saved).map_err(Trouble::Damaged)?;
     if meta.saves < witness.saves {
         let (has, had) = (meta.saves, witness.saves);
         return Err(Trouble::Damaged(format!("it has {has} of {had} saves")));
@@ -184,7 +211,7 @@ fn check<B: Backend>(backend: B, folder: &Path, witness: &Witness) -> Result<Fou
         let reason = format!("its records do not add up: {:?} saved, {sum:?} found", meta.sum);
         return Err(Trouble::Damaged(reason));
     }
-    Ok(Found { backend, meta, schema })
+    Ok(Found { backend, meta, schema, read })
 }
 
 /// A moment between two steps: empty, but for tests.

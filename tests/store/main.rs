@@ -11,6 +11,7 @@ mod damage;
 mod dice;
 mod operations;
 mod owners;
+mod reading;
 mod records;
 mod reopen;
 mod transfer;
