@@ -6,8 +6,9 @@
 //! settling time. Nothing is moved here, and nothing outside of the inbox is looked at.
 //!
 //! Every name is seen by every scan, but only a limited number of files is given out by one, the
-//! oldest first; only those are opened. Files that were still before are not asked about again
-//! until it is their turn, so that a hundred thousand of them cost little.
+//! oldest first; only those are opened. The system is asked about a file no more often than it
+//! matters: of one that was still before, when its turn has come; of one that still settles, when
+//! it may have settled. So a hundred thousand of them cost little.
 
 mod turn;
 
@@ -75,6 +76,17 @@ struct Seen {
     bytes: u64,
     changed_ns: i128,
     since: Millis,
+    /// When it may have settled. What is written to it until then makes that later; a time of change
+    /// that is set back would make it sooner, and is not worth asking every file every time.
+    due: Millis,
+}
+
+impl Seen {
+    /// Whether it is of no use to look at the file now. A clock that went back makes what is known
+    /// of it worthless.
+    fn settles_at(&self, now: Millis) -> bool {
+        self.since <= now && now < self.due
+    }
 }
 
 impl Scanner {
@@ -86,6 +98,8 @@ impl Scanner {
     /// Other rules from the next scan on.
     pub fn set_rules(&mut self, rules: IntakeRules) {
         self.rules = rules;
+        // By the new ones it may be sooner.
+        self.settling.values_mut().for_each(|seen| seen.due = Millis(0));
     }
 
     /// Looks through the whole inbox and gives out at most `max` files. `fresh` are paths that an
@@ -111,8 +125,8 @@ impl Scanner {
             still_before: &self.still,
             now,
             fresh,
-            settling: HashMap::new(),
-            still: HashMap::new(),
+            settling: HashMap::with_capacity(self.settling.len()),
+            still: HashMap::with_capacity(self.still.len()),
             folders: Vec::new(),
             candidates: Vec::new(),
             scan: Scan::default(),
@@ -168,11 +182,10 @@ impl Walk<'_> {
                 continue;
             }
             if entry.file_type() == FileType::RegularFile
-                && let Some(changed_ns) = self.still_before.get(&entry.ino()).copied()
-                && let Ok(name) = source::check_name(name)
-                && is_input(name)
+                && self.need_not_ask(entry.ino(), folder, name, |walk| {
+                    whole || walk.is_fresh(path, name)
+                })
             {
-                self.candidate(entry.ino(), changed_ns, folder, name, false);
                 continue;
             }
             let stat = match rustix::fs::statat(handle, raw, AtFlags::SYMLINK_NOFOLLOW) {
@@ -183,8 +196,8 @@ impl Walk<'_> {
                     continue;
                 }
             };
+            let whole = whole || self.is_fresh(path, name);
             let path = path.join(name);
-            let whole = whole || self.fresh.contains(&path);
             let kind = FileType::from_raw_mode(stat.st_mode);
             match (source::check_name(name), kind) {
                 (Err(what), _) => self.refuse(path, bad_name(name, what)),
@@ -206,6 +219,32 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether enough is known of a file from an earlier scan. One that was just renamed in is
+    /// whole, whatever was known.
+    fn need_not_ask(
+        &mut self,
+        inode: u64,
+        folder: &str,
+        name: &OsStr,
+        is_whole: impl FnOnce(&Self) -> bool,
+    ) -> bool {
+        if let Some(seen) = self.before.get(&inode).copied()
+            && seen.settles_at(self.now)
+            && !is_whole(self)
+        {
+            self.settle(inode, seen);
+            return true;
+        }
+        if let Some(changed_ns) = self.still_before.get(&inode).copied()
+            && let Ok(name) = source::check_name(name)
+            && is_input(name)
+        {
+            self.candidate(inode, changed_ns, folder, name, false);
+            return true;
+        }
+        false
     }
 
     fn sub_folder(
@@ -285,10 +324,10 @@ impl Walk<'_> {
         if age_ms >= i128::from(settle_ms) {
             return true;
         }
-        let mut seen =
-            Seen { bytes: u64::try_from(stat.st_size).unwrap_or(0), changed_ns, since: now };
+        let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+        let mut seen = Seen { bytes, changed_ns, since: now, due: now };
         if let Some(before) = self.before.get(&stat.st_ino) {
-            let same = Seen { since: before.since, ..seen } == *before;
+            let same = (before.bytes, before.changed_ns) == (bytes, changed_ns);
             // A clock that went back makes the first look worthless.
             if same && before.since <= now {
                 seen.since = before.since;
@@ -300,16 +339,26 @@ impl Walk<'_> {
         // A time of change in the future says nothing; only our own looks count then.
         let from = u64::try_from(changed_ns.div_euclid(1_000_000))
             .map_or(seen.since, |changed| Millis(changed).min(seen.since));
-        let next = from.plus(settle_ms).max(now.plus(1));
-        self.scan.next_look = Some(self.scan.next_look.map_or(next, |look| look.min(next)));
-        self.settling.insert(stat.st_ino, seen);
+        seen.due = from.plus(settle_ms).max(now.plus(1));
+        self.settle(stat.st_ino, seen);
         false
+    }
+
+    fn settle(&mut self, inode: u64, seen: Seen) {
+        self.scan.next_look = Some(self.scan.next_look.map_or(seen.due, |look| look.min(seen.due)));
+        self.settling.insert(inode, seen);
+    }
+
+    /// Whether an event said that it was renamed in.
+    fn is_fresh(&self, folder: &Path, name: &OsStr) -> bool {
+        !self.fresh.is_empty() && self.fresh.contains(&folder.join(name))
     }
 
     fn is_left_alone(&self, name: &OsStr) -> bool {
         let name = name.as_bytes();
         name.starts_with(b".")
-            || NEVER_TOUCHED.iter().any(|pattern| matches(pattern.as_bytes(), name))
+            || ENDINGS_LEFT_ALONE.iter().any(|ending| name.ends_with(ending.as_bytes()))
+            || NAMES_LEFT_ALONE.iter().any(|left| name == left.as_bytes())
             || self.rules.ignore.iter().any(|pattern| matches(pattern.as_bytes(), name))
     }
 
@@ -328,10 +377,12 @@ impl Walk<'_> {
     }
 }
 
-/// Names that are never touched, besides hidden ones: unfinished transfers, folders that
-/// storage boxes and file systems make, and sidecars, which are read along with their input.
-const NEVER_TOUCHED: &[&str] =
-    &["*.part", "*.tmp", "*.crdownload", "@eaDir", "lost+found", "*.job.toml"];
+/// How names end that are never touched, besides hidden ones: those of unfinished transfers, and of
+/// sidecars, which are read along with their input.
+const ENDINGS_LEFT_ALONE: [&str; 4] = [".part", ".tmp", ".crdownload", ".job.toml"];
+
+/// Folders that storage boxes and file systems make.
+const NAMES_LEFT_ALONE: [&str; 2] = ["@eaDir", "lost+found"];
 
 fn is_input(name: &str) -> bool {
     matches!(source::ending(name), Ending::Lines | Ending::Document)

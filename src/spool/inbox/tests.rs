@@ -96,6 +96,39 @@ fn a_time_of_change_in_the_future_delays_a_file_only_by_the_settling_time() {
 }
 
 #[test]
+fn a_file_that_is_dated_back_while_it_settles_waits_for_no_more_than_that() {
+    let mut inbox = Inbox::new();
+    inbox.drop("a.jsonl", "x", 10_000);
+    assert!(inbox.scan(10_100).ready.is_empty());
+    // As `cp -p` does at its end.
+    inbox.drop("a.jsonl", "x", 1_000);
+    let scan = inbox.scan(10_200);
+    assert_eq!((names(&scan).len(), scan.next_look), (0, Some(Millis(12_000))));
+    assert_eq!(names(&inbox.scan(12_000)), ["|a.jsonl"]);
+}
+
+#[test]
+fn a_file_renamed_in_while_it_settles_is_ready_at_once() {
+    let mut inbox = Inbox::new();
+    let path = inbox.drop("a.jsonl", "x", 10_000);
+    inbox.drop("sub/b.jsonl", "x", 10_000);
+    assert!(inbox.scan(10_100).ready.is_empty());
+    let fresh = HashSet::from([path, inbox.folders.inbox.join("sub")]);
+    let scan =
+        inbox.scanner.scan(&inbox.folders, Millis(10_200), &fresh, usize::MAX).expect("scanned");
+    assert_eq!(names(&scan), ["|a.jsonl", "sub|b.jsonl"]);
+}
+
+#[test]
+fn a_shorter_settling_time_holds_at_once() {
+    let mut inbox = Inbox::new();
+    inbox.drop("a.jsonl", "x", 10_000);
+    assert!(inbox.scan(10_100).ready.is_empty());
+    inbox.scanner.set_rules(IntakeRules { settle_ms: 0, ignore: Vec::new() });
+    assert_eq!(names(&inbox.scan(10_200)), ["|a.jsonl"]);
+}
+
+#[test]
 fn what_was_renamed_in_is_ready_at_once_and_so_is_a_whole_folder() {
     let mut inbox = Inbox::new();
     let path = inbox.drop("a.jsonl", "x", 10_000);
