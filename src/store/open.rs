@@ -40,7 +40,7 @@ pub(super) fn open<B: Backend>(
     state: &Path,
     free_bytes_min: u64,
     take: Option<Take<'_>>,
-) -> Result<(Opened<B>, Option<Result<(), StoreError>>), StoreError> {
+) -> Result<(Opened<B>, Read), StoreError> {
     fs::create_dir_all(state).map_err(io_error("create folder", state))?;
     let lock = StateLock::take(state)?;
     refuse_another(state, B::FOLDER)?;
@@ -90,14 +90,17 @@ pub(super) fn check_space(path: &Path, needed_bytes: u64) -> Result<(), StoreErr
     Ok(())
 }
 
+/// How the reading of the jobs ended, if there was one.
+type Read = Option<Result<(), StoreError>>;
+
 /// A store whose records are all there.
 pub(super) struct Found<B> {
     pub backend: B,
     pub meta: Meta,
     /// The layout it has.
     pub schema: u64,
-    /// How the jobs were read, if they were.
-    pub read: Option<Result<(), StoreError>>,
+    /// Of the jobs that lie in it.
+    pub read: Read,
 }
 
 impl<B> Found<B> {

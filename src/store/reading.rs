@@ -57,7 +57,7 @@ fn no_thread(error: std::io::Error) -> Trouble {
 }
 
 /// Records handed on at once: so many that handing on costs nothing.
-const PARCEL_RECORDS: usize = 256;
+const PARCEL_RECORDS: usize = 64;
 
 /// Parcels that may wait, so that neither thread waits for the other at every turn.
 const PARCELS_WAITING: usize = 4;
