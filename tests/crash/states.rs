@@ -121,8 +121,9 @@ fn every_moment_has_its_road(roads: &[Undisturbed]) {
             named.extend(names.map(str::to_owned));
         }
     }
-    let source = include_str!("../../src/daemon/failpoints.rs");
-    for line in source.lines().filter(|line| line.contains("::")) {
+    let states = include_str!("../../src/daemon/failpoints.rs").lines();
+    let effects = include_str!("../../src/engine/effect.rs").lines();
+    for line in states.chain(effects).filter(|line| line.contains("::")) {
         let Some((variant, word)) = line.split_once("=> \"") else { continue };
         let word = word.split('"').next().expect("a word");
         if variant.contains("Effect::") {
