@@ -7,7 +7,7 @@ use gemini_batchd::engine::event::{
     Event, Failure, Harvest, Outcome, PlannedChunk, Polled, RemoteBatch,
 };
 use gemini_batchd::engine::job::{
-    Accept, Chunk, ChunkState, Job, JobState, Plan, Queue, RemoteState, Rest, Share, Source,
+    Accept, Chunk, ChunkState, Job, JobState, Plan, Queue, RemoteState, Rest, Share, Source, Task,
     Transport,
 };
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
@@ -227,6 +227,7 @@ pub fn queue(transport: Transport) -> Queue {
     Queue {
         name: "default".to_owned(),
         model: "gemini-2.5-flash".to_owned(),
+        task: Task::Generate,
         transport,
         lines_per_batch: 0,
         priority: 0,

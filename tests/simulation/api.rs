@@ -8,6 +8,7 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use gemini_batchd::engine::ids::{JobId, Millis, Stamp};
+use gemini_batchd::engine::job::Task;
 use gemini_batchd::provider::gemini::emulator::clock::Moment;
 use gemini_batchd::provider::gemini::emulator::create::{Create, CreateInput};
 use gemini_batchd::provider::gemini::emulator::faults::Faults;
@@ -120,14 +121,15 @@ impl Api {
     pub fn create(&mut self, model: &str, body: &[u8], now: Millis) -> (Answer, Option<Made>) {
         self.settle(now);
         let at = moment(now);
-        let mut create = match Create::read(body) {
+        let mut create = match Create::read(body, Task::Generate) {
             Ok(create) => create,
             Err(refusal) => {
                 let reply = self.server.refuse_create(self.who, refusal, at);
                 return (self.answer(reply), None);
             }
         };
-        let admitted = match self.server.admit_create(self.who, model, &create, at) {
+        let admitted = match self.server.admit_create(self.who, model, Task::Generate, &create, at)
+        {
             Ok(admitted) => admitted,
             Err(reply) => return (self.answer(reply), None),
         };
@@ -142,9 +144,10 @@ impl Api {
         let texts = admitted.look_for.each_ref().map(Option::as_deref);
         let is_file = matches!(create.input, CreateInput::File(_));
         let bytes = self.bytes.get(&input).expect("rows were stored").as_slice();
-        let survey = survey(bytes, is_file, texts).expect("in memory");
+        let survey = survey(bytes, is_file.then_some(Task::Generate), texts).expect("in memory");
         let rows = if survey.errors.is_empty() { keys_in(bytes) } else { Vec::new() };
-        let reply = self.server.create(self.who, model, &create, input, &survey, at);
+        let reply =
+            self.server.create(self.who, model, Task::Generate, &create, input, &survey, at);
         let made = match &reply {
             Reply::Json(operation) => Some(self.made(operation, create.display_name, rows)),
             Reply::Spliced { .. }
