@@ -103,11 +103,12 @@ impl Api {
             self.server.written(&work, Ok((store, len, outcome)));
             // A batch that has vanished shows nobody what it has.
             let shown = self.server.get(self.who, id_of(&work.name), moment(now));
-            if let (Some(paid), Reply::Json(_) | Reply::Spliced { .. }) =
-                (self.batches.get_mut(&work.name), shown)
-            {
+            let (Reply::Json(batch) | Reply::Spliced { operation: batch, .. }) = shown else {
+                continue;
+            };
+            if let Some(paid) = self.batches.get_mut(&work.name) {
                 paid.answered = answered;
-                paid.ended = Some(now);
+                paid.ended = Some(ended(&batch));
             }
         }
         for paid in self.batches.values_mut() {
@@ -355,4 +356,11 @@ fn keys_in(lines: &[u8]) -> Vec<u64> {
         key.parse().ok()
     };
     lines.split(|byte| *byte == b'\n').filter_map(key).collect()
+}
+
+/// When a batch ended, which may be long before anybody asked for it.
+fn ended(batch: &serde_json::Value) -> Millis {
+    let at = batch["metadata"]["endTime"].as_str().expect("it has ended");
+    let at: jiff::Timestamp = at.parse().expect("a time");
+    Millis(u64::try_from(at.as_millisecond()).expect("after 1970"))
 }
