@@ -211,7 +211,9 @@ impl Engine {
         };
         let why = match failure {
             Failure::Gone(message) | Failure::Rejected(message)
-                if is_foreign || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
+                if is_foreign
+                    || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS)
+                        && trouble.gone >= policy::RESULTS_GONE_LOOKS =>
             {
                 message.clone()
             }
