@@ -205,6 +205,27 @@ async fn a_restart_after_the_plan_goes_on_with_what_was_sent_early() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_for_a_plan_that_was_lost_is_given_up() {
+    let plans = HeldUp::new();
+    let rig = Rig::with(Faults::default(), &[BY_FILE]).await;
+    let (input, good) = mixed(150, "\n");
+    rig.drop_file("a.jsonl", &input);
+    fail::cfg("done:plan", "1*return(error)").expect("a failpoint");
+    let some = plans.until("some is there", || Uploads::at(&rig).sent() > 1 << 20);
+    tokio::join!(rig.drain(), some);
+    eventually("the first is given up", || Uploads::at(&rig).cancelled == 1).await;
+    let uploaded = |what| match what {
+        Happened::Uploaded { upload, .. } => Some(upload),
+        _ => None,
+    };
+    let journal = rig.emulator.journal();
+    let uploaded: Vec<u64> = journal.into_iter().filter_map(|e| uploaded(e.what)).collect();
+    assert!(uploaded.len() == 1 && uploaded[0] > 1, "{uploaded:?}");
+    assert_eq!(keys(&rig.lines("a.results.jsonl")), good);
+    assert_eq!(rig.creates().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whatever_an_early_upload_meets_changes_nothing() {
     let plans = HeldUp::new();
     let once = || Some(OnCall { call: Some(CallKind::Upload), times: Budget::times(1) });

@@ -15,17 +15,16 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::engine::effect::Which;
-use crate::engine::event::Failure;
 use crate::engine::ids::{Attempt, ChunkNo, FileName, JobId, Row, Stamp};
 use crate::engine::job::{Head, Transport};
 use crate::provider::gemini::{Client, EarlyUpload};
 use crate::spool::body::BodyReader;
 use crate::spool::sketch::Known;
-use crate::spool::{JobFolder, session};
+use crate::spool::{JobFolder, SpoolError, session};
 
 use super::blocking::blocking;
 use super::payload::{lock, next_bytes};
-use super::perform::{Performer, local};
+use super::perform::Performer;
 use super::spawn;
 
 /// Early uploads under way, by their job.
@@ -132,8 +131,8 @@ impl Performer {
         }
     }
 
-    /// The job's file will not be sent: what was begun early is given up, if anything was.
-    /// `address` is what [`kept`] told.
+    /// What was begun early for a job is given up, if anything was. `address` is what [`kept`] or
+    /// [`forget`] told.
     pub(super) fn give_up_early(&self, job: JobId, address: Option<String>) {
         if let Some(lead) = self.early.of(job) {
             return lead.give_up();
@@ -150,13 +149,15 @@ pub(super) fn kept(folder: &JobFolder, key_print: &str) -> Option<String> {
     session::load(folder, CHUNK, ATTEMPT, key_print)
 }
 
-/// Forgets an address that an earlier try at planning may have kept: nobody knows any more whether
-/// the file was the same then.
+/// Forgets an address that an earlier try at planning may have kept, and tells it: nobody knows any
+/// more whether the file was the same then.
 ///
 /// # Errors
 /// If it can not be removed.
-pub(super) fn forget(folder: &JobFolder, key_print: &str) -> Result<(), Failure> {
-    session::keep(folder, CHUNK, ATTEMPT, key_print, None).map_err(|error| local(&error))
+pub(super) fn forget(folder: &JobFolder, key_print: &str) -> Result<Option<String>, SpoolError> {
+    let address = kept(folder, key_print);
+    session::keep(folder, CHUNK, ATTEMPT, key_print, None)?;
+    Ok(address)
 }
 
 /// One early upload.

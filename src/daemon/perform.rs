@@ -139,23 +139,21 @@ impl Performer {
     async fn plan(&self, head: Head, early: bool) -> Result<Outcome, Failure> {
         let (rules, folder, job) = (self.rules(&head), self.folders.job(head.id), head.id);
         let key_print = self.key_print.clone();
+        let stale = self.on_disk(move |folders| early::forget(&folders.job(job), &key_print));
+        self.give_up_early(job, stale.await?);
         let lead = early.then(|| self.begin_early(&head));
         let on_known = lead.clone();
-        let planned = blocking(move || {
-            early::forget(&folder, &key_print)?;
-            Ok(match on_known {
-                None => plan_in(&folder, &head, &rules),
-                Some(lead) => plan::plan_telling(&folder, &head.source.name, &rules, &|known| {
-                    lead.known(known);
-                }),
-            })
+        let planned = blocking(move || match on_known {
+            None => plan_in(&folder, &head, &rules),
+            Some(lead) => plan::plan_telling(&folder, &head.source.name, &rules, &|known| {
+                lead.known(known);
+            }),
         });
         let planned = planned.await;
         if let Some(lead) = lead {
-            let is_planned = matches!(planned, Ok(Ok(_)));
-            self.settle_early(&lead, job, is_planned).await;
+            self.settle_early(&lead, job, planned.is_ok()).await;
         }
-        self.planned(planned?)
+        self.planned(planned)
     }
 
     pub(super) fn rules(&self, head: &Head) -> CutRules {
