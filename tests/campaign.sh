@@ -33,7 +33,7 @@ run() {
     case $1 in
         simulation) GEMINI_BATCHD_DAYS=${DAYS:-100000} suite simulation ;;
         kills) GEMINI_BATCHD_KILLS=${KILLS:-5000} suite crash random ;;
-        pairs) GEMINI_BATCHD_PAIRS=1 suite crash pairs ;;
+        pairs) GEMINI_BATCHD_PAIRS=1 suite crash states ;;
         disk) GEMINI_BATCHD_EPISODES=${EPISODES:-60} suite full_disk ;;
         power) GEMINI_BATCHD_IMAGES=${IMAGES:-20000} suite power ;;
         store)

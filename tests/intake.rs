@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests drop files as people do")]
 
+use gemini_batchd::engine::job::Task;
 use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
@@ -98,6 +99,7 @@ fn rules() -> CutRules {
         row_bytes_max: 1_000_000,
         line_bytes_max: 64_000_000,
         model: "m".to_owned(),
+        task: Task::Generate,
     }
 }
 

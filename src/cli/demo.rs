@@ -121,7 +121,8 @@ fn configure(spool: &Path, url: &str) -> Result<Config, Failure> {
     let text = format!(
         "# Made by `gemini-batchd demo`.\n\n[spool]\ndir = \".\"\n\n[api]\nbase_url = {url:?}\n\n\
          [intake]\nsettle = \"0s\"\nrescan = \"1s\"\n\n[poll]\nmin = \"300ms\"\nmax = \"1s\"\n\n\
-         [queue.\"reviews\"]\nmodel = \"gemini-2.5-flash-lite\"\n"
+         [queue.\"reviews\"]\nmodel = \"gemini-2.5-flash-lite\"\n\n\
+         [queue.\"embeddings\"]\ntask = \"embed\"\nmodel = \"gemini-embedding-001\"\n"
     );
     durable::create(&file, text.as_bytes())?;
     let environment = Environment::made_up(spool, [("GEMINI_API_KEY", "demo")]);
@@ -150,7 +151,7 @@ fn kept(folder: &Path) -> Result<PathBuf, Failure> {
 fn introduce(spool: &Path, url: &str, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "gemini-batchd demo: all on this machine, without a key, a network, or cost.\n")?;
     writeln!(out, "1. A stand-in for Google's Batch API listens on {url};")?;
-    writeln!(out, "   it answers every request with an echo of it.")?;
+    writeln!(out, "   it answers every request with an echo of it, or a vector.")?;
     writeln!(out, "2. The spool is {}:", spool.display())?;
     writeln!(out, "   files are dropped into its inbox/, results appear in its outbox/.")?;
     writeln!(out, "3. These files are dropped now:")?;
@@ -210,6 +211,11 @@ const EXAMPLES: &[(&str, &str, &[u8])] = &[
     ("", "translate.jsonl", include_bytes!("../../examples/inbox/translate.jsonl")),
     ("", "questions-zh.json", include_bytes!("../../examples/inbox/questions-zh.json")),
     ("reviews/", "classify.jsonl", include_bytes!("../../examples/inbox/reviews/classify.jsonl")),
+    (
+        "embeddings/",
+        "passages.jsonl",
+        include_bytes!("../../examples/inbox/embeddings/passages.jsonl"),
+    ),
 ];
 const ANSWERS_SHOWN: usize = 2;
 const LOOK_EVERY: Duration = Duration::from_millis(100);

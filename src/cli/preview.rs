@@ -29,6 +29,13 @@ struct Line<'a> {
 #[serde(default)]
 struct Response {
     candidates: Vec<Candidate>,
+    embedding: Embedding,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Embedding {
+    values: Vec<f64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -69,6 +76,11 @@ pub fn first_answers(results: &Path, count: usize) -> io::Result<Vec<Answer>> {
 }
 
 fn text(response: &Response) -> String {
+    let values = &response.embedding.values;
+    if !values.is_empty() {
+        let first: Vec<String> = values.iter().take(3).map(|value| format!("{value:.4}")).collect();
+        return format!("a vector of {} numbers: {}, …", values.len(), first.join(", "));
+    }
     let parts = response.candidates.first().map(|first| first.content.parts.as_slice());
     let spoken = parts.unwrap_or_default().iter().filter(|part| !part.thought);
     spoken.map(|part| part.text.as_str()).collect()

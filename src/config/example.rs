@@ -40,4 +40,9 @@ const ANOTHER_QUEUE: &str = "
 # [queue.\"reviews\"]
 # model = \"gemini-2.5-flash-lite\"
 # lines_per_batch = 5000
+
+# One for embeddings: lines such as {\"key\": 1, \"request\": {\"content\": {\"parts\": [{\"text\": \"…\"}]}}}.
+# [queue.\"embeddings\"]
+# task = \"embed\"
+# model = \"gemini-embedding-001\"
 ";

@@ -246,6 +246,7 @@ impl Layers {
                 [QUEUE, queue, key] => match self.queue_by_variable(queue) {
                     Some(queue) => (format!("{QUEUE}.{queue}"), (*key).to_owned()),
                     None => {
+                        let queue = queue.escape_debug();
                         let why = format!("there is no queue `{queue}` in the configuration file");
                         self.problem(&origin, why);
                         continue;

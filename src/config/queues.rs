@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::job::{Accept, Queue, Transport};
+use crate::engine::job::{Accept, Queue, Task, Transport};
 
 use super::layers::{Layers, Origin, Value};
 use super::settings::QUEUE;
@@ -33,7 +33,8 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 
 fn read_one(layers: &mut Layers, name: String) -> Queue {
     let section = format!("{QUEUE}.{name}");
-    let model = model(layers, &section);
+    let task = task(layers, &section);
+    let model = model(layers, &section, task);
     let transport = match layers.text(&section, "transport").as_str() {
         "inline" => Transport::Inline,
         "file" => Transport::File,
@@ -42,6 +43,7 @@ fn read_one(layers: &mut Layers, name: String) -> Queue {
     Queue {
         name,
         model,
+        task,
         transport,
         lines_per_batch: layers.integer(&section, "lines_per_batch", 0, i64::MAX),
         priority: priority(layers, &section),
@@ -54,7 +56,36 @@ fn read_one(layers: &mut Layers, name: String) -> Queue {
     }
 }
 
-fn model(layers: &mut Layers, section: &str) -> String {
+fn task(layers: &Layers, section: &str) -> Task {
+    match layers.text(section, "task").as_str() {
+        "embed" => Task::Embed,
+        _ => Task::Generate,
+    }
+}
+
+/// The model. One that is inherited from a queue with another task is hardly meant.
+fn model(layers: &mut Layers, section: &str, of: Task) -> String {
+    let default = format!("{QUEUE}.{DEFAULT}");
+    let placed = &layers.get(section, "model").origin;
+    let is_own = section == default || *placed != layers.get(&default, "model").origin;
+    let is_meant = match placed {
+        Origin::Default => of == Task::Generate,
+        Origin::File { .. } | Origin::Environment(_) | Origin::Flag(_) => {
+            is_own || task(layers, &default) == of
+        }
+    };
+    if !is_meant {
+        let (word, model) = match of {
+            Task::Generate => ("generate", "gemini-2.5-flash"),
+            Task::Embed => ("embed", "gemini-embedding-001"),
+        };
+        let origin = layers.get(section, "task").origin.clone();
+        let why = format!(
+            "{section}.task is {word:?}, and its model is for another task; add one of its own, such \
+             as model = {model:?}"
+        );
+        layers.problem(&origin, why);
+    }
     let text = layers.text(section, "model");
     let bare = text.strip_prefix("models/").unwrap_or(&text).to_owned();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);

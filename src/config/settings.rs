@@ -87,7 +87,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     set("poll", "min", Kind::Duration, r#""10s""#, "after a change"),
     set("poll", "max", Kind::Duration, r#""5m""#, "when nothing has changed for long"),
     set(QUEUE, "model", Kind::Text, r#""gemini-2.5-flash""#, "the model for every line of the file"),
-    set(QUEUE, "task", Kind::Choice(&["generate", "embed"]), r#""generate""#, "generate (embed: not in this version)"),
+    set(QUEUE, "task", Kind::Choice(&["generate", "embed"]), r#""generate""#, "generate | embed: what the lines ask for"),
     set(QUEUE, "transport", Kind::Choice(&["auto", "inline", "file"]), r#""auto""#, "auto | inline | file: how the lines travel"),
     set(QUEUE, "lines_per_batch", Kind::Integer, "0", "0: as many as the limits allow"),
     set(QUEUE, "priority", Kind::Integer, "0", "higher goes first"),
@@ -109,7 +109,6 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 /// Settings whose feature is still to come: section, key, the only value taken today.
 pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
-    (QUEUE, "task", r#""generate""#),
     (QUEUE, "release", r#""""#),
     (QUEUE, "deliver_by", r#""""#),
     (QUEUE, "budget", r#""""#),

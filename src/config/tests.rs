@@ -115,7 +115,6 @@ fn a_setting_of_a_later_version_is_refused() {
         "[queue.default]\nrelease = \"0 0 2 * * *\"\n",
         "[queue.default]\ndeliver_by = \"06:00\"\n",
         "[queue.default]\nbudget = \"5\"\n",
-        "[queue.\"embeddings\"]\ntask = \"embed\"\n",
         "[queue.default]\nemit = \"chunks\"\n",
         "[control]\nlisten = \"127.0.0.1:8787\"\n",
     ] {

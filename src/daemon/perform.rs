@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
 use crate::engine::ids::{BatchName, FileName, JobId, Row};
-use crate::engine::job::{Head, Input, Plan, Queue, RemoteEnd, Transport};
+use crate::engine::job::{Head, Input, Plan, Queue, RemoteEnd, Task, Transport};
 use crate::provider::gemini::{Client, CreateFailure, CreateInput, Payload, RefusedKind};
 use crate::spool::answers;
 use crate::spool::aside::{self, Aside};
@@ -63,8 +63,8 @@ impl Performer {
             Effect::Claim { head, plan } => self.claim(*head, plan).await,
             Effect::Plan { head, early } => self.plan(*head, early).await,
             Effect::Upload { which, file } => self.upload(which, file).await,
-            Effect::Create { which, input, model, priority } => {
-                self.create(which, input, &model, priority).await
+            Effect::Create { which, input, model, task, priority } => {
+                self.create(which, input, &model, task, priority).await
             }
             Effect::Find { which } => self.client.find(&which.stamp()).await.map(Outcome::Found),
             Effect::Poll { batches } => {
@@ -231,6 +231,7 @@ impl Performer {
         which: Which,
         input: Input,
         model: &str,
+        task: Task,
         priority: i64,
     ) -> Result<Outcome, Failure> {
         let (body, request) = match input {
@@ -241,7 +242,7 @@ impl Performer {
             }
             Input::File(file) => (None, CreateInput::File(file)),
         };
-        let created = self.client.create(model, &which.stamp(), priority, request).await;
+        let created = self.client.create(model, task, &which.stamp(), priority, request).await;
         let (error, kind) = match created {
             Ok(created) => {
                 return Ok(Outcome::Created { batch: created.batch, created: created.created });
@@ -341,6 +342,7 @@ pub fn cut_rules(queue: &Queue, file_bytes: u64, inline_bytes: u64) -> CutRules 
         row_bytes_max: u64::MAX,
         line_bytes_max: LINE_BYTES_MAX,
         model: queue.model.clone(),
+        task: queue.task,
     };
     if queue.transport == Transport::Inline {
         // Chunks are measured as lines of a file; inline, each row costs a few bytes more, and an

@@ -182,8 +182,7 @@ impl Engine {
     /// What follows an attempt that came to its end: nothing, or the unanswered rest.
     pub(super) fn after_attempt(&mut self, unit: Unit, now: Millis, turn: &mut Turn) {
         let Some((head, chunk)) = find(&self.jobs, unit) else { return };
-        let tries_left = chunk.tries < head.head.queue.attempts;
-        if chunk.rest.rows() > 0 && tries_left {
+        if chunk.tries < head.head.queue.attempts {
             let tries = u32::from(chunk.tries);
             let not_before = now.plus(self.policy.backoff_ms(tries, salt(unit)));
             self.send_rest(unit, not_before, turn);
@@ -212,7 +211,9 @@ impl Engine {
         };
         let why = match failure {
             Failure::Gone(message) | Failure::Rejected(message)
-                if is_foreign || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS) =>
+                if is_foreign
+                    || longer_than(trouble.gone_since, policy::RESULTS_GONE_MS)
+                        && trouble.gone >= policy::RESULTS_GONE_LOOKS =>
             {
                 message.clone()
             }

@@ -171,6 +171,7 @@ impl Engine {
             which: which(head.id, chunk),
             input,
             model: head.queue.model.clone(),
+            task: head.queue.task,
             priority: head.queue.priority,
         };
         self.account(unit);

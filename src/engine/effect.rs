@@ -3,7 +3,7 @@
 //! A [`Turn`] is consumed by one function of the shell, in this order: save, then act.
 
 use super::ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Row, Rows, Stamp, Ticket};
-use super::job::{Chunk, Head, Input, Job, Refusal, RemoteEnd};
+use super::job::{Chunk, Head, Input, Job, Refusal, RemoteEnd, Task};
 
 /// The answer of the engine to one event.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -94,6 +94,8 @@ pub enum Effect {
         input: Input,
         /// The model, without `models/`.
         model: String,
+        /// What the requests ask for.
+        task: Task,
         /// Passed to the API.
         priority: i64,
     },

@@ -53,6 +53,8 @@ pub struct Queue {
     pub name: String,
     /// The model without a `models/` prefix.
     pub model: String,
+    /// What its files ask for.
+    pub task: Task,
     /// How requests go out.
     pub transport: Transport,
     /// At most so many lines in a batch; 0: as many as the limits allow.
@@ -63,6 +65,16 @@ pub struct Queue {
     pub attempts: u16,
     /// What counts as an answer.
     pub accept: Accept,
+}
+
+/// What the requests of a file ask for; a batch is of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Task {
+    /// Content.
+    #[default]
+    Generate,
+    /// Embeddings.
+    Embed,
 }
 
 /// How the requests of a chunk travel.

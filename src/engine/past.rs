@@ -152,7 +152,7 @@ mod tests {
     use crate::engine::event::{Event, Outcome};
     use crate::engine::ids::{ChunkNo, Row, Rows};
     use crate::engine::job::{
-        Accept, Chunk, ChunkState, Head, Plan, Queue, Rest, Source, Tally, Transport,
+        Accept, Chunk, ChunkState, Head, Plan, Queue, Rest, Source, Tally, Task, Transport,
     };
     use crate::engine::policy::tests::policy;
     use crate::engine::policy::{Duplicates, Policy};
@@ -172,6 +172,7 @@ mod tests {
         Queue {
             name: "default".to_owned(),
             model: "gemini-2.5-flash".to_owned(),
+            task: Task::Generate,
             transport: Transport::Auto,
             lines_per_batch: 0,
             priority: 0,

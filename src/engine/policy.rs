@@ -202,6 +202,8 @@ pub const NOT_READY_MAX_MS: u64 = 86_400_000;
 /// How long results must be told to be gone before that is believed, milliseconds: they were paid
 /// for, and a proxy or a key that is refused for a while looks the same.
 pub const RESULTS_GONE_MS: u64 = 3_600_000;
+/// How often in a row at least: a server that refuses at random does not refuse so often.
+pub const RESULTS_GONE_LOOKS: u32 = 20;
 /// Looks in a row that must miss a batch before it counts as gone.
 pub const GONE_LOOKS: u32 = 3;
 /// Fetches that must come back short or torn before missing rows are believed.

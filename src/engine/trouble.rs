@@ -19,6 +19,8 @@ pub struct Trouble {
     pub unready_since: Option<Millis>,
     /// Since when nothing else is told but that results are gone or will not be given.
     pub gone_since: Option<Millis>,
+    /// How often in a row that was told.
+    pub gone: u32,
     /// The next try is not before this.
     pub not_before: Millis,
     /// What the last one said.
@@ -39,6 +41,7 @@ impl Trouble {
             fewest_missing: self.fewest_missing.into_iter().chain(missing).min(),
             unready_since: self.unready_since.or(is_unready.then_some(now)),
             gone_since: is_gone.then(|| self.gone_since.unwrap_or(now)),
+            gone: if is_gone { self.gone.saturating_add(1) } else { 0 },
             not_before,
             message: failure.message().to_owned(),
         }

@@ -14,11 +14,12 @@ use serde_json::value::RawValue;
 
 use super::index::LineFate;
 use super::usual;
+use crate::engine::job::Task;
 
 /// Where the parts of a valid piece stand in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The `GenerateContentRequest`.
+    /// The `GenerateContentRequest` or `EmbedContentRequest`.
     pub span: Range<usize>,
     /// The user's key, quotes included.
     pub key: Option<Range<usize>>,
@@ -48,14 +49,27 @@ impl Fault {
 /// The longest key in bytes, quotes included.
 pub const KEY_BYTES_MAX: usize = 65_534;
 
-/// Judges one piece: a line, or an element of a list. `model` is the queue's model.
+/// What the requests of a file have to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The queue's model.
+    pub model: &'a str,
+    /// What its queue is for.
+    pub task: Task,
+}
+
+/// Judges one piece: a line, or an element of a list.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn examine(bytes: &[u8], model: &str) -> Result<Request, Fault> {
-    match usual::request(bytes, model) {
+pub fn examine(bytes: &[u8], wanted: Wanted<'_>) -> Result<Request, Fault> {
+    let usual = match wanted.task {
+        Task::Generate => usual::request(bytes, wanted.model),
+        Task::Embed => None,
+    };
+    match usual {
         Some(request) => Ok(request),
-        None => examine_closely(bytes, model),
+        None => examine_closely(bytes, wanted),
     }
 }
 
@@ -63,11 +77,11 @@ pub fn examine(bytes: &[u8], model: &str) -> Result<Request, Fault> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn examine_closely(bytes: &[u8], model: &str) -> Result<Request, Fault> {
+pub fn examine_closely(bytes: &[u8], wanted: Wanted<'_>) -> Result<Request, Fault> {
     let text = text(bytes)?;
     let outer = outer(text)?;
     let key = key(text, &outer)?;
-    request(text, &outer, model)
+    request(text, &outer, wanted)
         .map(|span| Request { span, key: key.clone() })
         .map_err(|fault| Fault { key, ..fault })
 }
@@ -76,7 +90,8 @@ pub fn examine_closely(bytes: &[u8], model: &str) -> Result<Request, Fault> {
 pub fn is_batch_body(bytes: &[u8]) -> bool {
     let outer = text(bytes).and_then(outer);
     outer.is_ok_and(|outer| {
-        outer.batch.is_some() && outer.request.is_none() && outer.contents.is_none()
+        let is_bare = outer.contents.is_some() || outer.content.is_some();
+        outer.batch.is_some() && outer.request.is_none() && !is_bare
     })
 }
 
@@ -185,9 +200,9 @@ fn key(text: &str, outer: &Outer<'_>) -> Result<Option<Range<usize>>, Fault> {
 }
 
 /// Finds the request and checks what can be checked without the API.
-fn request(text: &str, outer: &Outer<'_>, model: &str) -> Result<Range<usize>, Fault> {
+fn request(text: &str, outer: &Outer<'_>, wanted: Wanted<'_>) -> Result<Range<usize>, Fault> {
     // Beside the request a model has no effect at the API, but it says what its writer expects.
-    check_model(text, outer.model, model)?;
+    check_model(text, outer.model, wanted.model)?;
     if let Some(request) = outer.request {
         let place = span(text, request);
         if !request.get().starts_with('{') {
@@ -196,38 +211,73 @@ fn request(text: &str, outer: &Outer<'_>, model: &str) -> Result<Range<usize>, F
         }
         let inner: Inner<'_> = serde_json::from_str(request.get())
             .map_err(|error| within(json_fault(request.get(), &error), place.start))?;
-        check_model(text, inner.model, model)?;
-        return match (inner.contents, inner.content) {
-            (Some(contents), _) => check_contents(text, contents).map(|()| place),
-            (None, Some(content)) => Err(embedding(text, content)),
-            (None, None) => {
-                let message = "`request` has no `contents`; at least \
-                               {\"contents\": [{\"parts\": [{\"text\": \"…\"}]}]} is needed";
-                Err(Fault::new(LineFate::NotARequest, Some(place.start), message))
+        check_model(text, inner.model, wanted.model)?;
+        if check_matter(text, wanted.task, inner.contents, inner.content)? {
+            return Ok(place);
+        }
+        let message = match wanted.task {
+            Task::Generate => {
+                "`request` has no `contents`; at least \
+                 {\"contents\": [{\"parts\": [{\"text\": \"…\"}]}]} is needed"
+            }
+            Task::Embed => {
+                "`request` has no `content`; at least \
+                 {\"content\": {\"parts\": [{\"text\": \"…\"}]}} is needed"
             }
         };
+        return Err(Fault::new(LineFate::NotARequest, Some(place.start), message));
     }
-    bare(text, outer)
+    bare(text, outer, wanted.task)
+}
+
+/// Checks what is to be answered or embedded; `false` if there is no such thing.
+fn check_matter(
+    text: &str,
+    task: Task,
+    contents: Option<&RawValue>,
+    content: Option<&RawValue>,
+) -> Result<bool, Fault> {
+    match (task, contents, content) {
+        (Task::Generate, Some(contents), _) => check_contents(text, contents).map(|()| true),
+        (Task::Embed, None, Some(content)) => check_content(text, content).map(|()| true),
+        (_, None, None) => Ok(false),
+        (Task::Generate, None, Some(stray)) => Err(other_task(
+            text,
+            stray,
+            "`content` belongs to an embedding; a request to generate has `contents`, a list; \
+             files of embeddings go into a queue with task = \"embed\"",
+        )),
+        (Task::Embed, Some(stray), _) => Err(other_task(
+            text,
+            stray,
+            "`contents` belongs to a request to generate; this queue has task = \"embed\", and an \
+             embedding has `content`, an object",
+        )),
+    }
 }
 
 /// A request without a wrapper: its members are those of the request itself.
-fn bare(text: &str, outer: &Outer<'_>) -> Result<Range<usize>, Fault> {
+fn bare(text: &str, outer: &Outer<'_>, task: Task) -> Result<Range<usize>, Fault> {
     let not_a_request = |at: Option<&RawValue>, message: &str| {
         let at = at.map_or(0, |value| span(text, value).start);
         Err(Fault::new(LineFate::NotARequest, Some(at), message))
     };
-    if let Some(contents) = outer.contents {
+    if check_matter(text, task, outer.contents, outer.content)? {
         if let Some(stray) = outer.key.or(outer.metadata) {
-            let message = "`contents` stands beside the key; write {\"key\": …, \"request\": \
-                           {\"contents\": […]}}, with all settings inside `request`";
+            let message = match task {
+                Task::Generate => {
+                    "`contents` stands beside the key; write {\"key\": …, \"request\": \
+                     {\"contents\": […]}}, with all settings inside `request`"
+                }
+                Task::Embed => {
+                    "`content` stands beside the key; write {\"key\": …, \"request\": \
+                     {\"content\": {…}}}, with all settings inside `request`"
+                }
+            };
             return not_a_request(Some(stray), message);
         }
-        check_contents(text, contents)?;
         let start = text.len() - text.trim_start().len();
         return Ok(start..text.trim_end().len());
-    }
-    if let Some(content) = outer.content {
-        return Err(embedding(text, content));
     }
     if outer.custom_id.is_some() || outer.body.is_some() {
         let message = "lines in the OpenAI batch format are not supported yet; write \
@@ -239,7 +289,13 @@ fn bare(text: &str, outer: &Outer<'_>) -> Result<Range<usize>, Fault> {
                        ends in .json";
         return not_a_request(outer.batch, message);
     }
-    not_a_request(None, "neither `request` nor `contents` is there, or it is null")
+    not_a_request(
+        None,
+        match task {
+            Task::Generate => "neither `request` nor `contents` is there, or it is null",
+            Task::Embed => "neither `request` nor `content` is there, or it is null",
+        },
+    )
 }
 
 fn check_contents(text: &str, contents: &RawValue) -> Result<(), Fault> {
@@ -257,6 +313,15 @@ fn check_contents(text: &str, contents: &RawValue) -> Result<(), Fault> {
         }
         Err(error) => Err(within(json_fault(contents.get(), &error), span(text, contents).start)),
     }
+}
+
+/// What is embedded: one object, not a list.
+fn check_content(text: &str, content: &RawValue) -> Result<(), Fault> {
+    if content.get().starts_with('{') {
+        return Ok(());
+    }
+    let message = "`content` is not an object such as {\"parts\": [{\"text\": \"…\"}]}";
+    Err(Fault::new(LineFate::NotARequest, Some(span(text, content).start), message))
 }
 
 fn check_model(text: &str, named: Option<&RawValue>, model: &str) -> Result<(), Fault> {
@@ -277,10 +342,8 @@ fn check_model(text: &str, named: Option<&RawValue>, model: &str) -> Result<(), 
     Err(Fault::new(LineFate::OtherModel, at, message))
 }
 
-fn embedding(text: &str, content: &RawValue) -> Fault {
-    let message = "`content` belongs to an embedding, which is not supported yet; \
-                   a request to generate has `contents`, a list";
-    Fault::new(LineFate::OtherTask, Some(span(text, content).start), message)
+fn other_task(text: &str, stray: &RawValue, message: &str) -> Fault {
+    Fault::new(LineFate::OtherTask, Some(span(text, stray).start), message)
 }
 
 /// What the JSON reader found wrong, in words for somebody who did not write the reader.
@@ -360,114 +423,4 @@ impl<'de> Deserialize<'de> for Contents {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BARE: &str = r#"{"contents": [{"parts": [{"text": "x"}]}]}"#;
-
-    fn parts(line: &str) -> Result<(&str, Option<&str>), Fault> {
-        let found = examine(line.as_bytes(), "m")?;
-        Ok((&line[found.span], found.key.map(|key| &line[key])))
-    }
-
-    #[test]
-    fn the_three_forms_give_up_their_request_and_key_as_written() {
-        let one = format!(r#" {{"request" : {BARE}, "key": "k\u0041\"1"}} "#);
-        assert_eq!(parts(&one).expect("form 1"), (BARE, Some(r#""k\u0041\"1""#)));
-        let two = format!(r#"{{"request": {BARE}, "metadata": {{"key": 1e400, "x": [1]}}}}"#);
-        assert_eq!(parts(&two).expect("form 2"), (BARE, Some("1e400")));
-        let three = format!("  {BARE}\t");
-        assert_eq!(parts(&three).expect("form 3"), (BARE, None));
-    }
-
-    #[test]
-    fn an_error_line_of_ours_is_a_request_again() {
-        let line = format!(r#"{{"key": 7, "error": {{"code": 3}}, "line": 9, "request": {BARE}}}"#);
-        assert_eq!(parts(&line).expect("form 1"), (BARE, Some("7")));
-    }
-
-    #[test]
-    fn a_key_that_is_null_is_missing_and_an_escaped_member_name_is_read() {
-        let line = format!(r#"{{"key": null, "requ\u0065st": {BARE}, "metadata": null}}"#);
-        assert_eq!(parts(&line).expect("form 1"), (BARE, None));
-        let line = format!(r#"{{"key": null, "request": {BARE}, "metadata": {{"key": "in"}}}}"#);
-        assert_eq!(parts(&line).expect("form 2"), (BARE, Some(r#""in""#)));
-    }
-
-    #[test]
-    fn the_queues_model_may_be_named_with_or_without_its_prefix() {
-        for model in ["m", "models/m"] {
-            let line = format!(r#"{{"request": {{"model": "{model}", "contents": [{{}}]}}}}"#);
-            assert!(parts(&line).is_ok(), "{model}");
-            assert!(examine(line.as_bytes(), "models/m").is_ok(), "{model}");
-        }
-    }
-
-    #[test]
-    fn every_bad_line_has_its_fate_its_column_and_its_words() {
-        let long_key = format!(r#"{{"key": "{}", "request": {BARE}}}"#, "k".repeat(65_533));
-        let stray = r#"{"key": 1, "contents": [{}]}"#;
-        let table: &[(&str, LineFate, usize, &str)] = &[
-            ("{\"key\": \"a\" \"request\": {}}", LineFate::InvalidJson, 12, "expected `,` or `}`"),
-            ("{\"request\": {\"contents\": [", LineFate::InvalidJson, 25, "ends too early"),
-            ("hello", LineFate::InvalidJson, 0, "not valid JSON"),
-            ("{'key': 1}", LineFate::InvalidJson, 1, "not valid JSON"),
-            ("{\"contents\": [{}]} {}", LineFate::InvalidJson, 19, "one request a line"),
-            ("{\"a\": \0}", LineFate::InvalidJson, 6, "NUL"),
-            ("{\"a\": \"\u{1}\"}", LineFate::InvalidJson, 6, "control character"),
-            ("[1, 2]", LineFate::NotARequest, 0, "a list where"),
-            ("\"text\"", LineFate::NotARequest, 0, "a string where"),
-            ("null", LineFate::NotARequest, 0, "null where"),
-            ("{}", LineFate::NotARequest, 0, "neither"),
-            ("{\"key\": 1, \"request\": null}", LineFate::NotARequest, 0, "neither"),
-            ("{\"request\": []}", LineFate::NotARequest, 12, "not an object"),
-            ("{\"request\": {}}", LineFate::NotARequest, 12, "no `contents`"),
-            ("{\"contents\": []}", LineFate::NotARequest, 13, "empty list"),
-            ("{\"contents\": \"x\"}", LineFate::NotARequest, 13, "not a list"),
-            ("{\"contents\": [\"x\"]}", LineFate::NotARequest, 13, "something else"),
-            (stray, LineFate::NotARequest, 8, "inside `request`"),
-            ("{\"key\":1,\"key\":2}", LineFate::NotARequest, 13, "stands twice: `key`"),
-            ("{\"batch\": {}}", LineFate::NotARequest, 10, ".json"),
-            ("{\"model\": 1, \"contents\": [{}]}", LineFate::NotARequest, 10, "not a string"),
-            ("{\"model\": \"b\", \"contents\": [{}]}", LineFate::OtherModel, 10, "\"b\""),
-            ("{\"key\": {\"a\": 1}, \"contents\": 1}", LineFate::BadKey, 8, "an object"),
-            ("{\"key\": [1], \"contents\": 1}", LineFate::BadKey, 8, "a list"),
-            ("{\"key\": true, \"contents\": 1}", LineFate::BadKey, 8, "true or false"),
-            (&long_key, LineFate::BadKey, 8, "65,534"),
-            ("{\"content\": {}}", LineFate::OtherTask, 12, "embedding"),
-            ("{\"request\": {\"content\": {}}}", LineFate::OtherTask, 24, "embedding"),
-            ("{\"custom_id\": \"a\", \"body\": {}}", LineFate::OtherTask, 0, "OpenAI"),
-        ];
-        for (line, fate, at, words) in table {
-            let fault = examine(line.as_bytes(), "m").expect_err(line);
-            assert_eq!(fault.fate, *fate, "{line}: {fault:?}");
-            assert_eq!(fault.at, Some(*at), "{line}: {fault:?}");
-            assert!(fault.message.contains(words), "{line}: {}", fault.message);
-        }
-        let fault = examine(b"{\"key\": \"\xff\"}", "m").expect_err("not UTF-8");
-        assert_eq!((fault.fate, fault.at), (LineFate::InvalidUtf8, Some(9)));
-    }
-
-    #[test]
-    fn a_bad_line_keeps_its_key() {
-        for line in [
-            r#"{"key": "a", "request": {"contents": []}}"#,
-            r#"{"custom_id": "a", "method": "POST", "body": {}}"#,
-            r#"{"key": "a", "request": {"model": "other", "contents": [{}]}}"#,
-        ] {
-            let fault = examine(line.as_bytes(), "m").expect_err(line);
-            assert_eq!(fault.key.map(|key| &line[key]), Some(r#""a""#), "{line}");
-        }
-    }
-
-    #[test]
-    fn deep_nesting_costs_no_stack() {
-        let deep = "[".repeat(1_000_000);
-        let line = format!(r#"{{"contents": {deep}"#);
-        let fault = examine(line.as_bytes(), "m").expect_err("cut off");
-        assert!(fault.cut_off);
-        let line =
-            format!(r#"{{"request": {{"contents": [{{"a": {deep}{}}}]}}}}"#, "]".repeat(1_000_000));
-        assert!(examine(line.as_bytes(), "m").is_ok());
-    }
-}
+mod tests;

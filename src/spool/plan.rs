@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use super::document::{Broken, Document, Whole};
-use super::forms::{self, Fault};
+use super::forms::{self, Fault, Wanted};
 use super::index::LineFate;
 use super::lines::{Lines, Piece, is_blank};
 use super::pass::{self, Content};
@@ -19,7 +19,7 @@ use super::sketch::{OnKnown, Sketch};
 use super::source::{self, Ending, Opened, refusal};
 use super::{At, JobFolder, SpoolError};
 use crate::engine::event::PlannedChunk;
-use crate::engine::job::Refusal;
+use crate::engine::job::{Refusal, Task};
 
 /// The limits of one plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,15 @@ pub struct CutRules {
     pub line_bytes_max: u64,
     /// The queue's model, with or without `models/`.
     pub model: String,
+    /// What its queue is for.
+    pub task: Task,
+}
+
+impl CutRules {
+    /// What requests have to be.
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted { model: &self.model, task: self.task }
+    }
 }
 
 /// What reading an input told.
@@ -258,7 +267,7 @@ impl Job<'_> {
         if forms::is_batch_body(&line) {
             return Ok(Shape::Document);
         }
-        let cut_off = forms::examine(&line, &self.rules.model).is_err_and(|fault| fault.cut_off);
+        let cut_off = forms::examine(&line, self.rules.wanted()).is_err_and(|fault| fault.cut_off);
         Ok(if cut_off { Shape::Unclear } else { Shape::Lines })
     }
 
@@ -322,7 +331,7 @@ impl Job<'_> {
             sketch.invalid(&piece, None, LineFate::TooLong, problem)?;
             return Ok(None);
         };
-        match forms::examine(bytes, &self.rules.model) {
+        match forms::examine(bytes, self.rules.wanted()) {
             Ok(request) => {
                 if !sketch.valid_row(&piece, &request, bytes)? {
                     let len = request.span.len() as u64;

@@ -62,7 +62,7 @@ pub fn explain(input: &Path, entry: &LineEntry, rules: &CutRules) -> Result<Prob
     let mut bytes = vec![0; entry.request_len as usize];
     let file = source::reopen(input).at("open", input)?;
     file.read_exact_at(&mut bytes, entry.request_start).at("read", input)?;
-    Ok(match forms::examine(&bytes, &rules.model) {
+    Ok(match forms::examine(&bytes, rules.wanted()) {
         Err(fault) if fault.fate == entry.fate => Problem::of(line, &bytes, &fault),
         // The settings have changed since the row was judged.
         Err(_) | Ok(_) => problem(format!("the line was refused: {}", entry.fate.reason())),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::job::{
     Accept, Batch, BatchRecord, Delivery, Doubt, Input, Plan, Queue, Refusal, RemoteEnd,
-    RemoteError, RemoteState, Rest, Share, Source, Tally, Tokens, Transport,
+    RemoteError, RemoteState, Rest, Share, Source, Tally, Task, Tokens, Transport,
 };
 use crate::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, Job, JobId, JobState, Millis,
@@ -274,6 +274,7 @@ fields! {
     Queue as QueueV1 {
         name: String, model: String, transport: TransportV1, lines_per_batch: u64, priority: i64,
         attempts: u16, accept: AcceptV1,
+        #[serde(default, skip_serializing_if = "TaskV1::is_usual")] task: TaskV1,
     }
     Accept as AcceptV1 { truncated: bool, blocked: bool, empty: bool, }
     Plan as PlanV1 {
@@ -312,6 +313,7 @@ fields! {
 
 choices! {
     Transport as TransportV1 { Auto, Inline, File, ; ; }
+    Task as TaskV1 { Generate, Embed, ; ; }
     JobState as JobStateV1 {
         Claiming, Planning, ;
         Active(PlanV1), Merging(PlanV1),
@@ -341,6 +343,19 @@ bare! { Millis(u64), ChunkNo(u32), Attempt(u16), Row(u64), BatchName(String), Fi
 same! { u64, i64, u16, i32, bool, String, BTreeMap<String, u64>, }
 
 /// What came later than its version is only written where it says something.
+/// Records of the first versions had no task: there was only one.
+impl Default for TaskV1 {
+    fn default() -> TaskV1 {
+        TaskV1::Generate
+    }
+}
+
+impl TaskV1 {
+    fn is_usual(&self) -> bool {
+        matches!(self, TaskV1::Generate)
+    }
+}
+
 fn is_not(value: &bool) -> bool {
     !value
 }

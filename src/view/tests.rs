@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::ids::{Attempt, BatchName, ChunkNo, JobId, Row, Rows};
 use crate::engine::job::Plan;
 use crate::engine::job::{
-    Accept, Batch, BatchRecord, Head, Input, Queue, RemoteError, Rest, Share, Source, Tally,
+    Accept, Batch, BatchRecord, Head, Input, Queue, RemoteError, Rest, Share, Source, Tally, Task,
     Transport,
 };
 
@@ -13,6 +13,7 @@ fn job(id: &str, state: JobState) -> Job {
     let queue = Queue {
         name: "default".to_owned(),
         model: "gemini-2.5-flash".to_owned(),
+        task: Task::Generate,
         transport: Transport::Auto,
         lines_per_batch: 0,
         priority: 0,

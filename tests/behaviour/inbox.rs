@@ -1,5 +1,6 @@
 //! What people and their programs do to an inbox while the daemon works on it.
 
+use gemini_batchd::engine::job::Task;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -169,6 +170,7 @@ fn taken(folders: &Folders, number: u8, change: impl FnOnce(&Path)) -> Result<Pl
         row_bytes_max: u64::MAX,
         line_bytes_max: 1 << 20,
         model: "gemini-2.5-flash".to_owned(),
+        task: Task::Generate,
     };
     plan(&folders.job(job), "a.jsonl", &rules, &|_| {})
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use gemini_batchd::daemon::{Ended, Message, Until};
 use gemini_batchd::engine::Stamp;
 use gemini_batchd::engine::event::Command;
+use gemini_batchd::engine::job::Task;
 use gemini_batchd::provider::gemini::emulator::faults::{CallKind, Denied};
 use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Happened};
 use gemini_batchd::provider::gemini::{ApiKey, Client, ClientSettings, CreateInput, Payload};
@@ -140,7 +141,11 @@ async fn of_two_batches_with_one_stamp_the_older_is_kept_and_the_other_stopped()
     let item = br#"{"request":{"contents":[{"parts":[{"text":"x"}]}]},"metadata":{"key":"1"}}"#;
     let input = CreateInput::Inline(Payload::from_bytes(Bytes::from_static(item)));
     let stamp = Stamp(rig.creates()[0].clone());
-    let double = client.create("gemini-2.5-flash", &stamp, 0, input).await.expect("created").batch;
+    let double = client
+        .create("gemini-2.5-flash", Task::Generate, &stamp, 0, input)
+        .await
+        .expect("created")
+        .batch;
 
     rig.drain().await;
     let manifest = rig.manifest("a");

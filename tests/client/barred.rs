@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use gemini_batchd::engine::event::Failure;
 use gemini_batchd::engine::ids::{FileName, Stamp};
+use gemini_batchd::engine::job::Task;
 use gemini_batchd::provider::gemini::{
     ApiKey, Client, ClientSettings, CreateFailure, CreateInput, Payload,
 };
@@ -89,7 +90,7 @@ async fn a_certificate_that_is_not_trusted_bars_the_way_and_nothing_is_sent() {
         CreateInput::File(FileName("files/f".to_owned())),
         CreateInput::Inline(Payload::from_bytes(Bytes::from_static(b"{}"))),
     ] {
-        let created = client.create("m", &Stamp("s".to_owned()), 0, input).await;
+        let created = client.create("m", Task::Generate, &Stamp("s".to_owned()), 0, input).await;
         let barred = matches!(created, Err(CreateFailure::Failure(Failure::Barred(_))));
         assert!(barred, "a batch that can not exist is not searched for: {created:?}");
     }

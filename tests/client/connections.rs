@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use gemini_batchd::engine::event::Failure;
 use gemini_batchd::engine::ids::{FileName, Stamp};
+use gemini_batchd::engine::job::Task;
 use gemini_batchd::provider::gemini::{
     ApiKey, Client, ClientSettings, CreateFailure, CreateInput, Payload,
 };
@@ -288,7 +289,7 @@ async fn a_connection_closed_while_it_lay_ready_never_carries_a_create() {
     client.check_key().await.expect("asked again, by a new connection");
 
     let input = CreateInput::File(FileName("files/f".to_owned()));
-    let created = client.create("m", &Stamp("s".to_owned()), 0, input).await;
+    let created = client.create("m", Task::Generate, &Stamp("s".to_owned()), 0, input).await;
     let unknown = matches!(created, Err(CreateFailure::Failure(Failure::Ambiguous(_))));
     assert!(unknown, "{created:?}");
     let served = served.lock().expect("no panic holds it").clone();
@@ -355,7 +356,9 @@ async fn of_an_endless_answer_only_so_much_is_read() {
     for (head, more) in [(OK, " "), (OK, "{\"a\":"), (MANY, "y"), (HEADERS, "a: b\r\n")] {
         let (base, sent) = torrent(head, more).await;
         let input = CreateInput::File(FileName("files/f".to_owned()));
-        let created = client(&base, |_| {}).create("m", &Stamp("s".to_owned()), 0, input).await;
+        let created = client(&base, |_| {})
+            .create("m", Task::Generate, &Stamp("s".to_owned()), 0, input)
+            .await;
         let unknown = matches!(created, Err(CreateFailure::Failure(Failure::Ambiguous(_))));
         assert!(unknown, "{head:?} {more:?}: {created:?}");
         let sent = sent.load(Ordering::SeqCst);

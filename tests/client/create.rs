@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use gemini_batchd::engine::event::Failure;
 use gemini_batchd::engine::ids::{BatchName, FileName, Millis, Stamp};
+use gemini_batchd::engine::job::Task;
 use gemini_batchd::provider::gemini::{
     Client, CreateFailure, CreateInput, Created, Payload, RefusedKind,
 };
@@ -22,7 +23,15 @@ fn inline() -> CreateInput {
 }
 
 async fn create(client: &Client, input: CreateInput) -> Result<Created, CreateFailure> {
-    client.create("gemini-2.5-flash", &Stamp("gemini-batchd/J/c1/a1".to_owned()), 0, input).await
+    client
+        .create(
+            "gemini-2.5-flash",
+            Task::Generate,
+            &Stamp("gemini-batchd/J/c1/a1".to_owned()),
+            0,
+            input,
+        )
+        .await
 }
 
 fn created() -> Reply {
@@ -55,7 +64,7 @@ async fn a_create_from_a_file_names_it_and_passes_the_priority() {
     let server = Server::start(|_| created()).await;
     let input = CreateInput::File(FileName("files/j-1-1".to_owned()));
     let stamp = Stamp("s\"x".to_owned());
-    server.client().create("models/m", &stamp, -2, input).await.expect("created");
+    server.client().create("models/m", Task::Generate, &stamp, -2, input).await.expect("created");
     let body: serde_json::Value = serde_json::from_slice(&server.seen()[0].body).expect("JSON");
     assert_eq!(
         body,
@@ -172,14 +181,14 @@ async fn too_many_and_a_bad_key_and_a_redirect_are_no_refusals() {
     .await;
     let client = server.client();
     let stamp = Stamp("s".to_owned());
-    let many = client.create("many", &stamp, 0, inline()).await;
+    let many = client.create("many", Task::Generate, &stamp, 0, inline()).await;
     assert!(matches!(many, Err(CreateFailure::Failure(Failure::RateLimited { .. }))), "{many:?}");
-    let key = client.create("key", &stamp, 0, inline()).await;
+    let key = client.create("key", Task::Generate, &stamp, 0, inline()).await;
     assert!(matches!(key, Err(CreateFailure::Failure(Failure::Denied(_)))), "{key:?}");
-    let moved = client.create("moved", &stamp, 0, inline()).await;
+    let moved = client.create("moved", Task::Generate, &stamp, 0, inline()).await;
     assert!(matches!(moved, Err(CreateFailure::Failure(Failure::Barred(_)))), "{moved:?}");
     assert!(other.seen().is_empty());
-    let bad = client.create("a/b/c", &stamp, 0, inline()).await;
+    let bad = client.create("a/b/c", Task::Generate, &stamp, 0, inline()).await;
     assert!(matches!(bad, Err(CreateFailure::Refused { kind: RefusedKind::Model, .. })));
     assert_eq!(server.seen().len(), 3);
 }

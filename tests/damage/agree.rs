@@ -3,12 +3,15 @@
 
 use std::ops::Range;
 
+use gemini_batchd::engine::job::Task;
 use gemini_batchd::spool::document::{Broken, Document, Whole};
 use gemini_batchd::spool::lines::{Lines, Piece};
 use gemini_batchd::spool::scan::Cursor;
 use gemini_batchd::spool::{forms, usual};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+
+const WANTED: forms::Wanted<'_> = forms::Wanted { model: "m", task: Task::Generate };
 
 /// Holds the readers against each other; tells whether the walk accepted the text.
 ///
@@ -17,7 +20,7 @@ use serde_json::value::RawValue;
 pub fn agree(text: &[u8]) -> bool {
     let shown = || String::from_utf8_lossy(text).into_owned();
     if let Some(request) = usual::request(text, "m") {
-        assert_eq!(Ok(request), forms::examine_closely(text, "m"), "{}", shown());
+        assert_eq!(Ok(request), forms::examine_closely(text, WANTED), "{}", shown());
     }
     let (walked, read) = (by_walk(text), by_serde(text));
     let brackets = text.iter().filter(|byte| matches!(byte, b'{' | b'[')).count();
@@ -38,7 +41,7 @@ pub fn agree(text: &[u8]) -> bool {
 /// What is taken for a request is one, and the place of its key is that of the key.
 fn judge(text: &[u8]) {
     let shown = || String::from_utf8_lossy(text).into_owned();
-    let request = match forms::examine(text, "m") {
+    let request = match forms::examine(text, WANTED) {
         Ok(request) => request,
         Err(fault) => {
             assert!(!fault.message.is_empty(), "{}", shown());

@@ -273,7 +273,7 @@ async fn the_journal_tells_who_did_what_without_a_key() {
 async fn what_is_not_emulated_is_refused_with_501() {
     let world = world("").await;
     for path in [
-        "/v1beta/models/gemini-embedding-001:asyncBatchEmbedContent",
+        "/v1beta/models/gemini-embedding-001:batchEmbedContents",
         "/v1beta/openai/batches",
         "/v1beta/models/gemini-2.5-flash:generateContent",
     ] {

@@ -274,7 +274,7 @@ fn results_that_are_gone_for_an_hour_fail_the_rows_and_are_never_paid_again() {
     for failure in [Failure::Gone(text()), Failure::Rejected(text())] {
         let mut rig = ended(10, RemoteState::Succeeded);
         let took = fetch_in_vain(&mut rig, &failure);
-        assert!((3_600_001..4_000_000).contains(&took), "{took}");
+        assert!((3_600_001..5_000_000).contains(&took), "{took}");
         assert_eq!(rig.chunk(1).rest, rest(10));
         let record = &rig.chunk(1).batches[0];
         assert_eq!((record.answered, &record.state), (0, &RemoteState::Succeeded));
@@ -290,6 +290,22 @@ fn results_that_are_gone_for_an_hour_fail_the_rows_and_are_never_paid_again() {
     }
     let took = fetch_in_vain(&mut rig, &Failure::Gone(text()));
     assert!(took > 3_600_000, "{took}");
+}
+
+#[test]
+fn results_are_not_given_up_after_a_few_looks_however_far_apart_they_are() {
+    let mut rig = ended(10, RemoteState::Succeeded);
+    rig.policy.backoff_max_ms = 3_600_000;
+    rig.restart();
+    for look in 1..20 {
+        rig.answer("collect", Err(Failure::Gone("403".to_owned())));
+        assert!(matches!(rig.state(1), ChunkState::Collecting { .. }), "look {look}");
+        while rig.kinds().is_empty() {
+            rig.pass(60_000);
+        }
+    }
+    rig.answer("collect", Err(Failure::Gone("403".to_owned())));
+    assert_eq!(*rig.state(1), ChunkState::Settled);
 }
 
 /// The key was exchanged for that of another project while results were waiting.

@@ -7,7 +7,7 @@ use gemini_batchd::engine::event::{
     Event, Failure, Harvest, Outcome, PlannedChunk, Polled, RemoteBatch,
 };
 use gemini_batchd::engine::job::{
-    Accept, Chunk, ChunkState, Job, JobState, Plan, Queue, RemoteState, Rest, Share, Source,
+    Accept, Chunk, ChunkState, Job, JobState, Plan, Queue, RemoteState, Rest, Share, Source, Task,
     Transport,
 };
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
@@ -25,6 +25,8 @@ pub struct Rig {
     pub saved: BTreeMap<JobId, Job>,
     /// Effects that were begun and not answered yet, oldest first.
     pub begun: Vec<Issued>,
+    /// How often something happened; a test that goes in circles ends by it.
+    told: usize,
 }
 
 impl Rig {
@@ -32,7 +34,7 @@ impl Rig {
         let (engine, turn) = Engine::resume(Vec::new(), policy.clone(), START);
         assert_eq!(turn, Turn::default(), "nothing to do yet");
         let (saved, begun) = (BTreeMap::new(), Vec::new());
-        Rig { engine, policy, now: START, saved, begun }
+        Rig { engine, policy, now: START, saved, begun, told: 0 }
     }
 
     /// An engine with one job, planned into chunks of so many rows.
@@ -63,6 +65,8 @@ impl Rig {
 
     /// Something happens.
     pub fn tell(&mut self, event: Event) {
+        self.told += 1;
+        assert!(self.told < 20_000, "nothing comes of all this: {:?}", self.kinds());
         let turn = self.engine.handle(event, self.now);
         self.consume(turn);
     }
@@ -223,6 +227,7 @@ pub fn queue(transport: Transport) -> Queue {
     Queue {
         name: "default".to_owned(),
         model: "gemini-2.5-flash".to_owned(),
+        task: Task::Generate,
         transport,
         lines_per_batch: 0,
         priority: 0,

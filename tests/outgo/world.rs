@@ -9,7 +9,7 @@ use gemini_batchd::engine::Which;
 use gemini_batchd::engine::event::Harvest;
 use gemini_batchd::engine::ids::{Attempt, ChunkNo, JobId, Millis, Row, Rows};
 use gemini_batchd::engine::job::{
-    Accept, Chunk, Delivery, Head, Job, JobState, Plan, Queue, Rest, Source, Tally, Transport,
+    Accept, Chunk, Delivery, Head, Job, JobState, Plan, Queue, Rest, Source, Tally, Task, Transport,
 };
 use gemini_batchd::engine::verdict::Verdict;
 use gemini_batchd::spool::answers::{self, CollectError};
@@ -202,6 +202,7 @@ fn job(id: JobId, lines: &[Line]) -> Job {
     let queue = Queue {
         name: "default".to_owned(),
         model: "gemini-2.5-flash".to_owned(),
+        task: Task::Generate,
         transport: Transport::Auto,
         lines_per_batch: 0,
         priority: 0,

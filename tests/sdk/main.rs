@@ -44,7 +44,7 @@ async fn googles_python_sdk_works_with_the_emulator() {
     }
     let journal = emulator.journal();
     let created = journal.iter().filter(|e| matches!(e.what, Happened::Created { .. })).count();
-    assert_eq!(created, 6, "{journal:#?}");
+    assert_eq!(created, 10, "{journal:#?}");
     emulator.stop().await;
 }
 

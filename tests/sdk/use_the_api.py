@@ -13,6 +13,7 @@ from google import genai
 from google.genai import errors, types
 
 MODEL = "gemini-2.5-flash"
+EMBEDDER = "gemini-embedding-001"
 DONE = {"JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"}
 
 
@@ -88,6 +89,34 @@ def inline(client):
     return job.name
 
 
+def embeddings(client, folder):
+    """Inline and from a file, as the SDK sends them: without a key or metadata on inline rows."""
+    texts = ["one", "two", "one"]
+    source = {"inlined_requests": {"contents": texts, "config": {"output_dimensionality": 64}}}
+    job = client.batches.create_embeddings(model=EMBEDDER, src=source, config={"display_name": "e"})
+    job = finish(client, job.name)
+    assert job.state.name == "JOB_STATE_SUCCEEDED", job
+    vectors = [r.response.embedding.values for r in job.dest.inlined_embed_content_responses]
+    assert [len(vector) for vector in vectors] == [64] * 3, vectors
+    assert vectors[0] == vectors[2] != vectors[1]
+    assert abs(sum(value * value for value in vectors[0]) - 1) < 1e-4
+
+    path = folder / "embeddings.jsonl"
+    rows = [
+        {"key": f"e{n}", "request": {"content": {"parts": [{"text": text}]}, "output_dimensionality": 8}}
+        for n, text in enumerate(texts)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    config = types.UploadFileConfig(mime_type="application/jsonl")
+    uploaded = client.files.upload(file=str(path), config=config)
+    of_file = client.batches.create_embeddings(model=EMBEDDER, src={"file_name": uploaded.name})
+    of_file = finish(client, of_file.name)
+    content = client.files.download(file=of_file.dest.file_name).decode("utf-8")
+    answers = {a["key"]: a["response"]["embedding"]["values"] for a in map(json.loads, content.splitlines())}
+    assert {key: len(values) for key, values in answers.items()} == {"e0": 8, "e1": 8, "e2": 8}, answers
+    return [job.name, of_file.name]
+
+
 def cancelled_and_deleted(client, others):
     job = client.batches.create(
         model=MODEL, src=[{"contents": [{"parts": [{"text": "late"}]}]}], config={"display_name": "late"}
@@ -122,8 +151,9 @@ def main():
     options = types.HttpOptions(base_url=base_url, api_version=version)
     client = genai.Client(api_key="a-key-for-the-sdk", http_options=options)
     with tempfile.TemporaryDirectory() as folder:
-        name = from_a_file(client, pathlib.Path(folder))
-    cancelled_and_deleted(client, [name, inline(client)])
+        made = [from_a_file(client, pathlib.Path(folder)), inline(client)]
+        made += embeddings(client, pathlib.Path(folder))
+    cancelled_and_deleted(client, made)
     refused(client)
     print("the SDK is content with", version)
 

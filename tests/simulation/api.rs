@@ -8,6 +8,7 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use gemini_batchd::engine::ids::{JobId, Millis, Stamp};
+use gemini_batchd::engine::job::Task;
 use gemini_batchd::provider::gemini::emulator::clock::Moment;
 use gemini_batchd::provider::gemini::emulator::create::{Create, CreateInput};
 use gemini_batchd::provider::gemini::emulator::faults::Faults;
@@ -102,11 +103,12 @@ impl Api {
             self.server.written(&work, Ok((store, len, outcome)));
             // A batch that has vanished shows nobody what it has.
             let shown = self.server.get(self.who, id_of(&work.name), moment(now));
-            if let (Some(paid), Reply::Json(_) | Reply::Spliced { .. }) =
-                (self.batches.get_mut(&work.name), shown)
-            {
+            let (Reply::Json(batch) | Reply::Spliced { operation: batch, .. }) = shown else {
+                continue;
+            };
+            if let Some(paid) = self.batches.get_mut(&work.name) {
                 paid.answered = answered;
-                paid.ended = Some(now);
+                paid.ended = Some(ended(&batch));
             }
         }
         for paid in self.batches.values_mut() {
@@ -120,14 +122,15 @@ impl Api {
     pub fn create(&mut self, model: &str, body: &[u8], now: Millis) -> (Answer, Option<Made>) {
         self.settle(now);
         let at = moment(now);
-        let mut create = match Create::read(body) {
+        let mut create = match Create::read(body, Task::Generate) {
             Ok(create) => create,
             Err(refusal) => {
                 let reply = self.server.refuse_create(self.who, refusal, at);
                 return (self.answer(reply), None);
             }
         };
-        let admitted = match self.server.admit_create(self.who, model, &create, at) {
+        let admitted = match self.server.admit_create(self.who, model, Task::Generate, &create, at)
+        {
             Ok(admitted) => admitted,
             Err(reply) => return (self.answer(reply), None),
         };
@@ -142,9 +145,10 @@ impl Api {
         let texts = admitted.look_for.each_ref().map(Option::as_deref);
         let is_file = matches!(create.input, CreateInput::File(_));
         let bytes = self.bytes.get(&input).expect("rows were stored").as_slice();
-        let survey = survey(bytes, is_file, texts).expect("in memory");
+        let survey = survey(bytes, is_file.then_some(Task::Generate), texts).expect("in memory");
         let rows = if survey.errors.is_empty() { keys_in(bytes) } else { Vec::new() };
-        let reply = self.server.create(self.who, model, &create, input, &survey, at);
+        let reply =
+            self.server.create(self.who, model, Task::Generate, &create, input, &survey, at);
         let made = match &reply {
             Reply::Json(operation) => Some(self.made(operation, create.display_name, rows)),
             Reply::Spliced { .. }
@@ -352,4 +356,11 @@ fn keys_in(lines: &[u8]) -> Vec<u64> {
         key.parse().ok()
     };
     lines.split(|byte| *byte == b'\n').filter_map(key).collect()
+}
+
+/// When a batch ended, which may be long before anybody asked for it.
+fn ended(batch: &serde_json::Value) -> Millis {
+    let at = batch["metadata"]["endTime"].as_str().expect("it has ended");
+    let at: jiff::Timestamp = at.parse().expect("a time");
+    Millis(u64::try_from(at.as_millisecond()).expect("after 1970"))
 }

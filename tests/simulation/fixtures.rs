@@ -3,7 +3,9 @@
 use gemini_batchd::engine::event::RemoteBatch;
 use gemini_batchd::engine::event::{Event, Outcome, PlannedChunk};
 use gemini_batchd::engine::ids::{BatchName, JobId, Millis, Row, Rows};
-use gemini_batchd::engine::job::{Accept, Plan, Queue, RemoteState, Share, Source, Transport};
+use gemini_batchd::engine::job::{
+    Accept, Plan, Queue, RemoteState, Share, Source, Task, Transport,
+};
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
 
 /// The limits as they are by default.
@@ -68,6 +70,7 @@ pub fn queue() -> Queue {
     Queue {
         name: "default".to_owned(),
         model: "gemini-2.5-flash".to_owned(),
+        task: Task::Generate,
         transport: Transport::Auto,
         lines_per_batch: 0,
         priority: 0,

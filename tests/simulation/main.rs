@@ -5,7 +5,8 @@
 //! clock and kills the process anywhere, also inside an effect; people cancel, release and drop
 //! the same again. After some days the faults stop, and everything must come to its end.
 //!
-//! A failure prints its seed; `SEED=n` replays that one. `GEMINI_BATCHD_DAYS=n` lives so many days.
+//! A failure prints its seed; `SEED=n` replays that one. `GEMINI_BATCHD_DAYS=n` lives so many days, with both of
+//! them from that seed on.
 
 mod api;
 mod disk;
@@ -39,11 +40,12 @@ const LINES_TOLD: usize = 300;
 #[test]
 fn nothing_is_lost_doubled_or_paid_twice_whatever_fails() {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    if let Some(seed) = number("SEED") {
+    let (seed, days) = (number("SEED"), number("GEMINI_BATCHD_DAYS"));
+    if let (Some(seed), None) = (seed, days) {
         return drop(live(seed));
     }
-    let days = number("GEMINI_BATCHD_DAYS").unwrap_or(DAYS);
-    let (next, lived_ms, batches) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (first, days) = (seed.unwrap_or(0), days.unwrap_or(DAYS));
+    let (next, lived_ms, batches) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
     // Every world is a thread's own; only the counts are shared.
     let live_some = || {
         while lived_ms.load(Relaxed) < days * DAY_MS {
@@ -60,7 +62,7 @@ fn nothing_is_lost_doubled_or_paid_twice_whatever_fails() {
     let (days, seeds) = (lived_ms.into_inner() / DAY_MS, next.into_inner());
     println!(
         "campaign: simulated days {days}, batches {}, lost 0, doubled 0, paid twice 0, \
-         seeds 0 to {}",
+         seeds {first} to {}",
         batches.into_inner(),
         seeds - 1
     );

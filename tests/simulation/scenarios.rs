@@ -96,7 +96,7 @@ fn results_count_as_gone_only_when_they_are_gone_for_an_hour() {
         let collect = scene.begun("collect");
         scene.failed(collect, Failure::Gone("403".to_owned()));
     }
-    for _ in 0..3 {
+    for _ in 0..20 {
         if scene.is_begun("merge") {
             break;
         }

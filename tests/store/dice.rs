@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gemini_batchd::engine::job::{
     Accept, Batch, BatchRecord, Delivery, Doubt, Input, Plan, Queue, Refusal, RemoteEnd,
-    RemoteError, RemoteState, Rest, Share, Source, Tally, Tokens, Transport,
+    RemoteError, RemoteState, Rest, Share, Source, Tally, Task, Tokens, Transport,
 };
 use gemini_batchd::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, JobId, JobState, Millis, Row,
@@ -78,6 +78,7 @@ impl Dice {
             queue: Queue {
                 name: self.text(),
                 model: self.text(),
+                task: Task::Generate,
                 transport: transports[self.below(3) as usize],
                 lines_per_batch: self.number(),
                 priority: self.roll() as i64,

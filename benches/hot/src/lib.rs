@@ -114,6 +114,7 @@ pub fn rules() -> CutRules {
         row_bytes_max: u64::MAX,
         line_bytes_max: 64_000_000,
         model: MODEL.to_owned(),
+task: Task::Generate,
     }
 }
 
@@ -122,7 +123,8 @@ fn job(id: JobId, plan: Plan) -> Job {
     let queue = Queue {
         name: "default".to_owned(),
         model: MODEL.to_owned(),
-        transport: Transport::File,
+        task: Task::Generate,
+transport: Transport::File,
         lines_per_batch: 0,
         priority: 0,
         attempts: 3,

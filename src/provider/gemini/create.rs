@@ -16,7 +16,7 @@ use super::transfer::{Incoming, Payload, TransferError, send_stream};
 use super::wire::{batch_name, file_name, millis, model_path, plain};
 use crate::engine::event::Failure;
 use crate::engine::ids::{BatchName, FileName, Millis, Stamp};
-use crate::engine::job::RemoteError;
+use crate::engine::job::{RemoteError, Task};
 
 /// Where the requests of a batch come from.
 #[derive(Debug, Clone)]
@@ -73,6 +73,7 @@ impl Client {
     pub async fn create(
         &self,
         model: &str,
+        task: Task,
         stamp: &Stamp,
         priority: i64,
         input: CreateInput,
@@ -83,8 +84,12 @@ impl Client {
             return Err(CreateFailure::Refused { error, kind: RefusedKind::Model });
         };
         let version = &self.inner.settings.version;
+        let method = match task {
+            Task::Generate => "batchGenerateContent",
+            Task::Embed => "asyncBatchEmbedContent",
+        };
         let request = self
-            .fresh_request(Method::POST, &format!("/{version}/{model}:batchGenerateContent"))
+            .fresh_request(Method::POST, &format!("/{version}/{model}:{method}"))
             .header(CONTENT_TYPE, "application/json");
         let file = match &input {
             CreateInput::Inline(_) => None,

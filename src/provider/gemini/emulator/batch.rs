@@ -8,6 +8,7 @@ use super::clock::Moment;
 use super::faults::{Ending, Ends, Poison};
 use super::journal::InputKind;
 use super::reply::{Reply, StoreId};
+use crate::engine::job::Task;
 
 /// A batch.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Batch {
     pub id: String,
     /// `models/…`.
     pub model: String,
+    /// What its requests ask for.
+    pub task: Task,
     /// As the client gave it.
     pub display_name: String,
     /// As the client gave it.
@@ -111,6 +114,13 @@ impl Batch {
         format!("batches/{}", self.id)
     }
 
+    fn type_name(&self) -> &'static str {
+        match self.task {
+            Task::Generate => "GenerateContentBatch",
+            Task::Embed => "EmbedContentBatch",
+        }
+    }
+
     /// The id of its result file.
     pub fn result_id(&self) -> String {
         format!("batch-{}", self.id)
@@ -184,7 +194,7 @@ impl Batch {
         let mut operation = Map::new();
         operation.insert("name".into(), self.name().into());
         let mut metadata = Map::new();
-        metadata.insert("@type".into(), format!("{TYPE}GenerateContentBatch").into());
+        metadata.insert("@type".into(), format!("{TYPE}{}", self.type_name()).into());
         metadata.insert("model".into(), self.model.clone().into());
         if !self.display_name.is_empty() {
             metadata.insert("displayName".into(), self.display_name.clone().into());
@@ -244,7 +254,7 @@ impl Batch {
             ),
         };
         metadata.insert("output".into(), body.clone());
-        body["@type"] = format!("{TYPE}GenerateContentBatchOutput").into();
+        body["@type"] = format!("{TYPE}{}Output", self.type_name()).into();
         // A list shows the file in the metadata, and no response.
         if shown.inline_results {
             operation.insert("response".into(), body);

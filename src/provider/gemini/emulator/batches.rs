@@ -16,6 +16,7 @@ use super::journal::{Happened, InputKind};
 use super::reply::{Refusal, Reply, StoreId};
 use super::rows::Survey;
 use super::server::{ProjectNo, Server};
+use crate::engine::job::Task;
 
 /// What a create found out before its rows are read.
 #[derive(Debug, Clone)]
@@ -41,10 +42,11 @@ impl Server {
         &mut self,
         who: ProjectNo,
         model: &str,
+        task: Task,
         create: &Create,
         now: Moment,
     ) -> Result<Admitted, Reply> {
-        let admitted = self.admit(who, model, create, now);
+        let admitted = self.admit(who, model, task, create, now);
         if let Err(reply) = &admitted {
             self.create_refused(who, &create.display_name, reply, now);
         }
@@ -55,6 +57,7 @@ impl Server {
         &mut self,
         who: ProjectNo,
         model: &str,
+        task: Task,
         create: &Create,
         now: Moment,
     ) -> Result<Admitted, Reply> {
@@ -68,8 +71,8 @@ impl Server {
             let message = "Resource has been exhausted (e.g. check quota).";
             return Err(Reply::refused(429, message));
         }
-        if !MODELS.contains(&model) {
-            return Err(Reply::refused(404, no_model(model)));
+        if !models_for(task).contains(&model) {
+            return Err(Reply::refused(404, no_model(model, task)));
         }
         let file = match &create.input {
             CreateInput::Rows(_) => None,
@@ -87,10 +90,12 @@ impl Server {
 
     /// The second half of a create: the rows lie under `input` and were read. A refused create
     /// leaves inline rows to the garbage.
+    #[expect(clippy::too_many_arguments, reason = "all of them are what a batch is made of")]
     pub fn create(
         &mut self,
         who: ProjectNo,
         model: &str,
+        task: Task,
         create: &Create,
         input: StoreId,
         survey: &Survey,
@@ -117,7 +122,7 @@ impl Server {
             return reply;
         }
         self.hold(input);
-        let batch = self.new_batch(model, create, kind, file, input, survey, now);
+        let batch = self.new_batch(model, task, create, kind, file, input, survey, now);
         self.journal.note(
             now,
             who.0,
@@ -145,6 +150,7 @@ impl Server {
     fn new_batch(
         &mut self,
         model: &str,
+        task: Task,
         create: &Create,
         kind: InputKind,
         file: Option<String>,
@@ -160,6 +166,7 @@ impl Server {
         Batch {
             id: self.draw(36),
             model: format!("models/{model}"),
+            task,
             display_name: create.display_name.clone(),
             priority: create.priority,
             kind,
@@ -288,16 +295,20 @@ impl Server {
 
     /// A model.
     pub fn model(&self, model: &str) -> Reply {
-        if !MODELS.contains(&model) {
-            return Reply::refused(404, no_model(model));
-        }
+        let methods = if MODELS.contains(&model) {
+            json!(["generateContent", "countTokens", "batchGenerateContent"])
+        } else if EMBEDDERS.contains(&model) {
+            json!(["embedContent", "countTextTokens", "countTokens", "asyncBatchEmbedContent"])
+        } else {
+            return Reply::refused(404, no_model(model, Task::Generate));
+        };
         Reply::Json(json!({
             "name": format!("models/{model}"),
             "version": "001",
             "displayName": model,
             "inputTokenLimit": 1_048_576,
             "outputTokenLimit": 65_536,
-            "supportedGenerationMethods": ["generateContent", "countTokens", "batchGenerateContent"],
+            "supportedGenerationMethods": methods,
         }))
     }
 
@@ -365,14 +376,28 @@ pub(super) fn read_token(token: &str) -> Option<u64> {
     std::str::from_utf8(&bytes).ok()?.strip_prefix("before:")?.parse().ok()
 }
 
-fn no_model(model: &str) -> String {
+fn no_model(model: &str, task: Task) -> String {
     let model: String = model.chars().take(100).collect();
+    let method = match task {
+        Task::Generate => "batchGenerateContent",
+        Task::Embed => "asyncBatchEmbedContent",
+    };
     format!(
         "models/{model} is not found for API version v1beta, or is not supported for \
-         batchGenerateContent. Call ListModels to see the list of available models and their \
+         {method}. Call ListModels to see the list of available models and their \
          supported methods."
     )
 }
+
+fn models_for(task: Task) -> &'static [&'static str] {
+    match task {
+        Task::Generate => MODELS,
+        Task::Embed => EMBEDDERS,
+    }
+}
+
+/// Models whose embeddings can be batched here.
+pub const EMBEDDERS: &[&str] = &["gemini-embedding-001", "gemini-embedding-2"];
 
 /// Models that can be batched here.
 pub const MODELS: &[&str] = &[

@@ -5,6 +5,7 @@ use axum::http::Method;
 
 use super::faults::CallKind;
 use super::reply::Reply;
+use crate::engine::job::Task;
 
 /// Where a request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +24,12 @@ pub enum Route<'a> {
 /// A call of the API that is emulated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
-    /// `models.batchGenerateContent`.
+    /// `models.batchGenerateContent` or `models.asyncBatchEmbedContent`.
     Create {
         /// Without `models/`.
         model: String,
+        /// Which of them.
+        task: Task,
     },
     /// `batches.get`.
     Get {
@@ -178,7 +181,10 @@ impl<'a> Route<'a> {
             ["models", name] => match name.split_once(':') {
                 None if get => Some(Call::Model { model: (*name).to_owned() }),
                 Some((model, "batchGenerateContent")) if post => {
-                    Some(Call::Create { model: model.to_owned() })
+                    Some(Call::Create { model: model.to_owned(), task: Task::Generate })
+                }
+                Some((model, "asyncBatchEmbedContent")) if post => {
+                    Some(Call::Create { model: model.to_owned(), task: Task::Embed })
                 }
                 Some((_, verb)) if post => {
                     let verb: String = verb.chars().take(60).collect();
@@ -343,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_is_not_emulated_is_refused_loudly() {
-        for path in ["/v1beta/models/m:asyncBatchEmbedContent", "/v1beta/openai/batches"] {
+        for path in ["/v1beta/models/m:batchEmbedContents", "/v1beta/openai/batches"] {
             let Err(Reply::Refused(refusal)) = Route::find(&Method::POST, path) else {
                 panic!("{path} is answered");
             };

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::reply::Refusal;
 use super::schema::{self, Offence};
+use crate::engine::job::Task;
 
 /// What a create asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +34,17 @@ impl Create {
     ///
     /// # Errors
     /// What the service answers to such a body.
-    pub fn read(body: &[u8]) -> Result<Create, Refusal> {
-        check("BatchGenerateContentRequest", body)?;
+    pub fn read(body: &[u8], task: Task) -> Result<Create, Refusal> {
+        let message = match task {
+            Task::Generate => "BatchGenerateContentRequest",
+            Task::Embed => "AsyncBatchEmbedContentRequest",
+        };
+        check(message, body)?;
         let refused = |message: &str| Refusal::new(400, message);
         let envelope: Envelope<'_> =
             serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
         let Some(batch) = envelope.batch else {
-            return Err(refused("* BatchGenerateContentRequest.batch: batch is required\n"));
+            return Err(refused(&format!("* {message}.batch: batch is required\n")));
         };
         let display_name = batch.display_name.unwrap_or_default();
         if display_name.contains('\0') {
@@ -154,11 +159,15 @@ struct InlineRequest<'a> {
 mod tests {
     use super::*;
 
+    fn read(body: &[u8]) -> Result<Create, Refusal> {
+        Create::read(body, Task::Generate)
+    }
+
     #[test]
     fn inline_requests_become_rows_of_one_line() {
         let body = b"{\"batch\":{\"display_name\":\"d\",\"priority\":\"-3\",\"input_config\":{\"requests\":{\"requests\":[
             {\"request\":{\"contents\":[\n{\"parts\":[{\"text\":\"a\\nb\"}]}]},\"metadata\":{\"key\":\"1\"}}]}}}}";
-        let create = Create::read(body).expect("accepted");
+        let create = read(body).expect("accepted");
         assert_eq!((create.display_name.as_str(), create.priority), ("d", -3));
         let CreateInput::Rows(rows) = create.input else { panic!("inline") };
         let rows = String::from_utf8(rows).expect("UTF-8");
@@ -169,16 +178,15 @@ mod tests {
 
     #[test]
     fn a_refusal_carries_one_violation_for_each_offence() {
-        let refusal =
-            Create::read(br#"{"batch":{"foo":1,"bar":2,"inputConfig":{"fileName":"files/x"}}}"#)
-                .expect_err("refused");
+        let refusal = read(br#"{"batch":{"foo":1,"bar":2,"inputConfig":{"fileName":"files/x"}}}"#)
+            .expect_err("refused");
         assert_eq!(refusal.http, 400);
         assert_eq!(refusal.message.lines().count(), 2);
         let details = refusal.details.expect("details");
         let violations = details[0]["fieldViolations"].as_array().expect("a list");
         assert_eq!(violations.len(), 2);
         assert_eq!(violations[0]["field"], "batch");
-        assert!(Create::read(b"{'batch':{}}").is_err());
-        assert!(Create::read(b"{}").is_err());
+        assert!(read(b"{'batch':{}}").is_err());
+        assert!(read(b"{}").is_err());
     }
 }

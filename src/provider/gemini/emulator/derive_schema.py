@@ -11,9 +11,12 @@ import json
 import sys
 
 ROOTS = [
+    "AsyncBatchEmbedContentRequest",
     "BatchGenerateContentRequest",
     "CreateFileRequest",
     "CreateFileResponse",
+    "EmbedContentBatchOutput",
+    "EmbedContentResponse",
     "GenerateContentBatchOutput",
     "GenerateContentResponse",
     "ListFilesResponse",
@@ -30,6 +33,20 @@ ADDED = {
         "|MEDIA_RESOLUTION_HIGH|MEDIA_RESOLUTION_ULTRA_HIGH"
     },
     "UsageMetadata": {"serviceTier": "string"},
+    "EmbedContentRequest": {"embedContentConfig": "#EmbedContentConfig"},
+    "EmbedContentConfig": {
+        "taskType": "string",
+        "title": "string",
+        "outputDimensionality": "int32",
+        "autoTruncate": "bool",
+        "documentOcr": "bool",
+        "audioTrackExtraction": "bool",
+    },
+    "EmbedContentResponse": {"usageMetadata": "#EmbeddingUsageMetadata", "tokenCount": "int64"},
+    "EmbeddingUsageMetadata": {
+        "promptTokenCount": "int32",
+        "promptTokenDetails": "[#ModalityTokenCount]",
+    },
 }
 
 SCALARS = {

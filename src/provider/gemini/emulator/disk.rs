@@ -17,6 +17,7 @@ use super::reply::StoreId;
 use super::results::{self, Outcome};
 use super::rows::{self, Survey};
 use super::server::Work;
+use crate::engine::job::Task;
 
 /// The folder.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Disk {
     pub fn survey(
         &self,
         store: StoreId,
-        check: bool,
+        check: Option<Task>,
         look_for: [Option<&str>; 2],
     ) -> io::Result<Survey> {
         rows::survey(self.reader(store)?, check, look_for)

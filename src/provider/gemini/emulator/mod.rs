@@ -20,6 +20,7 @@ mod call;
 pub mod clock;
 pub mod create;
 mod disk;
+mod embeddings;
 pub mod faults;
 mod files;
 pub mod journal;

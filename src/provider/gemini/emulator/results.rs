@@ -9,13 +9,17 @@ use std::io::{self, BufRead, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use super::answers::{self, Spoiled, mark, mix, object, quoted};
+use super::embeddings;
 use super::rows::{Row, next_line};
+use crate::engine::job::Task;
 
 /// What is to be done with the rows of one batch. The distances are of [`super::faults::EveryNth`].
 #[derive(Debug, Clone)]
 pub struct Recipe {
     /// `models/…`.
     pub model: String,
+    /// What the rows ask for.
+    pub task: Task,
     /// Whether the rows came inline: results then carry their metadata, else their key.
     pub inline: bool,
     /// Rows that were served, counted from the first.
@@ -103,7 +107,11 @@ fn result_of(recipe: &Recipe, number: u64, row: &Row<'_>, outcome: &mut Outcome)
             (false, true) => Spoiled::Truncated,
             (false, false) => Spoiled::No,
         };
-        match answers::answer(&recipe.model, row.request, mark, spoiled) {
+        let answered = match recipe.task {
+            Task::Generate => answers::answer(&recipe.model, row.request, mark, spoiled),
+            Task::Embed => embeddings::answer(row.request, mark),
+        };
+        match answered {
             Ok(response) => ("response", Ok(response)),
             Err(answers::Unanswerable(message)) => {
                 ("error", Err(format!(r#"{{"code":3,"message":{}}}"#, quoted(&message))))
@@ -126,9 +134,15 @@ fn result_of(recipe: &Recipe, number: u64, row: &Row<'_>, outcome: &mut Outcome)
 /// A row that belongs to somebody else.
 fn foreign(recipe: &Recipe, number: u64) -> String {
     let key = quoted(&format!("foreign-{number}"));
-    let request = r#"{"contents":[{"parts":[{"text":"of somebody else"}]}]}"#;
-    let response = answers::answer(&recipe.model, request, number, Spoiled::No)
-        .expect("this request has contents");
+    let said = r#"{"parts":[{"text":"of somebody else"}]}"#;
+    let response = match recipe.task {
+        Task::Generate => {
+            let request = format!(r#"{{"contents":[{said}]}}"#);
+            answers::answer(&recipe.model, &request, number, Spoiled::No)
+        }
+        Task::Embed => embeddings::answer(&format!(r#"{{"content":{said}}}"#), number),
+    };
+    let response = response.expect("this request has all it needs");
     let metadata = format!(r#"{{"key":{key}}}"#);
     if recipe.inline {
         object(&[("response", &response), ("metadata", &metadata)], number)
@@ -173,6 +187,7 @@ mod tests {
 
     fn recipe() -> Recipe {
         Recipe {
+            task: Task::Generate,
             model: "models/gemini-2.0-flash".to_owned(),
             inline: false,
             served: u64::MAX,

@@ -24,6 +24,7 @@ use super::reply::{Refusal, Reply};
 use super::server::{ProjectNo, Server};
 use super::sessions::UploadStart;
 use super::upload;
+use crate::engine::job::Task;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -240,7 +241,7 @@ async fn perform(
         Err(reply) => return reply,
     };
     match call {
-        Call::Create { model } => create(app, who, &model, body).await,
+        Call::Create { model, task } => create(app, who, &model, task, body).await,
         Call::Get { id } => app.server().get(who, &id, now),
         Call::List => app.server().list(who, size, token, now),
         Call::Cancel { id } => match upload::read_body(body, 1 << 16).await {
@@ -273,7 +274,7 @@ fn open_range(range: &str) -> Option<u64> {
     range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
 }
 
-async fn create(app: &Arc<App>, who: ProjectNo, model: &str, body: Body) -> Reply {
+async fn create(app: &Arc<App>, who: ProjectNo, model: &str, task: Task, body: Body) -> Reply {
     let body = match upload::read_body(body, CREATE_BYTES_MAX).await {
         Ok(body) => body,
         Err(upload::Unread::Broken) => return Reply::Dropped,
@@ -284,20 +285,21 @@ async fn create(app: &Arc<App>, who: ProjectNo, model: &str, body: Body) -> Repl
             return app.server().refuse_create(who, Refusal::new(400, message), now);
         }
     };
-    let (task, model) = (Arc::clone(app), model.to_owned());
-    let done = app.source.tasks.spawn_blocking(move || create_now(&task, who, &model, body)).await;
+    let (by, model) = (Arc::clone(app), model.to_owned());
+    let work = move || create_now(&by, who, &model, task, body);
+    let done = app.source.tasks.spawn_blocking(work).await;
     done.unwrap_or_else(|_| Reply::refused(500, "Internal error encountered."))
 }
 
 /// Reads and checks everything of a create, then makes the batch. Blocks.
-fn create_now(app: &App, who: ProjectNo, model: &str, body: Vec<u8>) -> Reply {
+fn create_now(app: &App, who: ProjectNo, model: &str, task: Task, body: Vec<u8>) -> Reply {
     let now = app.clock.now();
-    let mut create = match Create::read(&body) {
+    let mut create = match Create::read(&body, task) {
         Ok(create) => create,
         Err(refusal) => return app.server().refuse_create(who, refusal, now),
     };
     drop(body);
-    let admitted = match app.server().admit_create(who, model, &create, now) {
+    let admitted = match app.server().admit_create(who, model, task, &create, now) {
         Ok(admitted) => admitted,
         Err(reply) => return reply,
     };
@@ -307,19 +309,19 @@ fn create_now(app: &App, who: ProjectNo, model: &str, body: Vec<u8>) -> Reply {
         (CreateInput::Rows(rows), _) => {
             let store = disk.save(rows);
             rows.clear();
-            let survey = store.and_then(|store| Ok((store, disk.survey(store, false, look_for)?)));
+            let survey = store.and_then(|store| Ok((store, disk.survey(store, None, look_for)?)));
             match survey {
                 Ok(found) => found,
                 Err(error) => return unreadable(&error),
             }
         }
-        (CreateInput::File(_), Some(store)) => match disk.survey(store, true, look_for) {
+        (CreateInput::File(_), Some(store)) => match disk.survey(store, Some(task), look_for) {
             Ok(survey) => (store, survey),
             Err(error) => return unreadable(&error),
         },
         (CreateInput::File(_), None) => return super::batches::not_found(),
     };
-    app.server().create(who, model, &create, input, &survey, app.clock.now())
+    app.server().create(who, model, task, &create, input, &survey, app.clock.now())
 }
 
 fn unreadable(error: &std::io::Error) -> Reply {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::schema::{self, Misfit};
+use crate::engine::job::Task;
 
 /// The members of a row that count.
 #[derive(Debug, Deserialize)]
@@ -64,7 +65,7 @@ impl<'a> Row<'a> {
     }
 
     /// Checks a row of a file wholly.
-    fn check(line: &'a [u8]) -> Result<(), Misfit> {
+    fn check(line: &'a [u8], task: Task) -> Result<(), Misfit> {
         let row = Row::read(line)?;
         let column_of = |part: &str| part.as_ptr() as usize - line.as_ptr() as usize;
         if let Some(key) = row.key.filter(|key| !key.starts_with('"')) {
@@ -72,8 +73,13 @@ impl<'a> Row<'a> {
             let what = format!("unexpected character: '{found}'; expected '\"'");
             return Err(Misfit { column: column_of(key) + 1, what });
         }
-        schema::first_offence("GenerateContentRequest", row.request.as_bytes()).map_err(|misfit| {
-            Misfit { column: column_of(row.request) + misfit.column, what: misfit.what }
+        let message = match task {
+            Task::Generate => "GenerateContentRequest",
+            Task::Embed => "EmbedContentRequest",
+        };
+        schema::first_offence(message, row.request.as_bytes()).map_err(|misfit| Misfit {
+            column: column_of(row.request) + misfit.column,
+            what: misfit.what,
         })
     }
 }
@@ -89,14 +95,14 @@ pub struct Survey {
     pub contains: [bool; 2],
 }
 
-/// Reads all rows once. `check` is off for inline rows, which were checked with their body;
-/// `texts` are looked for in every row.
+/// Reads all rows once. `check` says as what they are checked, if they are: inline rows were, with
+/// their body. `texts` are looked for in every row.
 ///
 /// # Errors
 /// If the rows can not be read.
 pub fn survey(
     mut input: impl BufRead,
-    check: bool,
+    check: Option<Task>,
     texts: [Option<&str>; 2],
 ) -> io::Result<Survey> {
     let finders = texts.map(|text| text.map(|text| Finder::new(text.as_bytes())));
@@ -112,9 +118,9 @@ pub fn survey(
         for (found, finder) in survey.contains.iter_mut().zip(&finders) {
             *found |= finder.as_ref().is_some_and(|finder| finder.find(&line).is_some());
         }
-        if check
+        if let Some(task) = check
             && survey.errors.len() < ERRORS_MAX
-            && let Err(Misfit { column, what }) = Row::check(&line)
+            && let Err(Misfit { column, what }) = Row::check(&line, task)
         {
             let error =
                 format!("Error on line {number}: invalid JSON, near column {column}: {what}");
@@ -153,7 +159,7 @@ mod tests {
     use super::*;
 
     fn errors(file: &str) -> Vec<String> {
-        survey(file.as_bytes(), true, [None, None]).expect("read").errors
+        survey(file.as_bytes(), Some(Task::Generate), [None, None]).expect("read").errors
     }
 
     #[test]
@@ -192,7 +198,8 @@ mod tests {
     #[test]
     fn a_text_is_found_in_any_row() {
         let file = "{\"request\":{}}\n{\"request\":{\"model\":\"arsenic\"}}\n";
-        let survey = survey(file.as_bytes(), true, [Some("arsenic"), Some("lead")]).expect("read");
+        let survey = survey(file.as_bytes(), Some(Task::Generate), [Some("arsenic"), Some("lead")])
+            .expect("read");
         assert_eq!((survey.rows, survey.contains), (2, [true, false]));
     }
 }

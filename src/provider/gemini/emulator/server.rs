@@ -209,6 +209,7 @@ impl Server {
         let batch = self.projects[project].batches.get_mut(&number)?;
         let recipe = Recipe {
             model: batch.model.clone(),
+            task: batch.task,
             inline: batch.kind == InputKind::Inline,
             served,
             rest_cancelled: finale.rest_cancelled,
