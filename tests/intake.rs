@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests drop files as people do")]
 
 use gemini_batchd::engine::job::Task;
+use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -10,11 +11,12 @@ use std::path::Path;
 use gemini_batchd::engine::ids::{Attempt, ChunkNo, Row, Rows};
 use gemini_batchd::engine::job::Refusal;
 use gemini_batchd::engine::verdict::Verdict;
-use gemini_batchd::spool::body::Body;
+use gemini_batchd::spool::body::{Body, BodyReader};
 use gemini_batchd::spool::frame::Frame;
 use gemini_batchd::spool::index::{self, IndexReader, LineEntry, LineFate, OutcomeEntry};
-use gemini_batchd::spool::plan::{CutRules, PlanError, Planned, plan};
+use gemini_batchd::spool::plan::{CutRules, PlanError, Planned, plan, plan_telling};
 use gemini_batchd::spool::problem::{Problem, explain};
+use gemini_batchd::spool::sketch::Known;
 use gemini_batchd::spool::{Folders, JobFolder};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -514,6 +516,79 @@ fn a_body_of_short_and_long_rows_is_read_on_from_anywhere() {
     for offset in (0..expected.len()).step_by(94_321).chain([1, 40, expected.len() - 1]) {
         assert!(read_all(&body, offset as u64) == expected.as_bytes()[offset..], "from {offset}");
     }
+}
+
+/// What can be read of the first chunk while a file is planned, read as it becomes known, and what
+/// was told last.
+fn read_ahead(claimed: &Claimed, rules: &CutRules) -> (Vec<u8>, Known, Result<Planned, PlanError>) {
+    let state = RefCell::new((None::<BodyReader>, Vec::new(), Known::default()));
+    let on_known = |known: Known| {
+        let (reader, read, last) = &mut *state.borrow_mut();
+        let reader = reader.get_or_insert_with(|| {
+            BodyReader::growing(&claimed.folder, &claimed.name).expect("it can be read")
+        });
+        assert!(known.rows >= last.rows && known.bytes >= last.bytes, "{last:?} {known:?}");
+        *last = known;
+        reader.grow(Row(known.rows));
+        // Not all that is known is sent at once.
+        let most = known.bytes - read.len() as u64;
+        let most = if last.rows.is_multiple_of(2) { most } else { most / 2 };
+        reader.take(most).read_to_end(read).expect("read");
+    };
+    let planned = plan_telling(&claimed.folder, &claimed.name, rules, &on_known);
+    let (reader, mut read, last) = state.into_inner();
+    if let Some(mut reader) = reader {
+        reader.read_to_end(&mut read).expect("read");
+    }
+    (read, last, planned)
+}
+
+#[test]
+fn what_is_read_ahead_of_a_plan_is_the_beginning_of_what_is_sent() {
+    let long = |n: usize| "w\u{f6}rd ".repeat(600 + 997 * n % 5000);
+    let request = |n| format!(r#"{{"contents":[{{"parts":[{{"text":"{}"}}]}}]}}"#, long(n));
+    let line = |n: usize| match n % 6 {
+        0 => format!(r#"{{"key":"k{n}","request":{}}}"#, request(n)),
+        1 => format!(r#"{{"request":{},"metadata":{{"key":{n}}}}}"#, request(n)),
+        2 => request(n),
+        3 => format!(r#"{{"broken": {}"#, long(n)),
+        4 => String::new(),
+        _ => format!(" {} ", request(n)),
+    };
+    let lines = |end: &str| (0..600).map(|n| line(n) + end).collect::<String>();
+    let list = |end: &str| {
+        let element = |n| format!("{{\r\n\"key\": \"{n}\",\n\"request\":\r\n{}\n}}", request(n));
+        format!("[{}{end}", (0..400).map(element).collect::<Vec<_>>().join(",\n"))
+    };
+    for (name, content) in [
+        ("a.jsonl", lines("\n")),
+        ("a.jsonl", lines("\r\n")),
+        ("a.jsonl", format!("\u{feff}{}", lines("\n"))),
+        ("a.json", list("]")),
+        ("a.json", format!("\u{feff}{}", list("]\n\n"))),
+        ("a.json", format!("{{\"broken\n{}", lines("\n"))),
+    ] {
+        for (batch_bytes_max, rows_max) in [(u64::MAX, 0), (3_000_000, 0), (u64::MAX, 170)] {
+            let rules = CutRules { batch_bytes_max, rows_max, row_bytes_max: u64::MAX, ..rules() };
+            let claimed = Claimed::new(name, &content);
+            let (ahead, known, planned) = read_ahead(&claimed, &rules);
+            let planned = planned.expect("it has valid rows");
+            let what = format!("{name} {:?} {batch_bytes_max} {rows_max}", &content[..20]);
+            let body = read_all(&claimed.body(planned.chunks[0].rows, Frame::FileLine), 0);
+            assert_eq!(ahead.len() as u64, known.bytes, "{what}");
+            assert!(body.starts_with(&ahead), "{what}");
+            assert!(body.len() - ahead.len() <= 1 << 20, "{what}: the rest is small");
+            if planned.chunks.len() > 1 {
+                assert_eq!(ahead.len(), body.len(), "{what}: all of a chunk that was cut off");
+                assert_eq!(known.rows, planned.chunks[0].rows.last.0, "{what}");
+            }
+        }
+    }
+    let claimed = Claimed::new("a.json", list(", oops"));
+    let (ahead, _, planned) =
+        read_ahead(&claimed, &CutRules { batch_bytes_max: u64::MAX, ..rules() });
+    assert!(matches!(planned, Err(PlanError::Unusable(_))), "{planned:?}");
+    assert!(ahead.len() > 1 << 20, "a file that is refused in the end was read ahead");
 }
 
 #[test]

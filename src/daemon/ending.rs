@@ -14,6 +14,7 @@ use crate::spool::outbox::{self, DeliverOutcome};
 use crate::spool::{archive, manifest, merge, problem};
 
 use super::blocking::blocking;
+use super::early;
 use super::perform::{Performer, local, removed};
 
 impl Performer {
@@ -128,14 +129,18 @@ impl Performer {
         head: Head,
         refusal: Refusal,
     ) -> Result<Outcome, Failure> {
-        self.on_disk(move |folders| {
+        let (id, key_print) = (head.id, self.key_print.clone());
+        let moved = self.on_disk(move |folders| {
+            let address = early::kept(&folders.job(head.id), &key_print);
             aside::move_aside(folders, to, head.id, &head.source, &refusal)?;
             // Answers are paid for: whoever took the input away may still want them.
             if !folders.job(head.id).has_answers() {
                 archive::remove_working(folders, head.id)?;
             }
-            Ok(Outcome::Moved)
-        })
-        .await
+            Ok(address)
+        });
+        let address = moved.await?;
+        self.give_up_early(id, address);
+        Ok(Outcome::Moved)
     }
 }

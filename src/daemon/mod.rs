@@ -6,6 +6,7 @@
 //! save ends the process: a restart reads again what is really on disk.
 
 mod blocking;
+mod early;
 mod ending;
 pub mod failpoints;
 mod harvest;
@@ -446,7 +447,7 @@ fn span_of(effect: &Effect) -> tracing::Span {
     let job = |id: JobId| tracing::info_span!("effect", kind, job = %id);
     match effect {
         Effect::Claim { head, .. }
-        | Effect::Plan { head }
+        | Effect::Plan { head, .. }
         | Effect::Refuse { head, .. }
         | Effect::Hold { head, .. }
         | Effect::Notify { head, .. }

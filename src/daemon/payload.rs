@@ -4,8 +4,8 @@
 //! holds two, so that memory stays constant however large the chunk is.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,29 +14,48 @@ use tokio::sync::mpsc;
 
 use crate::failpoint;
 use crate::provider::gemini::Payload;
-use crate::spool::body::Body;
+use crate::spool::body::{Body, BodyReader};
 
 /// Makes the rows of a chunk uploadable.
 pub fn payload(body: Arc<Body>) -> Payload {
     Payload { len: body.len(), open: Arc::new(move |offset, len| stream(&body, offset, len)) }
 }
 
+/// The next `len` bytes of a chunk that still grows. Whoever stops reading them before their end
+/// must read no others.
+pub fn next_bytes(
+    reader: &Arc<Mutex<BodyReader>>,
+    len: u64,
+) -> BoxStream<'static, io::Result<Bytes>> {
+    let reader = Shared(Arc::clone(reader));
+    blocks("early:block", move || Ok(reader), len)
+}
+
 fn stream(body: &Arc<Body>, offset: u64, len: u64) -> BoxStream<'static, io::Result<Bytes>> {
-    let (sender, receiver) = mpsc::channel(BLOCKS_AHEAD);
     let body = Arc::clone(body);
+    blocks("upload:block", move || body.reader(offset).map_err(io::Error::other), len)
+}
+
+fn blocks<R: Read>(
+    moment: &'static str,
+    open: impl FnOnce() -> io::Result<R> + Send + 'static,
+    len: u64,
+) -> BoxStream<'static, io::Result<Bytes>> {
+    let (sender, receiver) = mpsc::channel(BLOCKS_AHEAD);
     tokio::task::spawn_blocking(move || {
-        let mut reader = match body.reader(offset) {
+        let mut reader = match open() {
             Ok(reader) => reader.take(len),
             Err(error) => {
                 // A closed channel means that nobody waits for the bytes any more.
-                let _ = sender.blocking_send(Err(io::Error::other(error)));
+                let _ = sender.blocking_send(Err(error));
                 return;
             }
         };
         let (back, free) = sync_channel(BLOCKS_AHEAD + 2);
         loop {
             let buffer = free.try_recv().unwrap_or_else(|_| vec![0; BLOCK_BYTES].into());
-            let block = read_block(&mut reader, Lent { buffer, len: 0, back: back.clone() });
+            let block =
+                read_block(moment, &mut reader, Lent { buffer, len: 0, back: back.clone() });
             let last = !matches!(&block, Ok(bytes) if !bytes.is_empty());
             if matches!(&block, Ok(bytes) if bytes.is_empty()) {
                 return;
@@ -52,8 +71,8 @@ fn stream(body: &Arc<Body>, offset: u64, len: u64) -> BoxStream<'static, io::Res
     .boxed()
 }
 
-fn read_block(reader: &mut impl Read, mut block: Lent) -> io::Result<Bytes> {
-    failpoint::at("upload:block")?;
+fn read_block(moment: &str, reader: &mut impl Read, mut block: Lent) -> io::Result<Bytes> {
+    failpoint::at(moment)?;
     while block.len < block.buffer.len() {
         match reader.read(&mut block.buffer[block.len..]) {
             Ok(0) => break,
@@ -63,6 +82,20 @@ fn read_block(reader: &mut impl Read, mut block: Lent) -> io::Result<Bytes> {
         }
     }
     Ok(Bytes::from_owner(block))
+}
+
+/// Reads from where the one before stopped.
+struct Shared(Arc<Mutex<BodyReader>>);
+
+impl Read for Shared {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        lock(&self.0).read(buffer)
+    }
+}
+
+/// Takes the reader; if a thread that read from it panicked, the process is ending anyway.
+pub fn lock(reader: &Mutex<BodyReader>) -> MutexGuard<'_, BodyReader> {
+    reader.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A buffer that goes back to be filled again when the connection is done with it.

@@ -23,6 +23,7 @@ use crate::spool::plan::{self, CutRules, PlanError, Planned};
 use crate::spool::{At, Folders, JobFolder, SpoolError, session};
 
 use super::blocking::blocking;
+use super::early::{self, EarlyUploads};
 use super::harvest;
 use super::payload::payload;
 
@@ -46,6 +47,8 @@ pub struct Performer {
     pub outbox_was_mounted: bool,
     /// Whether it was told that the clock is off.
     pub skew_told: AtomicBool,
+    /// Uploads that began before their files were planned.
+    pub early: Arc<EarlyUploads>,
     /// Whether something was put into the inbox that nobody has looked at yet.
     pub dropped_late: Arc<AtomicBool>,
 }
@@ -58,11 +61,7 @@ impl Performer {
     pub async fn perform(self: &Arc<Self>, effect: Effect) -> Result<Outcome, Failure> {
         match effect {
             Effect::Claim { head, plan } => self.claim(*head, plan).await,
-            Effect::Plan { head } => {
-                let (rules, folder) = (self.rules(&head), self.folders.job(head.id));
-                let planned = blocking(move || plan_in(&folder, &head, &rules)).await;
-                self.planned(planned)
-            }
+            Effect::Plan { head, early } => self.plan(*head, early).await,
             Effect::Upload { which, file } => self.upload(which, file).await,
             Effect::Create { which, input, model, task, priority } => {
                 self.create(which, input, &model, task, priority).await
@@ -137,6 +136,26 @@ impl Performer {
         }
     }
 
+    async fn plan(&self, head: Head, early: bool) -> Result<Outcome, Failure> {
+        let (rules, folder, job) = (self.rules(&head), self.folders.job(head.id), head.id);
+        let key_print = self.key_print.clone();
+        let stale = self.on_disk(move |folders| early::forget(&folders.job(job), &key_print));
+        self.give_up_early(job, stale.await?);
+        let lead = early.then(|| self.begin_early(&head));
+        let on_known = lead.clone();
+        let planned = blocking(move || match on_known {
+            None => plan_in(&folder, &head, &rules),
+            Some(lead) => plan::plan_telling(&folder, &head.source.name, &rules, &|known| {
+                lead.known(known);
+            }),
+        });
+        let planned = planned.await;
+        if let Some(lead) = lead {
+            self.settle_early(&lead, job, planned.is_ok()).await;
+        }
+        self.planned(planned)
+    }
+
     pub(super) fn rules(&self, head: &Head) -> CutRules {
         cut_rules(&head.queue, self.file_bytes, self.inline_bytes)
     }
@@ -191,6 +210,7 @@ impl Performer {
 
     async fn upload(&self, which: Which, file: FileName) -> Result<Outcome, Failure> {
         let payload = payload(self.body(&which, Frame::FileLine).await?);
+        self.await_early(&which).await;
         let folder = self.folders.job(which.job);
         let key_print = self.key_print.clone();
         let kept = session::load(&folder, which.chunk, which.attempt, &key_print);

@@ -106,6 +106,7 @@ fn performer(old: &Performer, config: &Config) -> Result<Performer, SetupError> 
         remote_cleanup: config.housekeeping.remote_cleanup,
         outbox_was_mounted: old.outbox_was_mounted,
         skew_told: AtomicBool::new(false),
+        early: Arc::clone(&old.early),
         dropped_late: Arc::clone(&old.dropped_late),
     })
 }

@@ -135,6 +135,7 @@ impl Setup {
             inline_bytes: config.limits.inline_bytes,
             remote_cleanup: config.housekeeping.remote_cleanup,
             skew_told: AtomicBool::new(false),
+            early: Arc::default(),
             dropped_late: Arc::default(),
         });
         let daemon = Daemon {

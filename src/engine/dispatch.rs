@@ -183,7 +183,7 @@ impl Engine {
         let job = self.jobs.get(&unit.job)?;
         match (unit.chunk, lane) {
             (_, Lane::Poll) => Some(Effect::Poll { batches: self.batches_of(units) }),
-            (None, _) => job_effect(job),
+            (None, _) => job_effect(job, || self.welcomes_early(&job.head)),
             (Some(no), _) => {
                 let missing_max = self.troubles.get(&unit).map_or(0, |trouble| {
                     trouble.missing_believed(self.policy.uncertain_window_ms, self.latest)
@@ -218,7 +218,9 @@ impl Engine {
         let bytes = units.first().and_then(|unit| self.jobs.get(&unit.job));
         let size = policy::size_in(lane, bytes.map_or(0, |job| job.head.source.bytes));
         *self.under_way.entry((lane, size)).or_default() += 1;
-        self.running.insert(ticket, Running { lane, size, units });
+        let early = matches!(effect, Effect::Plan { early: true, .. });
+        self.early_uploads += usize::from(early);
+        self.running.insert(ticket, Running { lane, size, units, early });
         turn.then.push(Issued { ticket, effect });
     }
 }
@@ -237,7 +239,7 @@ pub fn wants(state: &JobState) -> Option<Lane> {
     }
 }
 
-fn job_effect(job: &Job) -> Option<Effect> {
+fn job_effect(job: &Job, early: impl Fn() -> bool) -> Option<Effect> {
     let head = || Box::new(job.head.clone());
     let whole = || Box::new(job.clone());
     match &job.head.state {
@@ -245,7 +247,7 @@ fn job_effect(job: &Job) -> Option<Effect> {
             let plan = policy::size_of(job.head.source.bytes) == Size::Small;
             Some(Effect::Claim { head: head(), plan })
         }
-        JobState::Planning => Some(Effect::Plan { head: head() }),
+        JobState::Planning => Some(Effect::Plan { head: head(), early: early() }),
         JobState::Merging(_) => Some(Effect::Merge { job: whole() }),
         JobState::Delivering(_) => Some(Effect::Deliver { job: whole() }),
         JobState::Cleaning(_) => Some(Effect::Clean { job: whole() }),

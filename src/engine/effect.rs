@@ -74,6 +74,10 @@ pub enum Effect {
     Plan {
         /// The job.
         head: Box<Head>,
+        /// The upload of the first chunk's first attempt may begin meanwhile, as far as its rows
+        /// are known: nothing would keep it from going now. It must not end; the [`Effect::Upload`]
+        /// that follows does that, and relies on nothing of it.
+        early: bool,
     },
     /// Upload the unanswered rows as a file, or resume doing so.
     Upload {

@@ -45,6 +45,8 @@ pub struct Engine {
     pub(super) other_usage: Usage,
     /// Effects under way, by lane and size.
     pub(super) under_way: BTreeMap<(Lane, Size), usize>,
+    /// Plans under way beside which an upload may go on.
+    pub(super) early_uploads: usize,
     /// The first chunk of a job that may not be settled yet.
     pub(super) unsettled: BTreeMap<JobId, ChunkNo>,
     pub(super) gate: Option<Gate>,
@@ -64,6 +66,8 @@ pub(super) struct Running {
     pub(super) lane: Lane,
     pub(super) size: Size,
     pub(super) units: Vec<Unit>,
+    /// Whether an upload may go on beside it.
+    pub(super) early: bool,
 }
 
 /// What is remembered of a batch between two looks.
@@ -261,6 +265,7 @@ impl Engine {
         if let Some(count) = self.under_way.get_mut(&(running.lane, running.size)) {
             *count -= 1;
         }
+        self.early_uploads -= usize::from(running.early);
         for unit in &running.units {
             self.busy.remove(unit);
         }
@@ -421,6 +426,7 @@ impl Recollection {
             small_usage: Usage::default(),
             other_usage: Usage::default(),
             under_way: BTreeMap::new(),
+            early_uploads: 0,
             unsettled: BTreeMap::new(),
             gate: None,
             full,

@@ -3,7 +3,7 @@
 use super::effect::{Change, Effect, Turn};
 use super::event::Failure;
 use super::ids::{ChunkNo, JobId, Millis, Ticket};
-use super::job::{Chunk, ChunkState, Delivery, Doubt, Input, JobState, Plan};
+use super::job::{Chunk, ChunkState, Delivery, Doubt, Head, Input, JobState, Plan, Rest, Share};
 use super::lanes::{Lane, Size, Unit};
 use super::machine::{Engine, find, find_mut, salt};
 use super::policy;
@@ -54,6 +54,13 @@ impl Engine {
 
     /// What keeps the rows of a chunk from going to the API now, if anything does.
     pub(super) fn obstacle(&self, unit: Unit, size: Size) -> Option<Obstacle> {
+        let (job, chunk) = find(&self.jobs, unit)?;
+        let inline = self.policy.goes_inline(&job.head.queue, chunk.rest);
+        self.obstacle_for(size, (!inline).then(|| chunk.rest.bytes()))
+    }
+
+    /// The same for any rows; `file` is how many bytes they are, if they need a file.
+    fn obstacle_for(&self, size: Size, file: Option<u64>) -> Option<Obstacle> {
         let (all, others, policy) = (self.usage(), self.other_usage, &self.policy);
         let is_small = size == Size::Small;
         let batch = all.open_batches < policy.open_batches
@@ -61,22 +68,31 @@ impl Engine {
         if !batch {
             return Some(Obstacle::Batches);
         }
-        let (job, chunk) = find(&self.jobs, unit)?;
-        if policy.goes_inline(&job.head.queue, chunk.rest) {
-            return None;
-        }
+        let bytes = file?;
+        let (early, uploads) = (self.early_uploads, policy.uploads);
         let upload = match is_small {
-            true => self.small_usage.uploading == 0 || all.uploading < policy.uploads,
-            false => others.uploading < policy.uploads && all.uploading <= policy.uploads,
+            true => self.small_usage.uploading == 0 || all.uploading + early < uploads,
+            false => others.uploading + early < uploads && all.uploading + early <= uploads,
         };
         if !upload {
             return Some(Obstacle::Uploads);
         }
-        let bytes = chunk.rest.bytes();
         let storage = all.stored_bytes + bytes <= policy.storage_bytes
             && (is_small || others.stored_bytes + bytes <= policy.storage_bytes_of_others());
         // What is larger than all there may be is tried alone.
         (!storage && all.stored_bytes > 0).then_some(Obstacle::Storage)
+    }
+
+    /// Whether the first file of a job may begin to go to the API while the job is planned: nothing
+    /// would keep it from going now, were it as large as the input.
+    pub(super) fn welcomes_early(&self, head: &Head) -> bool {
+        let bytes = head.source.bytes;
+        let size = policy::size_of(bytes);
+        let whole = Rest { left: Share { rows: 0, bytes }, right: Share::default() };
+        size != Size::Small
+            && self.gate.is_none()
+            && !self.policy.goes_inline(&head.queue, whole)
+            && self.obstacle_for(size, Some(bytes)).is_none()
     }
 
     /// How much work a job is.

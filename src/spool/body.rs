@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::frame::{Frame, Piece};
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
 use super::source;
-use super::{At, JobFolder, SpoolError};
+use super::{At, JobFolder, SpoolError, sketch};
 use crate::engine::ids::{Row, Rows};
 
 /// The open rows of a chunk, ready to be read as often as needed.
@@ -133,6 +133,35 @@ struct Framed {
 }
 
 impl BodyReader {
+    /// Reads the first chunk of an input that is still being planned, as lines of a file; as far as
+    /// [`BodyReader::grow`] tells. It reads what [`Body::reader`] reads once the plan is there,
+    /// whatever else that finds.
+    ///
+    /// # Errors
+    /// If the input or its index can not be opened.
+    pub fn growing(folder: &JobFolder, name: &str) -> Result<BodyReader, SpoolError> {
+        let (input, lines) = (folder.input(name), sketch::aside(&folder.lines()));
+        let file = source::reopen(&input).at("open", &input)?;
+        let index = File::open(&lines).at("open", &lines)?;
+        let open = OpenRows {
+            lines: IndexReader::growing(index),
+            outcomes: None,
+            lines_path: lines,
+            outcomes_path: folder.outcomes(),
+            next: 1,
+            last: 0,
+        };
+        let window = Window::over(file);
+        Ok(BodyReader { open, frame: Frame::FileLine, window, row: None, first: true })
+    }
+
+    /// The rows up to this one are part of the chunk. Whoever has read to the end before can read
+    /// on.
+    pub fn grow(&mut self, last: Row) {
+        self.open.lines.grow(last.0);
+        self.open.last = self.open.last.max(last.0);
+    }
+
     fn begin(&mut self, row: Row, request: LineEntry, at: u64) {
         let before = self.frame.before(row, self.first);
         self.row = Some(Framed { before, request, after: self.frame.after(row), at });
@@ -294,7 +323,8 @@ impl Window {
 /// Goes through the rows that are to be sent.
 struct OpenRows {
     lines: IndexReader<LineEntry>,
-    outcomes: IndexReader<OutcomeEntry>,
+    /// Without it every row is open that can be sent.
+    outcomes: Option<IndexReader<OutcomeEntry>>,
     lines_path: PathBuf,
     outcomes_path: PathBuf,
     next: u64,
@@ -306,7 +336,7 @@ impl OpenRows {
         let (lines_path, outcomes_path) = (folder.lines(), folder.outcomes());
         Ok(OpenRows {
             lines: open_index(&lines_path)?,
-            outcomes: open_index(&outcomes_path)?,
+            outcomes: Some(open_index(&outcomes_path)?),
             lines_path,
             outcomes_path,
             next: rows.first.0,
@@ -318,8 +348,9 @@ impl OpenRows {
         while self.next <= self.last {
             let row = Row(self.next);
             self.next += 1;
-            let outcome = self.outcomes.get(row).at("read", &self.outcomes_path)?;
-            if !outcome.verdict.is_open() {
+            if let Some(outcomes) = &mut self.outcomes
+                && !outcomes.get(row).at("read", &self.outcomes_path)?.verdict.is_open()
+            {
                 continue;
             }
             let entry = self.lines.get(row).at("read", &self.lines_path)?;

@@ -208,13 +208,24 @@ impl<E: Entry> IndexReader<E> {
     /// If the size of the file can not be told.
     pub fn new(file: File) -> io::Result<IndexReader<E>> {
         let count = file.metadata()?.len() / E::SIZE as u64;
-        Ok(IndexReader {
+        Ok(IndexReader { count, ..IndexReader::growing(file) })
+    }
+
+    /// Reads from a file that is still being written: nothing, until [`IndexReader::grow`] tells how
+    /// far it is.
+    pub fn growing(file: File) -> IndexReader<E> {
+        IndexReader {
             file,
-            count,
+            count: 0,
             window: Vec::new(),
             window_first: 0,
             entry: std::marker::PhantomData,
-        })
+        }
+    }
+
+    /// The file has so many rows now, which can be read by anybody.
+    pub fn grow(&mut self, rows: u64) {
+        self.count = self.count.max(rows);
     }
 
     /// How many rows the file has.

@@ -15,7 +15,7 @@ use super::index::LineFate;
 use super::lines::{Lines, Piece, is_blank};
 use super::pass::{self, Content};
 use super::problem::{Problem, too_long};
-use super::sketch::Sketch;
+use super::sketch::{OnKnown, Sketch};
 use super::source::{self, Ending, Opened, refusal};
 use super::{At, JobFolder, SpoolError};
 use crate::engine::event::PlannedChunk;
@@ -85,8 +85,33 @@ pub fn plan(
     rules: &CutRules,
     progress: &dyn Fn(u64),
 ) -> Result<Planned, PlanError> {
-    let (lines, outcomes) = (folder.lines(), folder.outcomes());
-    let planned = plan_file(&folder.input(name), &lines, &outcomes, rules, progress);
+    plan_in(folder, name, rules, progress, None)
+}
+
+/// The same; `on_known` is told how far the first chunk is, which can be read as
+/// [`BodyReader::growing`](super::body::BodyReader::growing). If there is no plan in the end, that
+/// was all in vain.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_telling(
+    folder: &JobFolder,
+    name: &str,
+    rules: &CutRules,
+    on_known: OnKnown<'_>,
+) -> Result<Planned, PlanError> {
+    plan_in(folder, name, rules, &|_| {}, Some(on_known))
+}
+
+fn plan_in(
+    folder: &JobFolder,
+    name: &str,
+    rules: &CutRules,
+    progress: &dyn Fn(u64),
+    on_known: Option<OnKnown<'_>>,
+) -> Result<Planned, PlanError> {
+    let (input, lines, outcomes) = (folder.input(name), folder.lines(), folder.outcomes());
+    let planned = plan_at(&input, &lines, &outcomes, rules, progress, on_known);
     if let Err(PlanError::Unusable(_)) = &planned {
         // The whole working folder goes away next; this is only tidiness.
         for index in [lines, outcomes] {
@@ -108,9 +133,20 @@ pub fn plan_file(
     rules: &CutRules,
     progress: &dyn Fn(u64),
 ) -> Result<Planned, PlanError> {
+    plan_at(input, lines, outcomes, rules, progress, None)
+}
+
+fn plan_at(
+    input: &Path,
+    lines: &Path,
+    outcomes: &Path,
+    rules: &CutRules,
+    progress: &dyn Fn(u64),
+    on_known: Option<OnKnown<'_>>,
+) -> Result<Planned, PlanError> {
     let file = open(input)?;
     let before = identity(&file, input)?;
-    let job = Job { input, lines, outcomes, rules, progress, file: &file };
+    let job = Job { input, lines, outcomes, rules, progress, on_known, file: &file };
     let planned = job.plan()?;
     if identity(&file, input)? != before {
         let error = io::Error::other("it was changed while it was being read; try again");
@@ -125,6 +161,7 @@ struct Job<'a> {
     outcomes: &'a Path,
     rules: &'a CutRules,
     progress: &'a dyn Fn(u64),
+    on_known: Option<OnKnown<'a>>,
     file: &'a File,
 }
 
@@ -142,7 +179,7 @@ impl Job<'_> {
             (Ending::Lines | Ending::Document, shape) => shape,
             (Ending::Compressed | Ending::Unknown, _) => Shape::Lines,
         };
-        let mut sketch = Sketch::begin(self.lines, self.outcomes, self.rules)?;
+        let mut sketch = self.sketch()?;
         if shape == Shape::Lines {
             return self.as_lines(start, sketch);
         }
@@ -152,7 +189,7 @@ impl Job<'_> {
             // whose first line is broken.
             Err(PlanError::Unusable(refusal)) if shape == Shape::Unclear && sketch.rows() == 0 => {
                 drop(sketch);
-                let sketch = Sketch::begin(self.lines, self.outcomes, self.rules)?;
+                let sketch = self.sketch()?;
                 return self.as_lines(start, sketch).map_err(|error| match error {
                     PlanError::Unusable(_) => PlanError::Unusable(refusal),
                     PlanError::Spool(error) => PlanError::Spool(error),
@@ -170,6 +207,10 @@ impl Job<'_> {
             return Err(PlanError::Unusable(refusal));
         }
         sketch.finish(content, warnings)
+    }
+
+    fn sketch(&self) -> Result<Sketch<'_>, SpoolError> {
+        Sketch::begin(self.lines, self.outcomes, self.rules, self.on_known)
     }
 
     /// Looks at the first bytes; answers with the offset after a byte order mark.

@@ -27,10 +27,25 @@ use crate::engine::verdict::Verdict;
 /// Chunks a job may have: the record of each is kept for as long as the job lives.
 pub const CHUNKS_MAX: usize = 65_000;
 
+/// What is known of the first chunk while its input is being read: it may still grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// Rows of it, sendable or not, that can be read from the index.
+    pub rows: u64,
+    /// Bytes of the sendable ones as lines of a file.
+    pub bytes: u64,
+}
+
+/// Told now and then what is known.
+pub type OnKnown<'a> = &'a dyn Fn(Known);
+
 /// A plan in the making.
-#[derive(Debug)]
 pub struct Sketch<'a> {
     rules: &'a CutRules,
+    /// Until the first chunk is whole.
+    on_known: Option<OnKnown<'a>>,
+    /// Tell when so many bytes are known.
+    tell_at: u64,
     lines: IndexFile,
     outcomes: IndexFile,
     rows: u64,
@@ -42,7 +57,8 @@ pub struct Sketch<'a> {
 }
 
 impl<'a> Sketch<'a> {
-    /// Begins both indexes anew.
+    /// Begins both indexes anew. `on_known` is told of the first chunk while it grows, and when it
+    /// is cut off.
     ///
     /// # Errors
     /// If the files can not be made.
@@ -50,9 +66,12 @@ impl<'a> Sketch<'a> {
         lines: &Path,
         outcomes: &Path,
         rules: &'a CutRules,
+        on_known: Option<OnKnown<'a>>,
     ) -> Result<Sketch<'a>, SpoolError> {
         Ok(Sketch {
             rules,
+            on_known,
+            tell_at: TOLD_BYTES,
             lines: IndexFile::create(lines)?,
             outcomes: IndexFile::create(outcomes)?,
             rows: 0,
@@ -108,6 +127,9 @@ impl<'a> Sketch<'a> {
         };
         self.chunk.count(Some(on_file));
         self.put(&entry, Verdict::Open)?;
+        if self.chunk.all().bytes >= self.tell_at {
+            self.tell()?;
+        }
         Ok(true)
     }
 
@@ -175,8 +197,25 @@ impl<'a> Sketch<'a> {
                 let remedy = "Raise lines_per_batch in the queue's settings, or split the file.";
                 return Err(PlanError::Unusable(refusal("too_many_batches", message, remedy)));
             }
+            self.tell()?;
+            self.on_known = None;
+            self.tell_at = u64::MAX;
             self.chunks.push(self.chunk.end());
         }
+        Ok(())
+    }
+
+    /// Tells how far the first chunk is, if anybody wants to know and this is still the first.
+    fn tell(&mut self) -> Result<(), PlanError> {
+        let Some(on_known) = self.on_known else {
+            self.tell_at = u64::MAX;
+            return Ok(());
+        };
+        // What is told can be read.
+        self.lines.write()?;
+        let bytes = self.chunk.all().bytes;
+        on_known(Known { rows: self.rows, bytes });
+        self.tell_at = bytes + TOLD_BYTES;
         Ok(())
     }
 
@@ -206,6 +245,12 @@ fn line_number(piece: &Piece<'_>) -> u32 {
     u32::try_from(piece.number).unwrap_or(u32::MAX)
 }
 
+/// Where an index is written before it is whole.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    path.with_file_name(format!(".{name}.aside"))
+}
+
 /// An index being written aside. Dropped before it is whole, it leaves nothing behind.
 #[derive(Debug)]
 struct IndexFile {
@@ -219,8 +264,7 @@ struct IndexFile {
 
 impl IndexFile {
     fn create(path: &Path) -> Result<IndexFile, SpoolError> {
-        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let aside = path.with_file_name(format!(".{name}.aside"));
+        let aside = aside(path);
         let file = File::create(&aside).at("write", &aside)?;
         let buffer = Vec::with_capacity(BUFFER_BYTES);
         Ok(IndexFile { path: path.to_owned(), aside, file, buffer, whole: false })
@@ -264,3 +308,5 @@ impl Drop for IndexFile {
 
 /// Bytes of an index written at once.
 const BUFFER_BYTES: usize = 256 * 1024;
+/// What is known is told again after so many bytes more.
+const TOLD_BYTES: u64 = 1 << 20;

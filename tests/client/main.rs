@@ -6,6 +6,7 @@ mod calls;
 mod connections;
 mod create;
 mod download;
+mod early;
 mod names;
 mod server;
 mod upload;

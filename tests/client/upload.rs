@@ -12,19 +12,19 @@ use crate::server::{MARKER, Reply, Request, Server};
 const CONTENT: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz----"; // 40 bytes
 const PATH: &str = "/upload/v1beta/files";
 
-fn active(received: usize) -> Reply {
+pub fn active(received: usize) -> Reply {
     let received = received.to_string();
     let headers =
         [("x-goog-upload-status", "active"), ("x-goog-upload-size-received", received.as_str())];
     Reply::with(200, &headers, b"")
 }
 
-fn ended(size: usize) -> Reply {
+pub fn ended(size: usize) -> Reply {
     let body = format!(r#"{{"file":{{"name":"files/mine","sizeBytes":"{size}"}}}}"#);
     Reply::with(200, &[("x-goog-upload-status", "final")], body.as_bytes())
 }
 
-fn started(request: &Request, granularity: &str) -> Reply {
+pub fn started(request: &Request, granularity: &str) -> Reply {
     let host = request.header("host").unwrap_or_default();
     let url = format!("http://{host}{PATH}?upload_id=secret");
     let headers = [
@@ -39,7 +39,7 @@ fn file(size: usize) -> Reply {
     Reply::json(format!(r#"{{"name":"files/mine","sizeBytes":"{size}","state":"ACTIVE"}}"#))
 }
 
-fn missing() -> Reply {
+pub fn missing() -> Reply {
     Reply::error(403, "PERMISSION_DENIED", "access the File mine or it may not exist.")
 }
 
@@ -68,7 +68,7 @@ fn client(server: &Server) -> Client {
     Client::new(settings).expect("a client")
 }
 
-fn session(server: &Server) -> String {
+pub fn session(server: &Server) -> String {
     format!("{}{PATH}?upload_id=secret", server.base)
 }
 

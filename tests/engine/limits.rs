@@ -1,7 +1,7 @@
 //! How much goes on at a time, and who comes first.
 
 use gemini_batchd::engine::effect::Effect;
-use gemini_batchd::engine::event::{Failure, Harvest, Outcome, Polled};
+use gemini_batchd::engine::event::{Event, Failure, Harvest, Outcome, Polled};
 use gemini_batchd::engine::job::{Input, Queue, RemoteState, Transport};
 use gemini_batchd::engine::policy::Policy;
 use gemini_batchd::engine::{ChunkState, FileName};
@@ -218,4 +218,85 @@ fn large_and_middling_jobs_do_not_stand_in_each_others_way() {
         rig.answer("claim", Ok(Outcome::Claimed));
     }
     assert_eq!(count(&rig, "plan"), 2, "one of each size");
+}
+
+/// Whether a plan that has begun may be overtaken by its upload.
+fn early(rig: &Rig) -> Vec<bool> {
+    let early = |issued: &gemini_batchd::engine::effect::Issued| match issued.effect {
+        Effect::Plan { early, .. } => Some(early),
+        _ => None,
+    };
+    rig.begun.iter().filter_map(early).collect()
+}
+
+fn claimed(rig: &mut Rig, number: u64, queue: Queue, bytes: u64) {
+    rig.arrive(number, queue, bytes);
+    rig.answer("claim", Ok(Outcome::Claimed));
+}
+
+#[test]
+fn an_upload_may_run_ahead_of_a_plan_only_if_a_file_of_that_size_goes_by_upload() {
+    for (transport, bytes, expected) in [
+        (Transport::File, 2 << 20, true),
+        (Transport::File, 1 << 30, true),
+        (Transport::Auto, 1 << 30, true),
+        (Transport::Auto, (16 << 20) - 1024, false),
+        (Transport::Inline, 1 << 30, false),
+    ] {
+        let mut rig = Rig::new(policy());
+        claimed(&mut rig, 1, queue(transport), bytes);
+        assert_eq!(early(&rig), [expected], "{transport:?} {bytes}");
+    }
+}
+
+#[test]
+fn a_small_file_that_is_planned_once_more_has_no_upload_ahead() {
+    let mut rig = Rig::new(policy());
+    claimed(&mut rig, 1, queue(Transport::File), 100);
+    assert_eq!(early(&rig), [false]);
+}
+
+#[test]
+fn nothing_runs_ahead_of_a_plan_when_the_limits_are_used_up() {
+    let by_file = || queue(Transport::File);
+    let tight = [
+        Policy { uploads: 2, ..policy() },
+        Policy { open_batches: 2, ..policy() },
+        Policy { storage_bytes: 20 * ROW_BYTES, ..policy() },
+    ];
+    for policy in tight {
+        let mut rig = Rig::new(policy.clone());
+        middling(&mut rig, 1, by_file(), &[10, 10]);
+        claimed(&mut rig, 2, by_file(), 2 << 20);
+        assert_eq!(early(&rig), [false], "{policy:?}");
+    }
+}
+
+#[test]
+fn nothing_runs_ahead_of_a_plan_while_the_api_is_ill() {
+    let mut rig = Rig::new(policy());
+    middling(&mut rig, 1, queue(Transport::File), &[10]);
+    rig.answer("upload", Err(Failure::Transient("503".to_owned())));
+    claimed(&mut rig, 2, queue(Transport::File), 2 << 20);
+    assert_eq!(early(&rig), [false]);
+}
+
+#[test]
+fn an_upload_that_runs_ahead_counts_as_one_until_the_plan_is_done() {
+    let mut rig = Rig::new(Policy { uploads: 1, ..policy() });
+    claimed(&mut rig, 1, queue(Transport::File), 2 << 20);
+    claimed(&mut rig, 2, queue(Transport::File), 1 << 30);
+    assert_eq!(early(&rig), [true, false]);
+    let plan = rig.begun.iter().rposition(|issued| issued.effect.word() == "plan").expect("two");
+    let second = rig.begun.remove(plan);
+    let outcome = planned("second", &[10]);
+    rig.tell(Event::Done { ticket: second.ticket, outcome });
+    assert_eq!(count(&rig, "upload"), 0, "there is one already");
+    rig.answer("plan", Ok(planned("first", &[10])));
+    assert_eq!(count(&rig, "upload"), 1);
+    let mut again = Rig::new(Policy { uploads: 1, ..policy() });
+    claimed(&mut again, 1, queue(Transport::File), 2 << 20);
+    again.answer("plan", Err(Failure::Local("broken".to_owned())));
+    claimed(&mut again, 2, queue(Transport::File), 2 << 20);
+    assert_eq!(early(&again), [true], "one that failed is none");
 }

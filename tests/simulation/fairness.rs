@@ -112,7 +112,9 @@ impl Shell {
 /// Everything works.
 fn perform(effect: Effect, now: Millis) -> Result<Outcome, Failure> {
     Ok(match effect {
-        Effect::Claim { head, plan: true } | Effect::Plan { head } => plan_of(head.source.bytes),
+        Effect::Claim { head, plan: true } | Effect::Plan { head, .. } => {
+            plan_of(head.source.bytes)
+        }
         Effect::Claim { plan: false, .. } => Outcome::Claimed,
         Effect::Upload { file, .. } => Outcome::Uploaded { file },
         Effect::Create { which, .. } => {
@@ -144,7 +146,7 @@ fn perform(effect: Effect, now: Millis) -> Result<Outcome, Failure> {
 /// Whether an effect is for a large job alone.
 fn size_is_large(effect: &Effect) -> bool {
     let job = match effect {
-        Effect::Claim { head, .. } | Effect::Plan { head } => head.id,
+        Effect::Claim { head, .. } | Effect::Plan { head, .. } => head.id,
         Effect::Upload { which, .. }
         | Effect::Create { which, .. }
         | Effect::Collect { which, .. } => which.job,

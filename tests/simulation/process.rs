@@ -245,7 +245,7 @@ fn words(effect: &Effect) -> String {
     let job = |word: &str, id: JobId| format!("{word} {id}");
     match effect {
         Effect::Claim { head, .. } => job("claim", head.id),
-        Effect::Plan { head } => job("plan", head.id),
+        Effect::Plan { head, .. } => job("plan", head.id),
         Effect::Upload { which, .. } => attempt("upload", which),
         Effect::Create { which, .. } => attempt("create", which),
         Effect::Find { which } => attempt("find", which),

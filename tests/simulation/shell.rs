@@ -34,7 +34,7 @@ impl World {
     pub fn perform(&mut self, effect: Effect) -> Done {
         match effect {
             Effect::Claim { head, plan } => self.claim(&head, plan),
-            Effect::Plan { head } => self.plan(&head),
+            Effect::Plan { head, .. } => self.plan(&head),
             Effect::Upload { which, file } => self.upload(which, &file),
             Effect::Create { which, input, model, .. } => self.create(which, &input, &model),
             Effect::Find { which } => self.find(which),

@@ -6,14 +6,12 @@
 //! within what was sent; a session of a foreign host is never sent anything; three breaks without
 //! progress end the try, and the session stays good for the next one.
 
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, Response};
 use url::Url;
 
-use super::classify::ErrorAnswer;
-use super::client::{CallError, Client, failure};
-use super::transfer::{Payload, TransferError, send_stream};
-use super::wire::{self, GRANULARITY, JSONL, Uploaded};
+use super::client::Client;
+use super::session::{Part, Piece, Progress, Session};
+use super::transfer::Payload;
+use super::wire::{self, GRANULARITY};
 use crate::engine::event::Failure;
 use crate::engine::ids::FileName;
 
@@ -50,29 +48,14 @@ struct Upload<'a> {
     on_session: OnSession<'a>,
 }
 
-/// A session at the server.
-struct Session {
-    url: Url,
-    /// Pieces, but for the last, are multiples of this, bytes.
-    granularity: u64,
-}
-
 /// How a session came to its end.
 enum End {
     /// The file is there, by this name.
     Done(FileName),
     /// The session is lost or of no use any more; start over.
     Lost(String),
-}
-
-/// What the server says it has.
-enum Progress {
-    /// Bytes it has received.
-    At(u64),
-    /// It has the whole file.
-    Final,
-    /// The session is no more.
-    Lost(String),
+    /// The server gave the upload up for good.
+    Refused(String),
 }
 
 impl Upload<'_> {
@@ -81,12 +64,16 @@ impl Upload<'_> {
         if let Some(stored) = stored {
             match self.resume(&stored).await? {
                 End::Done(name) => return Ok(self.over(name)),
-                End::Lost(why) => reason = why,
+                // It may have begun before the length was known, or under rules that have changed
+                // since: one that begins anew is believed.
+                End::Lost(why) | End::Refused(why) => reason = why,
             }
             (self.on_session)(None);
         }
         for _ in 0..SESSIONS_MAX {
-            let Some(session) = self.start().await? else {
+            let len = Some(self.payload.len);
+            let started = self.client.start_session(&self.file, self.display_name, len).await?;
+            let Some(session) = started else {
                 match self.find_file().await? {
                     Some(name) => return Ok(self.over(name)),
                     // Something else has our name: it can only be a torn try of our own.
@@ -99,6 +86,11 @@ impl Upload<'_> {
             match self.send_from(&session, 0).await? {
                 End::Done(name) => return Ok(self.over(name)),
                 End::Lost(why) => reason = why,
+                End::Refused(why) => {
+                    (self.on_session)(None);
+                    let why = format!("{why}; the server gave the upload up for good");
+                    return Err(Failure::Rejected(why));
+                }
             }
             (self.on_session)(None);
             // The end may have been lost together with the session.
@@ -123,7 +115,7 @@ impl Upload<'_> {
         let session = Session { url, granularity: GRANULARITY };
         let mut pause = self.client.inner.settings.recovery_pause;
         for tries_left in (0..RECOVERIES_MAX).rev() {
-            match self.query(&session).await {
+            match self.client.query_session(&session).await {
                 Ok(Progress::At(offset)) if offset <= self.payload.len => {
                     return self.send_from(&session, offset).await;
                 }
@@ -142,49 +134,6 @@ impl Upload<'_> {
             }
         }
         Err(Failure::Transient("upload: the session does not answer".to_owned()))
-    }
-
-    /// Asks for a session; `None` if a file has the name already.
-    async fn start(&self) -> Result<Option<Session>, Failure> {
-        let action = "start upload";
-        let body = serde_json::json!({"file": {
-            "name": self.file.0, "displayName": self.display_name, "mimeType": JSONL,
-        }});
-        let version = &self.client.inner.settings.version;
-        let request = self
-            .client
-            .fresh_request(Method::POST, &format!("/upload/{version}/files"))
-            .header("x-goog-upload-protocol", "resumable")
-            .header(COMMAND, "start")
-            .header("x-goog-upload-header-content-length", self.payload.len)
-            .header("x-goog-upload-header-content-type", JSONL)
-            .header(CONTENT_TYPE, "application/json")
-            .body(body.to_string());
-        let response = match self.client.ask(request).await {
-            Ok(response) => response,
-            Err(CallError::Answer(answer))
-                if answer.http == 409 || answer.status == "ALREADY_EXISTS" =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(error.failure(action)),
-        };
-        let Some(url) = header(&response, "x-goog-upload-url") else {
-            // The body may tell why, although the status is a success (7.2).
-            let answer = self.client.read_error(response).await;
-            return Err(Failure::Transient(format!(
-                "{}; no session URL came with it",
-                answer.describe(action)
-            )));
-        };
-        let url = Url::parse(&url).ok().filter(|url| self.client.accepts(url)).ok_or_else(|| {
-            Failure::Barred(format!(
-                "{action}: the session is on a server that is not the API's; nothing was sent to it"
-            ))
-        })?;
-        let granularity = number(&response, "x-goog-upload-chunk-granularity");
-        let granularity = granularity.filter(|bytes| *bytes > 0).unwrap_or(GRANULARITY);
-        Ok(Some(Session { url, granularity }))
     }
 
     /// Sends everything from `offset` on, through breaks.
@@ -207,6 +156,7 @@ impl Upload<'_> {
                 }
                 Piece::Final(name) => return self.finish(name).await,
                 Piece::Lost(why) => return Ok(End::Lost(why)),
+                Piece::Refused(why) => return Ok(End::Refused(why)),
                 Piece::Trouble(why) => why,
             };
             // After a break only the server knows where to go on.
@@ -219,7 +169,7 @@ impl Upload<'_> {
                 }
                 let pause = self.client.inner.settings.recovery_pause;
                 tokio::time::sleep(pause.saturating_mul(1 << (breaks - 1).min(6))).await;
-                match self.query(session).await {
+                match self.client.query_session(session).await {
                     Ok(Progress::At(at)) if at <= sent => break at,
                     Ok(Progress::At(_)) => {
                         let why = "the server claims more bytes than were sent";
@@ -244,91 +194,12 @@ impl Upload<'_> {
     fn piece(&self, session: &Session, offset: u64) -> u64 {
         let rest = self.payload.len.saturating_sub(offset);
         let about = self.client.inner.settings.piece_bytes;
-        let piece = (about / session.granularity).max(1).saturating_mul(session.granularity);
-        rest.min(piece)
+        rest.min(session.whole_steps(about).max(session.granularity))
     }
 
     async fn send_piece(&self, session: &Session, offset: u64, len: u64) -> Result<Piece, Failure> {
-        let last = offset + len == self.payload.len;
-        let command = match (last, len) {
-            (true, 0) if offset > 0 => "finalize",
-            (true, _) => "upload, finalize",
-            (false, _) => "upload",
-        };
-        let request = self
-            .client
-            .session_request(session.url.clone())
-            .header(COMMAND, command)
-            .header("x-goog-upload-offset", offset);
-        let bytes = (self.payload.open)(offset, len);
-        let response = match send_stream(request, bytes, len, self.client.pace()).await {
-            Ok(response) => response,
-            Err(error @ TransferError::Payload(_)) => return Err(failure(error, "upload")),
-            Err(error) => return Ok(Piece::Trouble(error.to_string())),
-        };
-        self.client.note_clock(&response);
-        let status = header(&response, STATUS);
-        match (response.status().is_success(), status.as_deref()) {
-            (true, Some("active")) if !last => Ok(Piece::Received),
-            (true, Some("final")) if last => {
-                let file = self.client.json::<Uploaded>(response, "upload").await;
-                Ok(Piece::Final(file.ok().and_then(|uploaded| uploaded.file)))
-            }
-            (true, Some("cancelled")) => Ok(Piece::Lost("the session was cancelled".to_owned())),
-            (true, status) => {
-                let status = self.client.told(status.unwrap_or("none"));
-                Ok(Piece::Trouble(format!("unexpected upload status: {status}")))
-            }
-            (false, status) => {
-                let is_final = status == Some("final");
-                let answer = self.client.read_error(response).await;
-                self.sort_error(&answer, is_final)
-            }
-        }
-    }
-
-    /// Sorts an answer to a piece that is no success (7.4).
-    fn sort_error(&self, answer: &ErrorAnswer, is_final: bool) -> Result<Piece, Failure> {
-        let message = answer.describe("upload");
-        match answer.http {
-            404 | 410 => Ok(Piece::Lost(message)),
-            429 => Err(answer.failure("upload")),
-            308 | 408 | 412 | 416 | 500..=599 if !is_final => Ok(Piece::Trouble(message)),
-            400 if !is_final => Ok(Piece::Trouble(message)),
-            300..=399 => Err(answer.failure("upload")),
-            // Sessions need no key: it is the session that is refused.
-            401 | 403 if !is_final => Ok(Piece::Lost(message)),
-            _ if is_final => {
-                (self.on_session)(None);
-                Err(Failure::Rejected(format!("{message}; the server gave the upload up for good")))
-            }
-            _ => Err(answer.failure("upload")),
-        }
-    }
-
-    /// Asks how much the server has.
-    async fn query(&self, session: &Session) -> Result<Progress, Failure> {
-        let action = "query upload";
-        let request = self
-            .client
-            .session_request(session.url.clone())
-            .header(COMMAND, "query")
-            .header(reqwest::header::CONTENT_LENGTH, 0);
-        let response = match self.client.ask(request).await {
-            Ok(response) => response,
-            Err(CallError::Answer(answer)) if matches!(answer.http, 400..=407 | 410) => {
-                return Ok(Progress::Lost(answer.describe(action)));
-            }
-            Err(error) => return Err(error.failure(action)),
-        };
-        match header(&response, STATUS).as_deref() {
-            Some("active") => number(&response, "x-goog-upload-size-received")
-                .map(Progress::At)
-                .ok_or_else(|| Failure::Transient(format!("{action}: no size in the answer"))),
-            Some("final") => Ok(Progress::Final),
-            Some("cancelled") => Ok(Progress::Lost("the session was cancelled".to_owned())),
-            Some(_) | None => Err(Failure::Transient(format!("{action}: no status in the answer"))),
-        }
+        let part = Part { offset, len, last: offset + len == self.payload.len };
+        self.client.send_piece(session, part, (self.payload.open)(offset, len)).await
     }
 
     /// The end of the upload with the file as the server described it, if it did.
@@ -363,29 +234,6 @@ impl Upload<'_> {
         Ok(whole.then(|| self.file.clone()))
     }
 }
-
-/// What became of a piece.
-enum Piece {
-    /// All of it was received.
-    Received,
-    /// It was the last one; the file as the server described it.
-    Final(Option<wire::File>),
-    /// The session is no more.
-    Lost(String),
-    /// Nobody knows: ask.
-    Trouble(String),
-}
-
-fn header(response: &Response, name: &str) -> Option<String> {
-    response.headers().get(name)?.to_str().ok().map(|text| text.trim().to_owned())
-}
-
-fn number(response: &Response, name: &str) -> Option<u64> {
-    header(response, name)?.parse().ok()
-}
-
-const COMMAND: &str = "x-goog-upload-command";
-const STATUS: &str = "x-goog-upload-status";
 
 /// Breaks without progress that are borne.
 const RECOVERIES_MAX: u32 = 3;

@@ -222,6 +222,19 @@ pub fn span(journal: &[Noted], first: &str, last: &str) -> f64 {
     }
 }
 
+/// Seconds between each entry of one kind and the next of another, together.
+pub fn busy(journal: &[Noted], first: &str, last: &str) -> f64 {
+    let (mut began, mut busy_us) = (None, 0);
+    for noted in journal {
+        if noted.what == first {
+            began = Some(noted.at_us);
+        } else if noted.what == last {
+            busy_us += began.take().map_or(0, |began| noted.at_us.saturating_sub(began));
+        }
+    }
+    busy_us as f64 / 1e6
+}
+
 /// Files and folders below one, with the bytes they take on disk; each inode once.
 pub fn disk_usage(folder: &Path, counts: &mut dyn FnMut(&Path, u64)) {
     use std::os::unix::fs::MetadataExt;

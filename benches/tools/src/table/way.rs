@@ -2,14 +2,15 @@
 //!
 //! One round is: curl up, curl down to disk with a sync, the daemon with shuffled results, the
 //! daemon with results in order. Upload and download of the daemon are taken from the sink's
-//! journal, from the first byte to the last, inside the whole way.
+//! journal, inside the whole way: the upload as the time in which a piece of it was under way, since
+//! it begins before all of the file is known; the download from the first byte to the last.
 
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use super::daemon::Spool;
-use super::process::{Server, Taken, measured, span};
+use super::process::{Server, Taken, busy, measured, span};
 use super::report::{Row, median};
 use super::{Bench, settle, sync};
 use crate::generate::{Amount, Kind};
@@ -190,7 +191,7 @@ fn way(bench: &Bench, server: &Server, input: &Path, answers: u64) -> Result<Way
     let journal = server.journal(from)?;
     Ok(Way {
         taken,
-        upload: span(&journal, "upload-first", "upload-last"),
+        upload: busy(&journal, "upload-first", "upload-last"),
         download: span(&journal, "download-first", "download-last"),
     })
 }
