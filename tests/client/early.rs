@@ -34,6 +34,11 @@ async fn pieces_go_out_in_steps_of_the_server_without_an_end_or_a_length() {
     upload.send(8, bytes(b"01234567")).await.expect("sent");
     assert_eq!((upload.next_piece(8, 100), upload.next_piece(25, 100)), (0, 16));
     upload.send(8, bytes(b"89abcdef")).await.expect("sent");
+    for _ in 0..3 {
+        upload.send(8, bytes(b"01234567")).await.expect("sent");
+    }
+    assert_eq!((upload.next_piece(49, 100), upload.next_piece(50, 100)), (0, 8), "a quarter more");
+    assert_eq!(upload.next_piece(49, 9), 8, "or as much as may be");
     let seen = server.seen();
     assert_eq!(seen[0].header("x-goog-upload-header-content-length"), None);
     assert_eq!(seen[0].header("x-goog-upload-header-content-type"), Some("application/jsonl"));
@@ -43,7 +48,7 @@ async fn pieces_go_out_in_steps_of_the_server_without_an_end_or_a_length() {
         (&"files/mine".into(), &"stamp".into())
     );
     let offsets: Vec<_> = seen[1..].iter().map(|r| r.header("x-goog-upload-offset")).collect();
-    assert_eq!(offsets, [Some("0"), Some("8")]);
+    assert_eq!(offsets, ["0", "8", "16", "24", "32"].map(Some));
     assert!(!format!("{upload:?}").contains("secret"));
 }
 

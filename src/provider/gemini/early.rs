@@ -67,10 +67,14 @@ impl EarlyUpload {
     }
 
     /// Bytes of the next piece, if so many bytes of the file are known: at most `max`, but at
-    /// least one step of the server's; 0 as long as that much is not there.
+    /// least one step of the server's. 0 as long as that much is not there, or so little in
+    /// relation to what was sent that the pauses between pieces would add up.
     pub fn next_piece(&self, known: u64, max: u64) -> u64 {
-        let step = self.session.granularity;
-        self.session.whole_steps(known.saturating_sub(self.sent).min(max.max(step)))
+        let new = known.saturating_sub(self.sent);
+        if new < (self.sent / 4).min(max) {
+            return 0;
+        }
+        self.session.whole_steps(new.min(max.max(self.session.granularity)))
     }
 
     /// Sends the next `len` bytes, as [`EarlyUpload::next_piece`] told.
