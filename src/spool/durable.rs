@@ -312,6 +312,11 @@ fn copy_across(source: &Path, target: &Path) -> Result<Moved, SpoolError> {
 
 /// As [`copy_across`]; `meanwhile` comes between the copy and the removal of the source.
 fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Moved, SpoolError> {
+    // Between file systems the system says only that, and not that there is nothing to be moved.
+    match fs::symlink_metadata(source) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::NoSource),
+        Ok(_) | Err(_) => {}
+    }
     let aside = aside(target);
     let (mut from, mut to) = copy_synced(source, &aside).inspect_err(|_| {
         drop(fs::remove_file(&aside));

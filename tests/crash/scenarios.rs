@@ -29,6 +29,9 @@ impl Scenario {
     }
 }
 
+/// The road on which most moves are copies.
+pub const ACROSS: &str = "across file systems";
+
 /// All of them; the first two pass nearly every moment.
 pub const SCENARIOS: [Scenario; 11] = [
     Scenario {
@@ -109,7 +112,7 @@ pub const SCENARIOS: [Scenario; 11] = [
         drain: Rig::once,
     },
     Scenario {
-        name: "across file systems",
+        name: ACROSS,
         faults: Faults::default,
         settings: &[],
         prepare: |rig| {

@@ -276,3 +276,33 @@ fn an_outbox_on_another_file_system_gets_the_same_files() {
     assert_eq!(found["sub/a.errors.jsonl"], errors.as_bytes());
     assert!(!world.folder().merged_results().exists());
 }
+
+/// Fault 30.
+#[test]
+fn a_delivery_to_another_file_system_goes_on_after_any_of_its_moves() {
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
+    for moved in 1..=2 {
+        let (mut world, delivery, manifest) = merged();
+        let outbox = other.path().join(moved.to_string());
+        fs::create_dir_all(outbox.join("sub")).unwrap();
+        world.folders.outbox = outbox;
+        let (results, errors) = (world.results(), world.errors());
+        // What a process did that was killed then.
+        fs::write(world.folders.outbox.join("sub/.a.manifest.json.aside"), &manifest).unwrap();
+        let moves = [
+            (world.folder().merged_results(), "sub/a.results.jsonl"),
+            (world.folder().merged_errors(), "sub/a.errors.jsonl"),
+        ];
+        for (source, target) in &moves[..moved] {
+            fs::copy(source, world.folders.outbox.join(target)).unwrap();
+            fs::remove_file(source).unwrap();
+        }
+        done(&world, &delivery, &manifest);
+        let found = self::outbox(&world);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert_eq!(found["sub/a.results.jsonl"], results.as_bytes());
+        assert_eq!(found["sub/a.errors.jsonl"], errors.as_bytes());
+    }
+}
