@@ -250,6 +250,7 @@ fn a_batch_made_with_another_key_is_never_taken_for_gone() {
     assert!(matches!(rig.state(1), ChunkState::Polling(_)));
     let trouble = rig.engine.trouble(crate::rig::id(1), Some(rig.chunk(1).no)).expect("told");
     assert!(trouble.message.contains("put the former key back"), "{}", trouble.message);
+    assert_eq!(trouble.failures, 1, "it is no failure in a row: nothing is tried more often");
     let shown = rig.engine.latest_trouble().expect("told").message.clone();
     assert_eq!(shown, trouble.message);
 }
