@@ -409,7 +409,7 @@ fn results_that_are_announced_and_never_shown_are_given_up_after_a_day() {
 
 #[test]
 fn a_hunt_for_a_bad_line_ends_when_nothing_ever_worked() {
-    for worked in [false, true] {
+    for (worked, answered) in [(false, 0), (true, 0), (true, 500), (true, 1)] {
         let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[1000]);
         let mut splits = 0;
         if worked {
@@ -417,6 +417,12 @@ fn a_hunt_for_a_bad_line_ends_when_nothing_ever_worked() {
             refuse(&mut rig);
             rig.create("b");
             splits += 1;
+        }
+        if answered > 0 {
+            let seen = RemoteBatch { state: RemoteState::Succeeded, ..remote("b") };
+            rig.poll("b", Polled::Seen(seen));
+            let failed = 500 - answered;
+            rig.collect(Harvest { failed, rest: Rest::default(), ..harvest(answered, 0) });
         }
         while rig.kinds().contains(&"create") {
             let before = rig.saved[&crate::rig::id(1)].chunks.len();

@@ -141,9 +141,11 @@ fn where_people_decide_a_lost_create_waits_for_them() {
     let since = crate::rig::START;
     assert_eq!(*rig.state(1), ChunkState::Stuck { input: Input::Inline, since });
     assert_eq!(rig.kinds(), ["notify"]);
+    assert!(rig.engine.has_news(), "nobody was told yet");
     let Effect::Notify { refusal, .. } = rig.answer("notify", Ok(Outcome::Told)) else {
         unreachable!()
     };
+    assert!(!rig.engine.has_news());
     assert_eq!(refusal.reason, "uncertain");
     assert!(refusal.message.contains(&format!("gemini-batchd/{}/c1/a1", id(1))));
     assert!(refusal.remedy.contains(&format!("release {}", id(1))), "{}", refusal.remedy);
@@ -160,6 +162,40 @@ fn where_people_decide_a_lost_create_waits_for_them() {
     limited.wait();
     found(&mut limited, Vec::new());
     assert!(matches!(limited.state(1), ChunkState::Creating { .. }), "this one was not lost");
+}
+
+#[test]
+fn a_note_that_a_person_was_faster_than_is_taken_back() {
+    let mut rig = in_doubt(Policy { uncertain: Uncertain::Hold, ..policy() });
+    assert!(!rig.engine.has_news(), "it is still looked for");
+    look_in_vain(&mut rig);
+    let turn = rig.engine.cancel(id(1), rig.now).expect("it waits");
+    rig.consume(turn);
+    rig.answer("withdraw", Ok(Outcome::Told));
+    assert!(!rig.engine.has_news());
+    rig.answer("notify", Ok(Outcome::Told));
+    assert!(rig.kinds().contains(&"withdraw"), "{:?}", rig.kinds());
+}
+
+#[test]
+fn a_create_turned_away_for_its_rate_takes_its_file_again() {
+    for limited in [true, false] {
+        let mut rig = Rig::with_job(policy(), queue(Transport::File), &[10]);
+        let ChunkState::Uploading { file } = rig.state(1).clone() else { unreachable!() };
+        rig.answer("upload", Ok(Outcome::Uploaded { file: file.clone() }));
+        let failure = match limited {
+            true => Failure::RateLimited { retry_after_ms: None, message: "slow".to_owned() },
+            false => Failure::Ambiguous("reset".to_owned()),
+        };
+        rig.answer("create", Err(failure));
+        while rig.chunk(1).attempt == Attempt(1) {
+            rig.wait();
+            found(&mut rig, Vec::new());
+        }
+        assert_eq!((rig.chunk(1).attempt, rig.kinds()), (Attempt(2), vec!["upload"]));
+        let ChunkState::Uploading { file: next } = rig.state(1) else { unreachable!() };
+        assert_eq!(*next == file, limited, "what a lost batch may use is left alone");
+    }
 }
 
 #[test]
