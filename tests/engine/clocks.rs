@@ -164,6 +164,26 @@ fn a_refused_key_stops_all_but_one_try_now_and_then() {
 }
 
 #[test]
+fn a_shut_gate_wakes_nobody_who_does_not_wait_for_it() {
+    let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[10, 10, 10]);
+    for _ in 0..3 {
+        rig.answer("create", Err(Failure::Denied("403".to_owned())));
+    }
+    while rig.kinds().is_empty() {
+        rig.wait();
+    }
+    // One tries whether the gate can be opened, and the moment for that has come.
+    rig.until(rig.now.max(rig.engine.gate().expect("shut").until));
+    assert_eq!(rig.kinds(), ["create"]);
+    assert!(rig.engine.next_wakeup().is_none_or(|at| at > rig.now), "no hot loop");
+    rig.answer("create", Err(Failure::Denied("403".to_owned())));
+    let turn = rig.engine.cancel(crate::rig::id(1), rig.now).expect("it is under way");
+    rig.consume(turn);
+    assert!(rig.engine.gate().is_some_and(|gate| gate.until > rig.now));
+    assert_eq!(rig.engine.next_wakeup(), None, "nobody wants to go through it");
+}
+
+#[test]
 fn trouble_of_one_unit_is_nobody_elses() {
     let limited = Failure::RateLimited { retry_after_ms: Some(9_000), message: "slow".to_owned() };
     for failure in [limited, Failure::Rejected("400".to_owned()), Failure::Gone("404".to_owned())] {

@@ -178,6 +178,16 @@ fn a_note_that_a_person_was_faster_than_is_taken_back() {
 }
 
 #[test]
+fn what_was_given_up_while_its_note_was_written_is_no_trouble_any_more() {
+    let mut rig = in_doubt(Policy { uncertain: Uncertain::Hold, ..policy() });
+    look_in_vain(&mut rig);
+    let turn = rig.engine.cancel(id(1), rig.now).expect("it waits");
+    rig.consume(turn);
+    rig.answer("notify", Err(Failure::Local("disk full".to_owned())));
+    assert_eq!(rig.engine.latest_trouble(), None);
+}
+
+#[test]
 fn a_create_turned_away_for_its_rate_takes_its_file_again() {
     for limited in [true, false] {
         let mut rig = Rig::with_job(policy(), queue(Transport::File), &[10]);

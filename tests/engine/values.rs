@@ -1,14 +1,14 @@
 //! The small values that decisions are made of, in tables.
 
-use gemini_batchd::engine::event::{Failure, RemoteBatch};
+use gemini_batchd::engine::event::{Failure, Objection, Outcome, RemoteBatch};
 use gemini_batchd::engine::ids::NotAJobId;
-use gemini_batchd::engine::job::{Accept, RemoteState, Tokens, Transport};
+use gemini_batchd::engine::job::{Accept, RemoteError, RemoteState, Tokens, Transport};
 use gemini_batchd::engine::lanes::{Lane, Lanes, Size, Unit};
 use gemini_batchd::engine::policy::{self, Policy};
 use gemini_batchd::engine::verdict::{AnswerFacts, Verdict, judge_answer, judge_error};
 use gemini_batchd::engine::{Attempt, JobId, Millis, Row, Rows};
 
-use crate::rig::{id, policy, queue, remote, rest};
+use crate::rig::{Rig, id, policy, queue, remote, rest};
 
 /// Pauses are the same on every machine and after every restart: these are some of them.
 #[test]
@@ -292,4 +292,18 @@ fn units_stand_in_one_place_and_come_out_in_order() {
     assert_eq!(take(|_| true), None);
     lanes.remove(unit(1));
     assert!(!lanes.any_ready(Lane::Poll));
+}
+
+#[test]
+fn the_rows_of_a_job_are_those_of_its_uncut_chunks_in_the_order_of_the_input() {
+    let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[4, 4]);
+    // The first is cut in two, so that its halves have higher numbers than the second.
+    let error = RemoteError { code: 3, message: "no".to_owned() };
+    let to = Objection::Whole { rest: rest(4) };
+    rig.answer("create", Ok(Outcome::Refused { error, to }));
+    let job = rig.engine.job(id(1)).expect("known");
+    let firsts: Vec<u64> = job.leaves().map(|chunk| chunk.rows.first.0).collect();
+    assert_eq!(firsts, [1, 3, 5]);
+    let numbers: Vec<u32> = job.leaves().map(|chunk| chunk.no.0).collect();
+    assert_eq!(numbers, [3, 4, 2]);
 }

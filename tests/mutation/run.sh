@@ -23,9 +23,9 @@ engine)
     ;;
 store)
     # The store keeps what the engine thinks in.
-    modules=(engine store)
+    modules=(engine failpoint store)
     suites=(store)
-    crates=(redb rustix serde serde_json sha2 sled tempfile thiserror)
+    crates=(fail redb rustix serde serde_json sha2 sled tempfile thiserror tracing)
     ;;
 *)
     echo "engine or store, not $part" >&2
@@ -45,7 +45,8 @@ cp -r tests/fixtures "$package/tests/"
 # The tests become modules of the crate, so that each mutant is compiled and linked once.
 printf 'extern crate self as gemini_batchd;\n' >"$package/src/lib.rs"
 for module in "${modules[@]}"; do
-    cp -r "src/$module" "$package/src/"
+    # A folder, or a single file.
+    cp -r "src/$module"* "$package/src/"
     printf 'pub mod %s;\n' "$module" >>"$package/src/lib.rs"
 done
 for suite in "${suites[@]}"; do
