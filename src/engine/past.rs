@@ -282,5 +282,29 @@ mod tests {
         assert_eq!(again.save, []);
         let state = drop_again(&mut engine, 3);
         assert!(!matches!(state, Some(JobState::Holding(_))), "{state:?}");
+        let state = drop_again(&mut engine, 1_499);
+        assert!(matches!(state, Some(JobState::Holding(_))), "it is not forgotten: {state:?}");
+    }
+
+    #[test]
+    fn cancelled_jobs_are_counted_apart_and_their_content_may_come_again() {
+        let is_cancelled = |number| number < 10 || number == 1_499;
+        let jobs = (0..1_500).map(|number| {
+            let mut job = complete(number);
+            if let JobState::Done(delivery) = &mut job.head.state {
+                delivery.plan.cancelled = is_cancelled(number);
+            }
+            job
+        });
+        let mut past = Past::default();
+        assert!(jobs.filter_map(|job| past.take_in(job)).next().is_none());
+        let counts = |past: &Past| past.older_counts().collect::<Vec<_>>();
+        assert_eq!(counts(&past), [("done", 490), ("cancelled", 10)]);
+        for number in [3, 1_499, 20, 1_400] {
+            let known = past.known(id(number)).expect("known");
+            assert_eq!(known.answered, !is_cancelled(number), "{number}");
+        }
+        assert!(past.forget(id(3)) && past.forget(id(20)) && !past.forget(id(3)));
+        assert_eq!(counts(&past), [("done", 489), ("cancelled", 9)]);
     }
 }

@@ -184,6 +184,23 @@ fn a_shut_gate_wakes_nobody_who_does_not_wait_for_it() {
 }
 
 #[test]
+fn units_that_failed_together_are_not_tried_again_together() {
+    let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[10, 10]);
+    rig.add_job(2, queue(Transport::Inline), &[10, 10]);
+    for _ in 0..4 {
+        let failure = Failure::RateLimited { retry_after_ms: None, message: "slow".to_owned() };
+        rig.answer("create", Err(failure));
+    }
+    let pause = |job, chunk| {
+        let chunk = Some(gemini_batchd::engine::ChunkNo(chunk));
+        rig.engine.trouble(crate::rig::id(job), chunk).expect("noted").not_before
+    };
+    let pauses = [pause(1, 1), pause(1, 2), pause(2, 1), pause(2, 2)];
+    let different: std::collections::BTreeSet<Millis> = pauses.into();
+    assert_eq!(different.len(), 4, "{pauses:?}");
+}
+
+#[test]
 fn trouble_of_one_unit_is_nobody_elses() {
     let limited = Failure::RateLimited { retry_after_ms: Some(9_000), message: "slow".to_owned() };
     for failure in [limited, Failure::Rejected("400".to_owned()), Failure::Gone("404".to_owned())] {
