@@ -8,13 +8,16 @@ use std::io::Read;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use gemini_batchd::engine::job::Task;
 use gemini_batchd::spool::body::Body;
-use gemini_batchd::spool::forms::examine;
+use gemini_batchd::spool::forms::{Wanted, examine};
 use gemini_batchd::spool::frame::Frame;
 use gemini_batchd::spool::result_line::ResultLine;
 use gemini_batchd::spool::{answers, merge, plan};
 use gemini_batchd_hot::generate::{self, Amount, Kind};
 use gemini_batchd_hot::{MODEL, NAME, World, rules};
+
+const WANTED: Wanted<'_> = Wanted { model: MODEL, task: Task::Generate };
 
 fn lines(c: &mut Criterion) {
     let place = tempfile::tempdir().expect("a temporary folder");
@@ -25,7 +28,7 @@ fn lines(c: &mut Criterion) {
         group.bench_function(format!("examine/{name}"), |b| {
             b.iter(|| {
                 for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                    black_box(examine(line, MODEL)).expect("all lines are valid");
+                    black_box(examine(line, WANTED)).expect("all lines are valid");
                 }
             });
         });
@@ -64,7 +67,7 @@ fn job(c: &mut Criterion) {
         });
     });
     group.bench_function("collect", |b| {
-        let collect = |()| answers::collect(&folder, &world.which(), false).expect("all are there");
+        let collect = |()| answers::collect(&folder, &world.which(), 0).expect("all are there");
         b.iter_batched(|| world.download(), collect, BatchSize::PerIteration);
     });
     group.bench_function("merge", |b| {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use gemini_batchd::engine::Which;
 use gemini_batchd::engine::ids::{Attempt, ChunkNo, JobId, Millis, Row, Rows};
 use gemini_batchd::engine::job::{
-    Accept, Chunk, Head, Job, JobState, Plan, Queue, Rest, Source, Transport,
+    Accept, Chunk, Head, Job, JobState, Plan, Queue, Rest, Source, Task, Transport,
 };
 use gemini_batchd::spool::plan::{self, CutRules};
 use gemini_batchd::spool::{Folders, JobFolder};
@@ -114,7 +114,7 @@ pub fn rules() -> CutRules {
         row_bytes_max: u64::MAX,
         line_bytes_max: 64_000_000,
         model: MODEL.to_owned(),
-task: Task::Generate,
+        task: Task::Generate,
     }
 }
 
@@ -124,7 +124,7 @@ fn job(id: JobId, plan: Plan) -> Job {
         name: "default".to_owned(),
         model: MODEL.to_owned(),
         task: Task::Generate,
-transport: Transport::File,
+        transport: Transport::File,
         lines_per_batch: 0,
         priority: 0,
         attempts: 3,
