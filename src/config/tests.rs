@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write plain files")]
 
 use super::*;
+use crate::engine::job::Task;
 
 /// A configuration file in a temporary folder that is also the current folder.
 struct World {
@@ -127,6 +128,34 @@ fn a_setting_of_a_later_version_is_refused() {
     // Queues that inherit it do not repeat the complaint.
     let both = "[queue.default]\nemit = \"chunks\"\n[queue.a]\nattempts = 2\n";
     assert_eq!(World::with(both).load(&[]).expect_err("refused").problems.len(), 1);
+}
+
+#[test]
+fn a_model_that_is_inherited_from_a_queue_with_another_task_is_refused() {
+    let embed = "[queue.e]\ntask = \"embed\"\n";
+    let default_embeds = "[queue.default]\ntask = \"embed\"\nmodel = \"gemini-embedding-001\"\n";
+    for wrong in [
+        embed.to_owned(),
+        format!("[queue.default]\nmodel = \"gemini-2.5-pro\"\n{embed}"),
+        format!("{default_embeds}[queue.g]\ntask = \"generate\"\n"),
+        "[queue.default]\ntask = \"embed\"\n".to_owned(),
+    ] {
+        let said = complaint(&wrong);
+        assert!(said.contains("another task") && said.contains("model ="), "{wrong}: {said}");
+    }
+    let generate = "[queue.q]\ntask = \"generate\"\nmodel = \"gemini-2.5-pro\"\n";
+    for (right, model, task) in [
+        (
+            "[queue.q]\ntask = \"embed\"\nmodel = \"gemini-embedding-001\"\n".to_owned(),
+            "gemini-embedding-001",
+            Task::Embed,
+        ),
+        (format!("{default_embeds}[queue.q]\nattempts = 2\n"), "gemini-embedding-001", Task::Embed),
+        (format!("{default_embeds}{generate}"), "gemini-2.5-pro", Task::Generate),
+    ] {
+        let queue = World::with(&right).load(&[]).expect(&right).queue_for("q");
+        assert_eq!((queue.model.as_str(), queue.task), (model, task), "{right}");
+    }
 }
 
 /// Fault 81.

@@ -308,7 +308,8 @@ pub enum ChunkState {
         /// Why it is not known.
         doubt: Doubt,
     },
-    /// Still unknown after the settling window, and the settings say: ask a person.
+    /// Still unknown after the settling window, and a person is asked: by the settings, or because
+    /// the API key is another one by now.
     Stuck {
         /// How the requests travelled.
         input: Input,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::frame::{Frame, Piece};
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
 use super::source;
-use super::{At, JobFolder, SpoolError, sketch};
+use super::{At, JobFolder, SpoolError, durable};
 use crate::engine::ids::{Row, Rows};
 
 /// The open rows of a chunk, ready to be read as often as needed.
@@ -140,7 +140,7 @@ impl BodyReader {
     /// # Errors
     /// If the input or its index can not be opened.
     pub fn growing(folder: &JobFolder, name: &str) -> Result<BodyReader, SpoolError> {
-        let (input, lines) = (folder.input(name), sketch::aside(&folder.lines()));
+        let (input, lines) = (folder.input(name), durable::aside(&folder.lines()));
         let file = source::reopen(&input).at("open", &input)?;
         let index = File::open(&lines).at("open", &lines)?;
         let open = OpenRows {

@@ -109,7 +109,7 @@ fn give_up_old_name(folders: &Folders, target: &Path, source: &Source) -> Result
     }
     let is_copy = || -> Result<bool, SpoolError> {
         Ok(device(&parent)? != device(&folders.working)?
-            && !is_newer(&old, target)?
+            && is_older(&old, target)?
             && durable::same_content(&old, target)?)
     };
     if durable::is_same_file(&old, target)? || is_copy()? {
@@ -119,13 +119,14 @@ fn give_up_old_name(folders: &Folders, target: &Path, source: &Source) -> Result
     Ok(())
 }
 
-/// Whether a file got its name or its last change after another: somebody dropped it again.
-fn is_newer(file: &Path, than: &Path) -> Result<bool, SpoolError> {
+/// Whether a file got its name and its last change before another. One that did not may have been
+/// dropped again; in one tick of the clock that can not be told.
+fn is_older(file: &Path, than: &Path) -> Result<bool, SpoolError> {
     let changed = |path: &Path| -> Result<(i64, i64), SpoolError> {
         let metadata = fs::symlink_metadata(path).at("look at", path)?;
         Ok((metadata.ctime(), metadata.ctime_nsec()))
     };
-    Ok(changed(file)? > changed(than)?)
+    Ok(changed(file)? < changed(than)?)
 }
 
 fn device(path: &Path) -> Result<u64, SpoolError> {
@@ -211,7 +212,12 @@ mod tests {
         // A kill came between the copy and the removal of what was copied.
         durable::make_folder(&folders.working).expect("made");
         durable::make_folders(&folders.job(job).path, &["input"]).expect("made");
-        fs::write(folders.job(job).input("a.jsonl"), "one").expect("written");
+        let taken = folders.job(job).input("a.jsonl");
+        fs::write(&taken, "one").expect("written");
+        while !is_older(&old, &taken).expect("both are there") {
+            // The clock of files goes in ticks.
+            fs::write(&taken, "one").expect("written");
+        }
         assert_eq!(claim(&folders, job, &source).expect("claimed"), Claimed::Already);
         assert!(!old.exists());
         fs::write(&old, "one").expect("dropped again");

@@ -384,7 +384,7 @@ fn sync_parents(source: &Path, target: &Path) -> Result<(), SpoolError> {
 }
 
 /// The name a file has while it is written: hidden, beside its target.
-fn aside(path: &Path) -> std::path::PathBuf {
+pub(super) fn aside(path: &Path) -> std::path::PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
     path.with_file_name(format!(".{name}.aside"))
 }

@@ -245,12 +245,6 @@ fn line_number(piece: &Piece<'_>) -> u32 {
     u32::try_from(piece.number).unwrap_or(u32::MAX)
 }
 
-/// Where an index is written before it is whole.
-pub(super) fn aside(path: &Path) -> PathBuf {
-    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    path.with_file_name(format!(".{name}.aside"))
-}
-
 /// An index being written aside. Dropped before it is whole, it leaves nothing behind.
 #[derive(Debug)]
 struct IndexFile {
@@ -264,7 +258,7 @@ struct IndexFile {
 
 impl IndexFile {
     fn create(path: &Path) -> Result<IndexFile, SpoolError> {
-        let aside = aside(path);
+        let aside = durable::aside(path);
         let file = File::create(&aside).at("write", &aside)?;
         let buffer = Vec::with_capacity(BUFFER_BYTES);
         Ok(IndexFile { path: path.to_owned(), aside, file, buffer, whole: false })

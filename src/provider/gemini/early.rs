@@ -1,7 +1,7 @@
 //! An upload that begins before its file is known to the end.
 //!
-//! Its length is not announced: Google's own clients leave that out as well when they send what
-//! is still growing. Pieces are sent one after the other, never the last one, so that no file
+//! Its length is not announced: the contract (7.2) does not call that required, and whether the API
+//! takes it was not tried; a refusal leaves the upload to begin later as ever. Pieces are sent one after the other, never the last one, so that no file
 //! comes of it by itself; [`Client::upload`] goes on with the session, or with another if this
 //! one is of no use. Nothing is tried again here: the first trouble ends it.
 

@@ -3,13 +3,13 @@
 //! It keeps to the API contract as strictly as the service does (section 14), answers every
 //! request with an echo that is always the same, and can be made to fail in all the ways that a
 //! client must live through ([`faults`]). Time runs as fast as wanted. Memory does not grow with
-//! the size of files. What it does not know it refuses loudly; embeddings and the OpenAI layer are
-//! such things. It listens on loopback unless told otherwise, and asks nobody for anything.
+//! the size of files. What it does not know it refuses loudly; the OpenAI layer is such a
+//! thing. It listens on loopback unless told otherwise, and asks nobody for anything.
 //!
 //! The pure part is public: a simulation runs it on virtual time, without HTTP and without files.
 //!
 //! Reading order: `call` and `routes` (HTTP), `server`, `batches`, `batch`, `files` and
-//! `sessions` (the pure state), `create`, `rows`, `schema` and `kinds` (what is accepted), `results` and `answers` (what comes back),
+//! `sessions` (the pure state), `create`, `rows`, `schema` and `kinds` (what is accepted), `results`, `answers` and `embeddings` (what comes back),
 //! `disk`, `body`, `upload` and `line` (bytes on their way).
 
 mod answers;
