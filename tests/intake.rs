@@ -83,7 +83,7 @@ impl Claimed {
     }
 
     fn body(&self, rows: Rows, frame: Frame) -> Body {
-        Body::open(&self.folder, &self.name, rows, frame).expect("a body")
+        Body::open(&self.folder, self.folder.input(&self.name), rows, frame).expect("a body")
     }
 
     fn explained(&self, row: usize) -> Problem {
@@ -525,7 +525,7 @@ fn read_ahead(claimed: &Claimed, rules: &CutRules) -> (Vec<u8>, Known, Result<Pl
     let on_known = |known: Known| {
         let (reader, read, last) = &mut *state.borrow_mut();
         let reader = reader.get_or_insert_with(|| {
-            BodyReader::growing(&claimed.folder, &claimed.name).expect("it can be read")
+            BodyReader::growing(&claimed.folder, &claimed.folder.input(&claimed.name)).expect("it can be read")
         });
         assert!(known.rows >= last.rows && known.bytes >= last.bytes, "{last:?} {known:?}");
         *last = known;

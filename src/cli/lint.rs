@@ -1,5 +1,6 @@
 //! `lint`: checks every line of a file and sends nothing.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::engine::Row;
 use crate::engine::job::Refusal;
 use crate::spool::index::{IndexReader, LineEntry, LineFate};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
+use crate::spool::prepare::{self, Recipe};
 use crate::spool::problem::{self, Problem};
 use crate::spool::{At, SpoolError};
 use crate::telemetry::escaped;
@@ -36,6 +38,8 @@ pub struct Lint {
 pub struct Reading {
     read: Result<Planned, Refusal>,
     rules: CutRules,
+    /// What the indexes are about: the file, or what was prepared of it.
+    requests: PathBuf,
     indexes: tempfile::TempDir,
 }
 
@@ -47,7 +51,7 @@ impl Lint {
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let config = globals.load()?;
         let reading = Reading::of(&self.file, &config, &self.queue)?;
-        let problems = reading.problems(&self.file, self.show)?;
+        let problems = reading.problems(self.show)?;
         let planned = match reading.planned(&self.file) {
             Ok(planned) => planned,
             Err(failure) => {
@@ -116,12 +120,23 @@ impl Reading {
         let rules = cut_rules(&queue, limits.file_bytes, limits.inline_bytes);
         let lines = indexes.path().join(LINES);
         let outcomes = indexes.path().join("outcomes.idx");
-        let read = match plan::plan_file(file, &lines, &outcomes, &rules, &|_| {}) {
+        let name = file.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+        let mut requests = file.to_owned();
+        let read = match Recipe::of(&name, &queue) {
+            None => plan::plan_file(file, &lines, &outcomes, &rules, &|_| {}),
+            Some(recipe) => {
+                requests = indexes.path().join("prepared.jsonl");
+                prepare::prepare_file(file, &requests, &recipe, &rules).and_then(|prepared| {
+                    plan::plan_prepared_file(&prepared, &lines, &outcomes, &rules)
+                })
+            }
+        };
+        let read = match read {
             Ok(planned) => Ok(planned),
             Err(PlanError::Unusable(refusal)) => Err(refusal),
             Err(PlanError::Spool(error)) => return Err(error.into()),
         };
-        Ok(Reading { read, rules, indexes })
+        Ok(Reading { read, rules, requests, indexes })
     }
 
     /// What reading told.
@@ -137,7 +152,7 @@ impl Reading {
     ///
     /// # Errors
     /// If the file or the index can not be read.
-    fn problems(&self, file: &Path, count: usize) -> Result<Vec<Problem>, SpoolError> {
+    fn problems(&self, count: usize) -> Result<Vec<Problem>, SpoolError> {
         let index = self.indexes.path().join(LINES);
         if !index.exists() {
             return Ok(Vec::new());
@@ -153,7 +168,7 @@ impl Reading {
             }
             let entry = index_reader.get(Row(row)).at("read", &index)?;
             if entry.fate != LineFate::Valid {
-                problems.push(problem::explain(file, &entry, &self.rules)?);
+                problems.push(problem::explain(&self.requests, &entry, &self.rules)?);
             }
         }
         Ok(problems)

@@ -41,6 +41,11 @@ const ANOTHER_QUEUE: &str = "
 # model = \"gemini-2.5-flash-lite\"
 # lines_per_batch = 5000
 
+# What its requests lack: the request's own members win, objects are merged. A JSON text does it too.
+# [queue.\"reviews\".defaults]
+# systemInstruction.parts = [{ text = \"Answer in one sentence.\" }]
+# generationConfig = { temperature = 0.2, maxOutputTokens = 500 }
+
 # One for embeddings: lines such as {\"key\": 1, \"request\": {\"content\": {\"parts\": [{\"text\": \"…\"}]}}}.
 # [queue.\"embeddings\"]
 # task = \"embed\"

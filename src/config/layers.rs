@@ -3,6 +3,7 @@
 //!
 //! Here a value has the right kind or is reported; what values mean is judged in `typed.rs`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::queues::{self, DEFAULT};
@@ -351,6 +353,11 @@ fn from_toml(setting: &Setting, value: &DeValue<'_>) -> Result<Value, String> {
                 .map_err(|_| "is a number out of range".to_owned()),
             None => wrong(),
         },
+        Kind::Object => match (value.as_str(), value.as_table()) {
+            (Some(text), _) => from_text(setting, text),
+            (None, Some(_)) => json(value).and_then(|text| from_text(setting, &text)),
+            (None, None) => wrong(),
+        },
         Kind::Flag => value.as_bool().map_or_else(wrong, |flag| Ok(Value::Flag(flag))),
         Kind::List => {
             let texts = value.as_array().and_then(|items| {
@@ -359,6 +366,36 @@ fn from_toml(setting: &Setting, value: &DeValue<'_>) -> Result<Value, String> {
             texts.map_or_else(wrong, |texts| Ok(Value::List(texts)))
         }
     }
+}
+
+/// A value as JSON, its numbers as they were written.
+fn json(value: &DeValue<'_>) -> Result<String, String> {
+    let text = |text: &str| serde_json::Value::from(text).to_string();
+    let all = |parts: Result<Vec<String>, String>| parts.map(|parts| parts.join(","));
+    Ok(match value {
+        DeValue::String(value) => text(value),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_err(|_| "holds a number out of range".to_owned())?
+            .to_string(),
+        DeValue::Float(number) => {
+            let plain = number.as_str().trim_start_matches('+');
+            if serde_json::from_str::<f64>(plain).is_err() {
+                return Err(format!("holds {plain}, which is no number for JSON"));
+            }
+            plain.to_owned()
+        }
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(time) => text(&time.to_string()),
+        DeValue::Array(items) => {
+            format!("[{}]", all(items.iter().map(|item| json(item.get_ref())).collect())?)
+        }
+        DeValue::Table(table) => {
+            let member = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                Ok(format!("{}:{}", text(name.get_ref()), json(value.get_ref())?))
+            };
+            format!("{{{}}}", all(table.iter().map(member).collect())?)
+        }
+    })
 }
 
 fn from_text(setting: &Setting, text: &str) -> Result<Value, String> {
@@ -370,6 +407,12 @@ fn from_text(setting: &Setting, text: &str) -> Result<Value, String> {
         Kind::Choice(words) => match words.iter().find(|word| **word == text) {
             Some(word) => Ok(Value::Text((*word).to_owned())),
             None => Err(wrong()),
+        },
+        Kind::Object if text.trim().is_empty() => Ok(Value::Text(String::new())),
+        Kind::Object => match serde_json::from_str::<serde_json::Map<_, _>>(text) {
+            Ok(members) if members.is_empty() => Ok(Value::Text(String::new())),
+            Ok(_) => Ok(Value::Text(text.trim().to_owned())),
+            Err(error) => Err(format!("is no JSON object: {error}")),
         },
         Kind::Integer => text.trim().parse().map(Value::Integer).map_err(|_| wrong()),
         Kind::Flag => text.trim().parse().map(Value::Flag).map_err(|_| wrong()),
@@ -387,6 +430,7 @@ fn wanted(kind: Kind) -> String {
         Kind::Size => r#"a size in quotes, such as "20MB""#.to_owned(),
         Kind::Integer => "a whole number".to_owned(),
         Kind::Flag => "true or false".to_owned(),
+        Kind::Object => r#"a JSON object in quotes, such as '{"topK": 1}', or a table"#.to_owned(),
         Kind::List => r#"a list of texts, such as ["*.bak"]"#.to_owned(),
         Kind::Choice(words) => format!("one of {}", words.join(", ")),
     }
@@ -414,7 +458,8 @@ fn unknown_key(section: &str, key: &str) -> String {
     }
 }
 
-fn nearest(wrong: &str, known: &[&str]) -> String {
+/// A word about a name that is not known.
+pub(super) fn nearest(wrong: &str, known: &[&str]) -> String {
     let close = |name: &&&str| strsim::jaro_winkler(wrong, name);
     let best = known.iter().max_by(|a, b| close(a).total_cmp(&close(b)));
     match best {

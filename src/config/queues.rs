@@ -3,10 +3,12 @@
 //! What a queue does not say comes from the default queue. Each is checked on its own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::engine::job::{Accept, Queue, Task, Transport};
+use crate::spool::defaults::known as known_member;
 
-use super::layers::{Layers, Origin, Value};
+use super::layers::{Layers, Origin, Value, nearest};
 use super::settings::QUEUE;
 
 /// The queue for files in no other.
@@ -53,6 +55,7 @@ fn read_one(layers: &mut Layers, name: String) -> Queue {
             blocked: layers.flag(&section, "accept_blocked"),
             empty: layers.flag(&section, "accept_empty"),
         },
+        defaults: defaults(layers, &section, task),
     }
 }
 
@@ -100,9 +103,74 @@ fn model(layers: &mut Layers, section: &str, of: Task) -> String {
     bare
 }
 
+/// Members for every request. What a request of the task can not hold is a problem.
+fn defaults(layers: &mut Layers, section: &str, task: Task) -> Option<Arc<str>> {
+    let text = layers.text(section, "defaults");
+    if text.is_empty() {
+        return None;
+    }
+    let origin = layers.get(section, "defaults").origin.clone();
+    let (known, own) = match task {
+        Task::Generate => (GENERATE, "contents"),
+        Task::Embed => (EMBED, "content"),
+    };
+    // What is kept has been read as an object before.
+    let members: serde_json::Map<_, _> = serde_json::from_str(&text).unwrap_or_default();
+    for name in members.keys() {
+        let member = known_member(name);
+        let why = if known.contains(&member.as_str()) {
+            continue;
+        } else if member == own {
+            "every request has its own".to_owned()
+        } else if member == "model" {
+            format!("write {section}.model")
+        } else if GENERATE.contains(&member.as_str()) || EMBED.contains(&member.as_str()) {
+            let (word, other) = match task {
+                Task::Generate => ("generate", "embed"),
+                Task::Embed => ("embed", "generate"),
+            };
+            format!(
+                "it belongs to requests of task = {other:?}, and {section}.task is {word:?}; give \
+                 this queue defaults of its own, or defaults = \"\""
+            )
+        } else {
+            nearest(&member, known)
+        };
+        let name = name.escape_debug();
+        layers.problem(&origin, format!("{section}.defaults has `{name}`: {why}"));
+    }
+    let saved = serde_json::Value::from(text.as_str()).to_string().len();
+    if saved > DEFAULTS_BYTES_MAX {
+        let why = format!(
+            "{section}.defaults takes {saved} bytes, more than the {DEFAULTS_BYTES_MAX} that are \
+             saved with each job"
+        );
+        layers.problem(&origin, why);
+    }
+    Some(text.into())
+}
+
 fn priority(layers: &Layers, section: &str) -> i64 {
     let Value::Integer(number) = layers.get(section, "priority").value else {
         unreachable!("{section}.priority is a number by the table")
     };
     number
 }
+
+/// What a request to generate can hold besides `contents` and `model`.
+const GENERATE: &[&str] = &[
+    "systemInstruction",
+    "generationConfig",
+    "safetySettings",
+    "tools",
+    "toolConfig",
+    "cachedContent",
+    "serviceTier",
+    "store",
+];
+
+/// What a request for an embedding can hold besides `content` and `model`.
+const EMBED: &[&str] = &["taskType", "title", "outputDimensionality", "embedContentConfig"];
+
+/// The record of a job may have 64 KiB; this leaves room for the rest.
+const DEFAULTS_BYTES_MAX: usize = 40 * 1024;

@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Flag,
     /// A list of texts.
     List,
+    /// A JSON object as a text, or a table; as text where it is kept, and empty for none.
+    Object,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -95,6 +97,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     set(QUEUE, "accept_truncated", Kind::Flag, "true", "an answer cut off at the token limit counts as answered"),
     set(QUEUE, "accept_blocked", Kind::Flag, "false", "so does one blocked by a filter"),
     set(QUEUE, "accept_empty", Kind::Flag, "false", "so does one without content"),
+    set(QUEUE, "defaults", Kind::Object, r#""""#, "a JSON object, or a table: members for every request that lacks them"),
     set(QUEUE, "release", Kind::Text, r#""""#, "release times: not in this version"),
     set(QUEUE, "deliver_by", Kind::Text, r#""""#, "deadlines: not in this version"),
     set(QUEUE, "budget", Kind::Text, r#""""#, "budgets: not in this version"),

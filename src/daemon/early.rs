@@ -8,6 +8,7 @@
 //! upload to meet and to tell.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -71,14 +72,16 @@ impl Lead {
 }
 
 impl Performer {
-    /// Begins an upload that goes as far as it is told.
-    pub(super) fn begin_early(&self, head: &Head) -> Arc<Lead> {
+    /// Begins an upload that goes as far as it is told, from the input or, if there are any, from
+    /// its `prepared` lines.
+    pub(super) fn begin_early(&self, head: &Head, prepared: bool) -> Arc<Lead> {
+        let folder = self.folders.job(head.id);
         let (told, hears) = watch::channel(Told::Growing(Known::default()));
         let lead = Arc::new(Lead { told, address: Arc::default() });
         let early = Early {
             client: self.client.clone(),
-            folder: self.folders.job(head.id),
-            name: head.source.name.clone(),
+            input: folder.requests(&head.source.name, prepared),
+            folder,
             file: Stamp::file(head.id, CHUNK, ATTEMPT),
             stamp: Stamp::new(head.id, CHUNK, ATTEMPT),
             least: match head.queue.transport {
@@ -164,7 +167,7 @@ pub(super) fn forget(folder: &JobFolder, key_print: &str) -> Result<Option<Strin
 struct Early {
     client: Client,
     folder: JobFolder,
-    name: String,
+    input: PathBuf,
     file: FileName,
     stamp: Stamp,
     /// It begins when so many bytes are known.
@@ -209,8 +212,8 @@ impl Early {
 
     /// Sends what is known, until all is; in words what went wrong.
     async fn send(&mut self, upload: &mut EarlyUpload) -> Result<(), String> {
-        let (folder, name) = (self.folder.clone(), self.name.clone());
-        let reader = blocking(move || BodyReader::growing(&folder, &name)).await;
+        let (folder, input) = (self.folder.clone(), self.input.clone());
+        let reader = blocking(move || BodyReader::growing(&folder, &input)).await;
         let reader = Arc::new(Mutex::new(reader.map_err(|error| error.to_string())?));
         loop {
             let Told::Growing(known) = *self.told.borrow_and_update() else { return Ok(()) };

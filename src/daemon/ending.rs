@@ -39,7 +39,8 @@ impl Performer {
             if let Some(path) = lost::lost(&folder, Needed::Everything(&job)) {
                 return Err(removed(&folder, &path));
             }
-            let input = folder.input(&job.head.source.name);
+            let prepared = job.head.state.plan().is_some_and(|plan| plan.prepared);
+            let input = folder.requests(&job.head.source.name, prepared);
             let explain = |entry: &_| match problem::explain(&input, entry, &rules) {
                 Ok(problem) => problem.message,
                 Err(error) => error.to_string(),

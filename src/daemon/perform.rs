@@ -3,7 +3,7 @@
 //! Nothing is decided here. Disk work runs on threads made for it; the network is the client's.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +20,8 @@ use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::lost::{self, Needed};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
+use crate::spool::prepare::{self, Prepared, Recipe};
+use crate::spool::sketch::OnKnown;
 use crate::spool::{At, Folders, JobFolder, SpoolError, session};
 
 use super::blocking::blocking;
@@ -126,7 +128,10 @@ impl Performer {
                 false => claim::claim(folders, head.id, &head.source)?,
             };
             let is_ours = matches!(claimed, Claimed::Now | Claimed::Already);
-            let planned = (plan && is_ours).then(|| plan_in(&folder, &head, &rules));
+            let planned = (plan && is_ours).then(|| {
+                let prepared = prepare_in(&folder, &head, &rules)?;
+                plan_in(&folder, &head, prepared.as_ref(), &rules, None)
+            });
             Ok((claimed, planned))
         });
         match claimed.await? {
@@ -141,13 +146,19 @@ impl Performer {
         let key_print = self.key_print.clone();
         let stale = self.on_disk(move |folders| early::forget(&folders.job(job), &key_print));
         self.give_up_early(job, stale.await?);
-        let lead = early.then(|| self.begin_early(&head));
+        let (head, rules) = (Arc::new(head), Arc::new(rules));
+        let preparing = (folder.clone(), Arc::clone(&head), Arc::clone(&rules));
+        let prepared = blocking(move || prepare_in(&preparing.0, &preparing.1, &preparing.2));
+        let prepared = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(error) => return self.planned(Err(error)),
+        };
+        let lead = early.then(|| self.begin_early(&head, prepared.is_some()));
         let on_known = lead.clone();
-        let planned = blocking(move || match on_known {
-            None => plan_in(&folder, &head, &rules),
-            Some(lead) => plan::plan_telling(&folder, &head.source.name, &rules, &|known| {
-                lead.known(known);
-            }),
+        let planned = blocking(move || {
+            let known = on_known.map(|lead| move |known| lead.known(known));
+            let on_known = known.as_ref().map(|known| known as OnKnown<'_>);
+            plan_in(&folder, &head, prepared.as_ref(), &rules, on_known)
         });
         let planned = planned.await;
         if let Some(lead) = lead {
@@ -173,6 +184,7 @@ impl Performer {
                     last_result: None,
                     cancelled: false,
                     warnings: planned.warnings,
+                    prepared: planned.prepared,
                 },
                 chunks: planned.chunks,
             }),
@@ -183,9 +195,8 @@ impl Performer {
 
     async fn body(&self, which: &Which, frame: Frame) -> Result<Arc<Body>, Failure> {
         let rows = which.rows;
-        self.with_input(which.job, move |folder| {
-            let name = folder.input_name()?;
-            Body::open(folder, &name, rows, frame).map(Arc::new)
+        self.with_input(which, move |folder, input| {
+            Body::open(folder, input, rows, frame).map(Arc::new)
         })
         .await
     }
@@ -193,16 +204,15 @@ impl Performer {
     /// The rows as items; few of them are read at once, without a thread of their own.
     async fn inline_body(&self, which: &Which) -> Result<(Arc<Body>, Payload), Failure> {
         let rows = which.rows;
-        self.with_input(which.job, move |folder| {
-            let name = folder.input_name()?;
-            let body = Arc::new(Body::open(folder, &name, rows, Frame::InlineItem)?);
+        self.with_input(which, move |folder, input| {
+            let body = Arc::new(Body::open(folder, input.clone(), rows, Frame::InlineItem)?);
             if body.len() > READ_AT_ONCE_BYTES {
                 let items = payload(Arc::clone(&body));
                 return Ok((body, items));
             }
             let mut items = Vec::with_capacity(body.len() as usize);
             let read = body.reader(0)?.read_to_end(&mut items);
-            read.at("read", &folder.input(&name))?;
+            read.at("read", &input)?;
             Ok((body, Payload::from_bytes(items.into())))
         })
         .await
@@ -307,16 +317,23 @@ impl Performer {
             .map(Outcome::Collected)
     }
 
-    /// Reads the input of a job under way, unless that is gone.
+    /// Reads the input of a job under way, or what was prepared of it, unless that is gone.
     async fn with_input<T: Send + 'static>(
         &self,
-        id: JobId,
-        work: impl FnOnce(&JobFolder) -> Result<T, SpoolError> + Send + 'static,
+        which: &Which,
+        work: impl FnOnce(&JobFolder, PathBuf) -> Result<T, SpoolError> + Send + 'static,
     ) -> Result<T, Failure> {
-        let folder = self.folders.job(id);
-        blocking(move || match lost::lost(&folder, Needed::Input) {
+        let (folder, prepared) = (self.folders.job(which.job), which.prepared);
+        let needed = if prepared { Needed::Prepared } else { Needed::Input };
+        blocking(move || match lost::lost(&folder, needed) {
             Some(path) => Err(removed(&folder, &path)),
-            None => work(&folder).map_err(|error| local(&error)),
+            None => {
+                let input = match prepared {
+                    true => Ok(folder.prepared()),
+                    false => folder.input_name().map(|name| folder.input(&name)),
+                };
+                input.and_then(|input| work(&folder, input)).map_err(|error| local(&error))
+            }
         })
         .await
     }
@@ -330,8 +347,29 @@ impl Performer {
     }
 }
 
-fn plan_in(folder: &JobFolder, head: &Head, rules: &CutRules) -> Result<Planned, PlanError> {
-    plan::plan(folder, &head.source.name, rules, &|_| {})
+/// Prepares an input that can not be sent as it stands.
+fn prepare_in(
+    folder: &JobFolder,
+    head: &Head,
+    rules: &CutRules,
+) -> Result<Option<Prepared>, PlanError> {
+    let recipe = Recipe::of(&head.source.name, &head.queue);
+    recipe.map(|recipe| prepare::prepare(folder, &recipe, rules)).transpose()
+}
+
+fn plan_in(
+    folder: &JobFolder,
+    head: &Head,
+    prepared: Option<&Prepared>,
+    rules: &CutRules,
+    on_known: Option<OnKnown<'_>>,
+) -> Result<Planned, PlanError> {
+    let name = &head.source.name;
+    match (prepared, on_known) {
+        (Some(prepared), _) => plan::plan_prepared(folder, prepared, rules, on_known),
+        (None, Some(on_known)) => plan::plan_telling(folder, name, rules, on_known),
+        (None, None) => plan::plan(folder, name, rules, &|_| {}),
+    }
 }
 
 /// How a queue wants its files cut.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::creating;
 use super::effect::{Change, Effect, Issued, Turn, Which};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
-use super::job::{Chunk, ChunkState, Input, Job, JobState};
+use super::job::{Chunk, ChunkState, Head, Input, Job, JobState};
 use super::lanes::{Lane, Size, Unit};
 use super::machine::{Engine, GATE_AFTER, Running, find, find_mut};
 use super::policy;
@@ -168,7 +168,7 @@ impl Engine {
         chunk.state = ChunkState::Creating { input: input.clone(), since: now };
         turn.save.push(Change::Chunk(head.id, chunk.clone()));
         let effect = Effect::Create {
-            which: which(head.id, chunk),
+            which: which(head, chunk),
             input,
             model: head.queue.model.clone(),
             task: head.queue.task,
@@ -260,7 +260,7 @@ fn job_effect(job: &Job, early: impl Fn() -> bool) -> Option<Effect> {
 }
 
 fn chunk_effect(job: &Job, chunk: &Chunk, missing_max: u64, key_print: &str) -> Option<Effect> {
-    let which = which(job.head.id, chunk);
+    let which = which(&job.head, chunk);
     match &chunk.state {
         ChunkState::Uploading { file } => Some(Effect::Upload { which, file: file.clone() }),
         ChunkState::Uncertain { .. } => Some(Effect::Find { which }),
@@ -282,6 +282,13 @@ fn chunk_effect(job: &Job, chunk: &Chunk, missing_max: u64, key_print: &str) -> 
     }
 }
 
-pub(super) fn which(job: JobId, chunk: &Chunk) -> Which {
-    Which { job, chunk: chunk.no, attempt: chunk.attempt, rows: chunk.rows, middle: chunk.middle() }
+pub(super) fn which(head: &Head, chunk: &Chunk) -> Which {
+    Which {
+        job: head.id,
+        chunk: chunk.no,
+        attempt: chunk.attempt,
+        rows: chunk.rows,
+        middle: chunk.middle(),
+        prepared: head.state.plan().is_some_and(|plan| plan.prepared),
+    }
 }

@@ -50,6 +50,8 @@ pub struct Which {
     pub rows: Rows,
     /// The last row of the first half, for counting what is left.
     pub middle: Row,
+    /// As [`Plan::prepared`](super::job::Plan::prepared).
+    pub prepared: bool,
 }
 
 impl Which {

@@ -4,6 +4,7 @@
 //! is a function of these values alone, so a restart runs the same code as a normal step.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use super::batch::{Batch, BatchRecord, Input, RemoteEnd, RemoteError, RemoteState};
 use super::ids::{Attempt, ChunkNo, FileName, JobId, Millis, Row, Rows};
@@ -65,6 +66,26 @@ pub struct Queue {
     pub attempts: u16,
     /// What counts as an answer.
     pub accept: Accept,
+    /// Members that every request gets which does not have them: a JSON object, written without
+    /// blanks. A planned job does without it: they stand in its prepared lines.
+    pub defaults: Option<Arc<str>>,
+}
+
+/// What holds where nothing is said.
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue {
+            name: "default".to_owned(),
+            model: "gemini-2.5-flash".to_owned(),
+            task: Task::Generate,
+            transport: Transport::Auto,
+            lines_per_batch: 0,
+            priority: 0,
+            attempts: 3,
+            accept: Accept { truncated: true, blocked: false, empty: false },
+            defaults: None,
+        }
+    }
 }
 
 /// What the requests of a file ask for; a batch is of one kind.
@@ -127,7 +148,7 @@ pub enum JobState {
 }
 
 /// What reading the input told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     /// Requests in the input, valid or not.
     pub rows: u64,
@@ -147,6 +168,8 @@ pub struct Plan {
     pub cancelled: bool,
     /// What the user should know although it is no failure.
     pub warnings: Vec<String>,
+    /// Rows are read from the prepared lines in the working folder, not from the input.
+    pub prepared: bool,
 }
 
 /// A merged job on its way to the outbox.

@@ -178,6 +178,7 @@ mod tests {
             priority: 0,
             attempts: 3,
             accept: Accept { truncated: true, blocked: false, empty: false },
+            ..Queue::default()
         }
     }
 
@@ -192,6 +193,7 @@ mod tests {
             last_result: None,
             cancelled: false,
             warnings: Vec::new(),
+            ..Plan::default()
         }
     }
 

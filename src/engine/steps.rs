@@ -169,6 +169,10 @@ impl Engine {
             return;
         }
         self.contents.insert((plan.sha256.as_str().into(), id));
+        if let Some(job) = self.jobs.get_mut(&id) {
+            // They stand in the prepared lines by now; in memory there would be one of each job.
+            job.head.queue.defaults = None;
+        }
         self.advance(id, JobState::Active(plan), turn);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         for chunk in chunks {

@@ -27,18 +27,18 @@ pub struct Body {
 }
 
 impl Body {
-    /// Counts the open rows among `rows` of the input `name`.
+    /// Counts the open rows among `rows` of an input, or of its prepared lines.
     ///
     /// # Errors
     /// If the indexes can not be read.
     pub fn open(
         folder: &JobFolder,
-        name: &str,
+        input: PathBuf,
         rows: Rows,
         frame: Frame,
     ) -> Result<Body, SpoolError> {
         let mut body = Body {
-            input: folder.input(name),
+            input,
             folder: folder.clone(),
             rows,
             frame,
@@ -139,9 +139,9 @@ impl BodyReader {
     ///
     /// # Errors
     /// If the input or its index can not be opened.
-    pub fn growing(folder: &JobFolder, name: &str) -> Result<BodyReader, SpoolError> {
-        let (input, lines) = (folder.input(name), durable::aside(&folder.lines()));
-        let file = source::reopen(&input).at("open", &input)?;
+    pub fn growing(folder: &JobFolder, input: &Path) -> Result<BodyReader, SpoolError> {
+        let lines = durable::aside(&folder.lines());
+        let file = source::reopen(input).at("open", input)?;
         let index = File::open(&lines).at("open", &lines)?;
         let open = OpenRows {
             lines: IndexReader::growing(index),

@@ -13,7 +13,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::index::LineFate;
-use super::usual;
+use super::{fault_line, usual};
 use crate::engine::job::Task;
 
 /// Where the parts of a valid piece stand in it.
@@ -41,7 +41,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(fate: LineFate, at: Option<usize>, message: impl Into<String>) -> Fault {
+    /// A fault of a piece whose key is not known.
+    pub fn new(fate: LineFate, at: Option<usize>, message: impl Into<String>) -> Fault {
         Fault { fate, at, message: message.into(), key: None, cut_off: false }
     }
 }
@@ -63,6 +64,9 @@ pub struct Wanted<'a> {
 /// # Errors
 /// What is wrong with it.
 pub fn examine(bytes: &[u8], wanted: Wanted<'_>) -> Result<Request, Fault> {
+    if let Some(fault) = fault_line::read(bytes) {
+        return Err(fault);
+    }
     let usual = match wanted.task {
         Task::Generate => usual::request(bytes, wanted.model),
         Task::Embed => None,
@@ -84,6 +88,12 @@ pub fn examine_closely(bytes: &[u8], wanted: Wanted<'_>) -> Result<Request, Faul
     request(text, &outer, wanted)
         .map(|span| Request { span, key: key.clone() })
         .map_err(|fault| Fault { key, ..fault })
+}
+
+/// Where the user's key stands in a piece, whatever else is wrong with it.
+pub fn find_key(bytes: &[u8]) -> Option<Range<usize>> {
+    let text = text(bytes).ok()?;
+    key(text, &outer(text).ok()?).ok()?
 }
 
 /// Whether a piece is the body of a create call with a list of requests inside.

@@ -73,19 +73,27 @@ impl LineFate {
         }
     }
 
-    fn from_u8(number: u8) -> Option<LineFate> {
-        let all = [
-            LineFate::Valid,
-            LineFate::InvalidJson,
-            LineFate::NotARequest,
-            LineFate::TooLong,
-            LineFate::InvalidUtf8,
-            LineFate::OtherModel,
-            LineFate::BadKey,
-            LineFate::OtherTask,
-        ];
-        all.get(usize::from(number)).copied()
+    /// The fate of a row that can not be sent, by its reason word.
+    pub fn of_reason(word: &str) -> Option<LineFate> {
+        let mut invalid = LineFate::ALL.iter().skip(1);
+        invalid.find(|fate| fate.reason() == word).copied()
     }
+
+    fn from_u8(number: u8) -> Option<LineFate> {
+        LineFate::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Every fate, each at the place of its number.
+    const ALL: &[LineFate] = &[
+        LineFate::Valid,
+        LineFate::InvalidJson,
+        LineFate::NotARequest,
+        LineFate::TooLong,
+        LineFate::InvalidUtf8,
+        LineFate::OtherModel,
+        LineFate::BadKey,
+        LineFate::OtherTask,
+    ];
 }
 
 /// What came of a row, and where its result line stands.

@@ -276,6 +276,7 @@ mod tests {
                 last_result: None,
                 cancelled,
                 warnings: Vec::new(),
+                ..Plan::default()
             };
             hand_on(&self.folders, self.job, &self.source, &plan).expect("looked at")
         }

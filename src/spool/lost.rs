@@ -17,6 +17,8 @@ pub enum Needed<'a> {
     Indexes,
     /// The indexes and the input.
     Input,
+    /// The indexes and the lines that were prepared of the input.
+    Prepared,
     /// All that and every answer that was collected.
     Everything(&'a Job),
 }
@@ -27,8 +29,12 @@ pub fn lost(folder: &JobFolder, needed: Needed<'_>) -> Option<PathBuf> {
     match needed {
         Needed::Indexes => {}
         Needed::Input => wanted.extend(without_input(folder)),
+        Needed::Prepared => wanted.push(folder.prepared()),
         Needed::Everything(job) => {
             wanted.push(folder.input(&job.head.source.name));
+            if job.head.state.plan().is_some_and(|plan| plan.prepared) {
+                wanted.push(folder.prepared());
+            }
             wanted.extend(job.chunks.values().flat_map(|chunk| {
                 let answered = chunk.batches.iter().filter(|batch| batch.answered > 0);
                 answered.map(|batch| folder.answers(chunk.no, batch.attempt))
@@ -75,6 +81,7 @@ mod tests {
         fs::remove_file(folder.input("a.jsonl")).expect("removed");
         assert_eq!(lost(&folder, Needed::Indexes), None);
         assert_eq!(lost(&folder, Needed::Input), Some(folder.path.join("input/*")));
+        assert_eq!(lost(&folder, Needed::Prepared), Some(folder.prepared()));
         fs::remove_file(folder.outcomes()).expect("removed");
         assert_eq!(lost(&folder, Needed::Indexes), Some(folder.outcomes()));
         fs::remove_dir_all(&folder.path).expect("removed");

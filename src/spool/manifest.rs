@@ -211,6 +211,7 @@ mod tests {
                 last_result: None,
                 cancelled,
                 warnings: Vec::new(),
+                ..Plan::default()
             },
             tally: Tally { answered, failed, ..Tally::default() },
             stem: "a".to_owned(),

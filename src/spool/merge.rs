@@ -87,7 +87,7 @@ impl<'a> Pass<'a> {
             explain,
             lines,
             outcomes: open_outcomes(folder, plan.rows)?,
-            input: Input::open(folder.input(&job.head.source.name))?,
+            input: Input::open(folder.requests(&job.head.source.name, plan.prepared))?,
             answers: Windows::over(folder),
             leaves: job.leaves().collect(),
             results: Output::new(folder.merged_results()),

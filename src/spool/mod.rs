@@ -9,8 +9,10 @@ pub mod aside;
 pub mod body;
 pub mod buffer;
 pub mod claim;
+pub mod defaults;
 pub mod document;
 pub mod durable;
+mod fault_line;
 pub mod forms;
 pub mod frame;
 pub mod free_name;
@@ -31,6 +33,7 @@ pub mod outbox;
 pub mod outcomes;
 mod pass;
 pub mod plan;
+pub mod prepare;
 pub mod problem;
 mod quotes;
 pub mod receiver;
@@ -40,6 +43,7 @@ pub mod result_line;
 pub mod row_failure;
 pub mod scan;
 pub mod session;
+mod shape;
 pub mod sketch;
 pub mod source;
 pub mod steady;
@@ -143,6 +147,16 @@ impl JobFolder {
         name.into_string()
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::InvalidFilename))
             .at("find the input in", &path)
+    }
+
+    /// The lines that were prepared of the input, if it can not be sent as it stands.
+    pub fn prepared(&self) -> PathBuf {
+        self.path.join("prepared.jsonl")
+    }
+
+    /// What the rows of a planned job are read from: its prepared lines, or the input itself.
+    pub fn requests(&self, name: &str, prepared: bool) -> PathBuf {
+        if prepared { self.prepared() } else { self.input(name) }
     }
 
     /// The line index.

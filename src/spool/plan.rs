@@ -5,18 +5,20 @@
 //! without a single valid line is refused, with the first problem named by line and column.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use super::document::{Broken, Document, Whole};
+use super::document::{Broken, Document};
 use super::forms::{self, Fault, Wanted};
 use super::index::LineFate;
-use super::lines::{Lines, Piece, is_blank};
+use super::lines::{Lines, Piece};
 use super::pass::{self, Content};
+use super::prepare::Prepared;
 use super::problem::{Problem, too_long};
+use super::shape::{self, Beginning, Shape};
 use super::sketch::{OnKnown, Sketch};
-use super::source::{self, Ending, Opened, refusal};
+use super::source::{self, Opened, refusal};
 use super::{At, JobFolder, SpoolError};
 use crate::engine::event::PlannedChunk;
 use crate::engine::job::{Refusal, Task};
@@ -43,6 +45,12 @@ impl CutRules {
     pub fn wanted(&self) -> Wanted<'_> {
         Wanted { model: &self.model, task: self.task }
     }
+
+    /// Bytes that a line may have, as far as an index can tell.
+    pub(super) fn line_limit(&self) -> usize {
+        // The index counts the length of a row, and its distance to its key, in 31 bits.
+        self.line_bytes_max.min(1 << 30) as usize
+    }
 }
 
 /// What reading an input told.
@@ -62,6 +70,8 @@ pub struct Planned {
     pub warnings: Vec<String>,
     /// The first invalid row.
     pub first_problem: Option<Problem>,
+    /// The indexes are about prepared lines.
+    pub prepared: bool,
 }
 
 /// Why there is no plan.
@@ -85,7 +95,8 @@ pub fn plan(
     rules: &CutRules,
     progress: &dyn Fn(u64),
 ) -> Result<Planned, PlanError> {
-    plan_in(folder, name, rules, progress, None)
+    let from = Reads { input: &folder.input(name), prepared: None };
+    plan_in(folder, from, rules, progress, None)
 }
 
 /// The same; `on_known` is told how far the first chunk is, which can be read as
@@ -100,18 +111,33 @@ pub fn plan_telling(
     rules: &CutRules,
     on_known: OnKnown<'_>,
 ) -> Result<Planned, PlanError> {
-    plan_in(folder, name, rules, &|_| {}, Some(on_known))
+    let from = Reads { input: &folder.input(name), prepared: None };
+    plan_in(folder, from, rules, &|_| {}, Some(on_known))
+}
+
+/// Plans a job from the lines that were prepared of its input: the indexes are about these, size
+/// and checksum those of the input. `on_known` as for [`plan_telling`].
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_prepared(
+    folder: &JobFolder,
+    prepared: &Prepared,
+    rules: &CutRules,
+    on_known: Option<OnKnown<'_>>,
+) -> Result<Planned, PlanError> {
+    plan_in(folder, Reads::prepared(prepared), rules, &|_| {}, on_known)
 }
 
 fn plan_in(
     folder: &JobFolder,
-    name: &str,
+    from: Reads<'_>,
     rules: &CutRules,
     progress: &dyn Fn(u64),
     on_known: Option<OnKnown<'_>>,
 ) -> Result<Planned, PlanError> {
-    let (input, lines, outcomes) = (folder.input(name), folder.lines(), folder.outcomes());
-    let planned = plan_at(&input, &lines, &outcomes, rules, progress, on_known);
+    let (lines, outcomes) = (folder.lines(), folder.outcomes());
+    let planned = plan_at(from, &lines, &outcomes, rules, progress, on_known);
     if let Err(PlanError::Unusable(_)) = &planned {
         // The whole working folder goes away next; this is only tidiness.
         for index in [lines, outcomes] {
@@ -133,11 +159,38 @@ pub fn plan_file(
     rules: &CutRules,
     progress: &dyn Fn(u64),
 ) -> Result<Planned, PlanError> {
-    plan_at(input, lines, outcomes, rules, progress, None)
+    plan_at(Reads { input, prepared: None }, lines, outcomes, rules, progress, None)
+}
+
+/// The same from lines that were prepared of a file.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_prepared_file(
+    prepared: &Prepared,
+    lines: &Path,
+    outcomes: &Path,
+    rules: &CutRules,
+) -> Result<Planned, PlanError> {
+    plan_at(Reads::prepared(prepared), lines, outcomes, rules, &|_| {}, None)
+}
+
+/// What is read.
+#[derive(Clone, Copy)]
+struct Reads<'a> {
+    input: &'a Path,
+    /// What it was made of, if these are prepared lines.
+    prepared: Option<&'a Prepared>,
+}
+
+impl<'a> Reads<'a> {
+    fn prepared(prepared: &'a Prepared) -> Reads<'a> {
+        Reads { input: &prepared.path, prepared: Some(prepared) }
+    }
 }
 
 fn plan_at(
-    input: &Path,
+    Reads { input, prepared }: Reads<'_>,
     lines: &Path,
     outcomes: &Path,
     rules: &CutRules,
@@ -146,8 +199,8 @@ fn plan_at(
 ) -> Result<Planned, PlanError> {
     let file = open(input)?;
     let before = identity(&file, input)?;
-    let job = Job { input, lines, outcomes, rules, progress, on_known, file: &file };
-    let planned = job.plan()?;
+    let job = Job { input, lines, outcomes, rules, progress, on_known, file: &file, prepared };
+    let planned = Planned { prepared: prepared.is_some(), ..job.plan()? };
     if identity(&file, input)? != before {
         let error = io::Error::other("it was changed while it was being read; try again");
         return Err(error).at("plan", input)?;
@@ -163,22 +216,19 @@ struct Job<'a> {
     progress: &'a dyn Fn(u64),
     on_known: Option<OnKnown<'a>>,
     file: &'a File,
+    /// What is read are prepared lines.
+    prepared: Option<&'a Prepared>,
 }
 
 impl Job<'_> {
     fn plan(&self) -> Result<Planned, PlanError> {
-        let start = self.check_head()?;
+        if self.prepared.is_some() {
+            return self.as_lines(0, self.sketch()?);
+        }
         let name = self.input.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let shape = match (source::ending(&name), self.shape(start)?) {
-            // Whoever names it JSON Lines mostly means it; a document there is told by what cannot
-            // be anything else.
-            (Ending::Lines, Shape::Listed) => Shape::Unclear,
-            (Ending::Lines, Shape::Long) => Shape::Lines,
-            (Ending::Document, Shape::Listed) => Shape::Document,
-            (Ending::Document, Shape::Long) => Shape::Unclear,
-            (Ending::Lines | Ending::Document, shape) => shape,
-            (Ending::Compressed | Ending::Unknown, _) => Shape::Lines,
-        };
+        let beginning = Positioned { file: self.file, at: 0 };
+        let Beginning { start, shape } =
+            shape::look(beginning, self.input, source::ending(&name), self.rules)?;
         let mut sketch = self.sketch()?;
         if shape == Shape::Lines {
             return self.as_lines(start, sketch);
@@ -198,8 +248,7 @@ impl Job<'_> {
             Err(error) => return Err(error),
         };
         if sketch.rows() == 0 {
-            let message = "the list of requests is empty".to_owned();
-            return Err(PlanError::Unusable(refusal("empty", message, "Put requests in it.")));
+            return Err(shape::empty_list());
         }
         if sketch.valid() == 0 {
             let refusal = no_valid_row(&sketch, "request", false);
@@ -213,66 +262,8 @@ impl Job<'_> {
         Sketch::begin(self.lines, self.outcomes, self.rules, self.on_known)
     }
 
-    /// Looks at the first bytes; answers with the offset after a byte order mark.
-    fn check_head(&self) -> Result<u64, PlanError> {
-        let mut head = [0; 4];
-        let mut len = 0;
-        while len < head.len() {
-            match self.file.read_at(&mut head[len..], len as u64).at("read", self.input)? {
-                0 => break,
-                more => len += more,
-            }
-        }
-        let unusable = |reason, message: &str, remedy| {
-            Err(PlanError::Unusable(refusal(reason, message.to_owned(), remedy)))
-        };
-        match &head[..len] {
-            [] => unusable("empty", "the file is empty", "Write one JSON request a line into it."),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-                unusable("utf16", "the file is UTF-16 text", "Save it as UTF-8.")
-            }
-            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] => unusable(
-                "compressed",
-                "compressed input is not supported yet",
-                "Decompress it and drop it again.",
-            ),
-            [0xef, 0xbb, 0xbf, ..] => Ok(3),
-            [..] => Ok(0),
-        }
-    }
-
-    /// What the first line says of a file.
-    fn shape(&self, start: u64) -> Result<Shape, PlanError> {
-        let mut reader = BufReader::new(Positioned { file: self.file, at: start });
-        let limit = SNIFF_BYTES.min(self.rules.line_bytes_max);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let read =
-                io::BufRead::read_until(&mut Read::take(&mut reader, limit), b'\n', &mut line)
-                    .at("read", self.input)?;
-            if read == 0 {
-                return Ok(Shape::Lines);
-            }
-            if !is_blank(&line) {
-                break;
-            }
-        }
-        if line.trim_ascii_start().starts_with(b"[") {
-            return Ok(Shape::Listed);
-        }
-        if line.len() as u64 == limit && !line.ends_with(b"\n") {
-            return Ok(Shape::Long);
-        }
-        if forms::is_batch_body(&line) {
-            return Ok(Shape::Document);
-        }
-        let cut_off = forms::examine(&line, self.rules.wanted()).is_err_and(|fault| fault.cut_off);
-        Ok(if cut_off { Shape::Unclear } else { Shape::Lines })
-    }
-
     fn as_lines(&self, start: u64, mut sketch: Sketch<'_>) -> Result<Planned, PlanError> {
-        let mut lines = Lines::new(start, self.line_limit());
+        let mut lines = Lines::new(start, self.rules.line_limit());
         let mut cut_off = false;
         let mut sink = |piece: Piece<'_>| {
             let fault = self.judge(&mut sketch, piece)?;
@@ -289,7 +280,8 @@ impl Job<'_> {
             sketch.finish(content, Vec::new())?;
             return Err(PlanError::Unusable(refusal));
         }
-        sketch.finish(content, Vec::new())
+        let warnings = self.prepared.map_or_else(Vec::new, |prepared| prepared.warnings.clone());
+        sketch.finish(content, warnings)
     }
 
     /// Puts down the rows of a document; answers with what it is and with warnings.
@@ -298,28 +290,10 @@ impl Job<'_> {
         start: u64,
         sketch: &mut Sketch<'_>,
     ) -> Result<(Content, Vec<String>), PlanError> {
-        let mut document = Document::new(start, self.line_limit());
+        let mut document = Document::new(start, self.rules.line_limit());
         let mut sink = |piece: Piece<'_>| self.judge(sketch, piece).map(drop);
         let content = self.read(start, |block| document.feed(block, &mut sink))?;
-        let mut warnings = Vec::new();
-        match document.finish()? {
-            Whole::List { model, unused } => {
-                if let Some(model) = model {
-                    check_body_model(&model, &self.rules.model)?;
-                }
-                if !unused.is_empty() {
-                    warnings.push(format!("not used from the body: {}", unused.join(", ")));
-                }
-            }
-            Whole::Single(start, bytes) => {
-                if forms::is_batch_body(&bytes) {
-                    return Err(body_without_list());
-                }
-                let len = bytes.len() as u64;
-                let piece = Piece { start, len, number: 1, bytes: Some(&bytes) };
-                self.judge(sketch, piece)?;
-            }
-        }
+        let warnings = shape::end_document(document, self.rules, &mut sink)?;
         Ok((content, warnings))
     }
 
@@ -355,39 +329,26 @@ impl Job<'_> {
         start: u64,
         mut feed: impl FnMut(&[u8]) -> Result<(), PlanError>,
     ) -> Result<Content, PlanError> {
-        pass::through(self.file, self.input, |offset, block| {
+        let each = |offset: u64, block: &[u8]| {
             let skip = start.saturating_sub(offset).min(block.len() as u64) as usize;
             feed(&block[skip..])?;
             (self.progress)(offset + block.len() as u64);
             Ok(())
-        })
+        };
+        match self.prepared {
+            None => pass::through(self.file, self.input, each),
+            Some(prepared) => {
+                pass::unsummed(self.file, self.input, each).map(|()| prepared.content.clone())
+            }
+        }
     }
-
-    fn line_limit(&self) -> usize {
-        // The index counts the length of a row, and its distance to its key, in 31 bits.
-        self.rules.line_bytes_max.min(1 << 30) as usize
-    }
-}
-
-/// How the requests of a file stand in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    /// One a line.
-    Lines,
-    /// In one document.
-    Document,
-    /// The first line is cut off: a document over several lines, or a broken first line.
-    Unclear,
-    /// The first line begins a list.
-    Listed,
-    /// The first line is too long to judge by its beginning.
-    Long,
 }
 
 /// Reads a shared file from a place of its own.
-struct Positioned<'a> {
-    file: &'a File,
-    at: u64,
+pub(super) struct Positioned<'a> {
+    pub file: &'a File,
+    /// The byte that is read next.
+    pub at: u64,
 }
 
 impl Read for Positioned<'_> {
@@ -411,7 +372,8 @@ impl From<Broken> for PlanError {
     }
 }
 
-fn open(input: &Path) -> Result<File, PlanError> {
+/// Opens an input; what can not be read as one is refused.
+pub(super) fn open(input: &Path) -> Result<File, PlanError> {
     let (reason, message, remedy) = match source::open(input).at("open", input)? {
         Opened::File(file) => return Ok(file),
         Opened::Special(kind) => {
@@ -429,7 +391,8 @@ fn open(input: &Path) -> Result<File, PlanError> {
     Err(PlanError::Unusable(refusal(reason, message, remedy)))
 }
 
-fn identity(file: &File, path: &Path) -> Result<(u64, i64, i64), SpoolError> {
+/// What changes when a file does: its size and the time of its last change.
+pub(super) fn identity(file: &File, path: &Path) -> Result<(u64, i64, i64), SpoolError> {
     let found = file.metadata().at("look at", path)?;
     Ok((found.len(), found.mtime(), found.mtime_nsec()))
 }
@@ -463,25 +426,3 @@ fn unusable_blank() -> PlanError {
     let message = "the file has only blank lines".to_owned();
     PlanError::Unusable(refusal("empty", message, "Write one JSON request a line into it."))
 }
-
-fn body_without_list() -> PlanError {
-    let message = "the body has no list at batch.input_config.requests.requests".to_owned();
-    let remedy = "Put the requests themselves there; a file at the API can not be named here.";
-    PlanError::Unusable(refusal("no_requests", message, remedy))
-}
-
-fn check_body_model(named: &str, model: &str) -> Result<(), PlanError> {
-    if forms::model_name(named) == forms::model_name(model) {
-        return Ok(());
-    }
-    let named: String = named.chars().take(80).collect();
-    let message = format!(
-        "the body names the model {named:?}, its queue uses {:?}",
-        forms::model_name(model)
-    );
-    let remedy = "Take `model` out, or drop the file into a queue with that model.";
-    Err(PlanError::Unusable(refusal("other_model", message, remedy)))
-}
-
-/// So much of a first line is looked at to tell a document from lines.
-const SNIFF_BYTES: u64 = 1 << 20;

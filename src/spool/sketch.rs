@@ -182,6 +182,7 @@ impl<'a> Sketch<'a> {
             chunks: chunks.collect::<Result<_, _>>()?,
             warnings,
             first_problem: self.first_problem,
+            prepared: false,
         })
     }
 

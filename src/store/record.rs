@@ -7,6 +7,7 @@
 //! what is not understood must not be written back without it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -275,12 +276,14 @@ fields! {
         name: String, model: String, transport: TransportV1, lines_per_batch: u64, priority: i64,
         attempts: u16, accept: AcceptV1,
         #[serde(default, skip_serializing_if = "TaskV1::is_usual")] task: TaskV1,
+        #[serde(default, skip_serializing_if = "Option::is_none")] defaults: Option<String>,
     }
     Accept as AcceptV1 { truncated: bool, blocked: bool, empty: bool, }
     Plan as PlanV1 {
         rows: u64, invalid: u64, bytes: u64, sha256: String, planned: u64,
         first_create: Option<u64>, last_result: Option<u64>, cancelled: bool,
         warnings: Vec<String>,
+        #[serde(default, skip_serializing_if = "is_not")] prepared: bool,
     }
     Delivery as DeliveryV1 { plan: PlanV1, tally: TallyV1, stem: String, delivered: u64, }
     Tally as TallyV1 {
@@ -369,6 +372,18 @@ impl Form for JobId {
 
     fn restore(stored: String) -> Result<JobId, String> {
         stored.parse().map_err(|_| format!("`{}` is no job id", stored.escape_debug()))
+    }
+}
+
+impl Form for Arc<str> {
+    type Stored = String;
+
+    fn store(&self) -> String {
+        self.as_ref().to_owned()
+    }
+
+    fn restore(stored: String) -> Result<Arc<str>, String> {
+        Ok(stored.into())
     }
 }
 

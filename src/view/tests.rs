@@ -19,6 +19,7 @@ fn job(id: &str, state: JobState) -> Job {
         priority: 0,
         attempts: 3,
         accept: Accept { truncated: true, blocked: false, empty: false },
+        ..Queue::default()
     };
     let source = Source { folder: "reviews".to_owned(), name: "a.jsonl".to_owned(), bytes: 10 };
     let claimed = Millis(1_700_000_000_123);
@@ -39,6 +40,7 @@ fn plan(rows: u64) -> Plan {
         last_result: None,
         cancelled: false,
         warnings: Vec::new(),
+        ..Plan::default()
     }
 }
 

@@ -233,6 +233,7 @@ pub fn queue(transport: Transport) -> Queue {
         priority: 0,
         attempts: 3,
         accept: Accept { truncated: true, blocked: false, empty: false },
+        ..Queue::default()
     }
 }
 
@@ -248,6 +249,7 @@ pub fn planned(content: &str, chunks: &[u64]) -> Outcome {
         last_result: None,
         cancelled: false,
         warnings: Vec::new(),
+        ..Plan::default()
     };
     let mut first = 1;
     let cut = |rows: &u64| {

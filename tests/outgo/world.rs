@@ -80,6 +80,7 @@ impl World {
             attempt: Attempt(attempt),
             rows: chunk.rows,
             middle: chunk.middle(),
+            prepared: false,
         }
     }
 
@@ -208,6 +209,7 @@ fn job(id: JobId, lines: &[Line]) -> Job {
         priority: 0,
         attempts: 3,
         accept: Accept { truncated: true, blocked: false, empty: false },
+        ..Queue::default()
     };
     let plan = Plan {
         rows,
@@ -219,6 +221,7 @@ fn job(id: JobId, lines: &[Line]) -> Job {
         last_result: None,
         cancelled: false,
         warnings: Vec::new(),
+        ..Plan::default()
     };
     let all = Rows { first: Row(1), last: Row(rows) };
     let chunk = Chunk::new(ChunkNo(1), ChunkNo(1), all, Rest::default());

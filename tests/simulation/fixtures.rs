@@ -40,6 +40,7 @@ pub fn plan(rows: u64, bytes: u64, sha256: String, planned: Millis) -> Plan {
         last_result: None,
         cancelled: false,
         warnings: Vec::new(),
+        ..Plan::default()
     }
 }
 
@@ -76,6 +77,7 @@ pub fn queue() -> Queue {
         priority: 0,
         attempts: 3,
         accept: Accept { truncated: true, blocked: false, empty: false },
+        ..Queue::default()
     }
 }
 

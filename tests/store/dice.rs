@@ -84,6 +84,7 @@ impl Dice {
                 priority: self.roll() as i64,
                 attempts: self.roll() as u16,
                 accept: Accept { truncated: self.coin(), blocked: self.coin(), empty: self.coin() },
+                defaults: self.maybe(|dice| dice.text().into()),
             },
             claimed: self.millis(),
             released: false,
@@ -177,6 +178,7 @@ impl Dice {
             last_result: self.maybe(Dice::millis),
             cancelled: self.coin(),
             warnings: (0..self.below(3)).map(|_| self.text()).collect(),
+            prepared: self.coin(),
         }
     }
 

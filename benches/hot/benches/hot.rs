@@ -50,7 +50,7 @@ fn job(c: &mut Criterion) {
     group.bench_function("body", |b| {
         let mut buffer = vec![0; 256 * 1024];
         b.iter(|| {
-            let body = Body::open(&folder, NAME, world.rows(), Frame::FileLine).expect("planned");
+            let body = Body::open(&folder, folder.input(NAME), world.rows(), Frame::FileLine).expect("planned");
             let mut reader = body.reader(0).expect("planned");
             while reader.read(&mut buffer).expect("the input is there") > 0 {
                 black_box(&buffer);

@@ -55,6 +55,7 @@ impl World {
             last_result: None,
             cancelled: false,
             warnings: Vec::new(),
+            ..Plan::default()
         };
         let job = job(id, plan);
         World { folders, job, answers: place.join("1.jsonl") }
@@ -89,6 +90,7 @@ impl World {
             attempt: Attempt(1),
             rows: chunk.rows,
             middle: chunk.middle(),
+            prepared: false,
         }
     }
 
@@ -129,6 +131,7 @@ fn job(id: JobId, plan: Plan) -> Job {
         priority: 0,
         attempts: 3,
         accept: Accept { truncated: true, blocked: false, empty: false },
+        ..Queue::default()
     };
     let source = Source { folder: String::new(), name: NAME.to_owned(), bytes: plan.bytes };
     let head = Head {
