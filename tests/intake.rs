@@ -525,7 +525,8 @@ fn read_ahead(claimed: &Claimed, rules: &CutRules) -> (Vec<u8>, Known, Result<Pl
     let on_known = |known: Known| {
         let (reader, read, last) = &mut *state.borrow_mut();
         let reader = reader.get_or_insert_with(|| {
-            BodyReader::growing(&claimed.folder, &claimed.folder.input(&claimed.name)).expect("it can be read")
+            BodyReader::growing(&claimed.folder, &claimed.folder.input(&claimed.name))
+                .expect("it can be read")
         });
         assert!(known.rows >= last.rows && known.bytes >= last.bytes, "{last:?} {known:?}");
         *last = known;

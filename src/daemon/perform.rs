@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
-use crate::engine::ids::{BatchName, FileName, JobId, Row};
+use crate::engine::ids::{BatchName, FileName, Row};
 use crate::engine::job::{Head, Input, Plan, Queue, RemoteEnd, Task, Transport};
 use crate::provider::gemini::{Client, CreateFailure, CreateInput, Payload, RefusedKind};
 use crate::spool::answers;

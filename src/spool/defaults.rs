@@ -171,8 +171,10 @@ mod tests {
         let contents = r#""contents": [{"parts": [{"text": "é 1e400"}]}]"#;
         let added = &DEFAULTS[1..DEFAULTS.len() - 1];
         for (line, expected) in [
-            (format!(r#" {{"key": 1,"request": {{ {contents} }} , "x": 2}}"#),
-             format!(r#" {{"key": 1,"request": {{ {contents},{added} }} , "x": 2}}"#)),
+            (
+                format!(r#" {{"key": 1,"request": {{ {contents} }} , "x": 2}}"#),
+                format!(r#" {{"key": 1,"request": {{ {contents},{added} }} , "x": 2}}"#),
+            ),
             (format!("{{{contents}}}"), format!("{{{contents},{added}}}")),
         ] {
             assert_eq!(mapped(&line), expected);
@@ -197,7 +199,9 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_request_is_handed_on_as_it_is() {
-        for line in ["{", "7", r#"{"key": 1, "request": {}}"#, r#"{"contents": [{}], "model": "o"}"#] {
+        for line in
+            ["{", "7", r#"{"key": 1, "request": {}}"#, r#"{"contents": [{}], "model": "o"}"#]
+        {
             assert_eq!(mapped(line), line);
         }
     }

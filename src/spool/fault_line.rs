@@ -87,9 +87,17 @@ mod tests {
     #[test]
     fn a_fault_line_gives_back_reason_key_and_request() {
         for (original, key, request) in [
-            (r#"{"key": "a\n", "request": {"contents": 1.50}}"#, Some(r#""a\n""#), r#"{"contents": 1.50}"#),
+            (
+                r#"{"key": "a\n", "request": {"contents": 1.50}}"#,
+                Some(r#""a\n""#),
+                r#"{"contents": 1.50}"#,
+            ),
             (r#"{"metadata": {"key": 7}, "request": 3}"#, Some("7"), "3"),
-            (r#"{"custom_id": "c", "body": {}}"#, Some(r#""c""#), r#"{"custom_id": "c", "body": {}}"#),
+            (
+                r#"{"custom_id": "c", "body": {}}"#,
+                Some(r#""c""#),
+                r#"{"custom_id": "c", "body": {}}"#,
+            ),
             (r#"{"key": [1], "x": 2}"#, None, r#"{"key": [1], "x": 2}"#),
             ("no JSON", None, "null"),
         ] {

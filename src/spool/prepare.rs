@@ -194,11 +194,8 @@ impl Work<'_> {
         start: u64,
         mut feed: impl FnMut(&[u8]) -> Result<(), PlanError>,
     ) -> Result<Content, PlanError> {
-        let mut summed = Summed {
-            input: Positioned { file: self.file, at: 0 },
-            hash: Sha256::new(),
-            bytes: 0,
-        };
+        let mut summed =
+            Summed { input: Positioned { file: self.file, at: 0 }, hash: Sha256::new(), bytes: 0 };
         let mut chain = self.recipe.open(&mut summed)?;
         let mut block = vec![0; BLOCK_BYTES];
         let mut skip = start as usize;

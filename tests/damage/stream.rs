@@ -55,7 +55,10 @@ impl Place {
         index.flush().expect("written");
         let rows = Rows { first: Row(1), last: Row(ROWS) };
         let (chunk, attempt) = (ChunkNo(1), Attempt(1));
-        Place { folder, which: Which { job, chunk, attempt, rows, middle: Row(2), prepared: false } }
+        Place {
+            folder,
+            which: Which { job, chunk, attempt, rows, middle: Row(2), prepared: false },
+        }
     }
 
     /// Takes a stream in, in several ways. Its first two bytes say where it is cut, and whether
