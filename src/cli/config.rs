@@ -1,13 +1,16 @@
-//! `config check | show | example`.
+//! `config check | show | explain | example`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::config::{Config, Shown, as_file, example};
+use crate::engine::job::{Queue, Task};
+use crate::telemetry::escaped;
 
-use super::{ExitCode, Failure, Globals, print_json};
+use super::{ExitCode, Failure, Globals, explain, print_json};
 
 /// The verb.
 #[derive(Debug, Args)]
@@ -18,12 +21,17 @@ pub struct ConfigVerb {
 }
 
 /// What to do with the configuration.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub enum Action {
     /// Say whether the configuration is valid and a key is there; change nothing
     Check,
     /// Print every setting with the place it comes from
     Show,
+    /// Print which queue a file in the inbox belongs to, and every setting that counts for it
+    Explain {
+        /// The file, there or not yet; a path in the inbox, or one counted from there
+        path: PathBuf,
+    },
     /// Print a commented file with every setting at its default
     Example,
 }
@@ -32,12 +40,13 @@ impl ConfigVerb {
     /// Runs the verb.
     ///
     /// # Errors
-    /// If the configuration is wrong (10) or there is no usable key (12, `check` only).
+    /// If the configuration, or the settings beside a file, are wrong (10) or there is no usable key (12, `check` only).
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-        match self.action {
+        match &self.action {
             Action::Check => check(&globals.load()?, globals.json, out)?,
             Action::Show if globals.json => show_json(&globals.load()?, out)?,
             Action::Show => show(&globals.load()?, out)?,
+            Action::Explain { path } => explain::explain(path, globals, out)?,
             Action::Example => write!(out, "{}", example())?,
         }
         Ok(ExitCode::Complete)
@@ -50,14 +59,33 @@ fn check(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Failure
     if json {
         let inbox = config.folders.inbox.display().to_string();
         let source = key.source.to_string();
-        print_json(out, &json!({"valid": true, "file": file, "key": source, "inbox": inbox}))?;
+        let queue = |queue: &Queue| {
+            json!({"name": queue.name, "model": queue.model, "task": word(queue.task)})
+        };
+        let queues: Vec<_> = config.queues.values().map(queue).collect();
+        let found = json!({
+            "valid": true, "file": file, "key": source, "inbox": inbox, "queues": queues,
+        });
+        print_json(out, &found)?;
         return Ok(());
     }
     writeln!(out, "configuration: valid ({})", file.as_deref().unwrap_or("no file, all defaults"))?;
     writeln!(out, "API key:       from {}", key.source)?;
     writeln!(out, "inbox:         {}", config.folders.inbox.display())?;
     writeln!(out, "outbox:        {}", config.folders.outbox.display())?;
+    for queue in config.queues.values() {
+        let (name, model, task) = (escaped(&queue.name), &queue.model, word(queue.task));
+        let defaults = if queue.defaults.is_some() { ", with defaults" } else { "" };
+        writeln!(out, "queue:         {name}: {task}, {model}{defaults}")?;
+    }
     Ok(())
+}
+
+fn word(task: Task) -> &'static str {
+    match task {
+        Task::Generate => "generate",
+        Task::Embed => "embed",
+    }
 }
 
 fn show(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::daemon::perform::cut_rules;
 use crate::engine::Row;
-use crate::engine::job::Refusal;
+use crate::engine::job::{Queue, Refusal};
 use crate::spool::index::{IndexReader, LineEntry, LineFate};
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
 use crate::spool::prepare::{self, Recipe};
@@ -19,6 +19,7 @@ use crate::spool::problem::{self, Problem};
 use crate::spool::{At, SpoolError};
 use crate::telemetry::escaped;
 
+use super::explain::settings_beside;
 use super::{ExitCode, Failure, Globals, print_json};
 
 /// The verb.
@@ -37,6 +38,7 @@ pub struct Lint {
 /// A file that was read as the daemon would read it. Its indexes lie in a temporary folder.
 pub struct Reading {
     read: Result<Planned, Refusal>,
+    queue: Queue,
     rules: CutRules,
     /// What the indexes are about: the file, or what was prepared of it.
     requests: PathBuf,
@@ -105,10 +107,10 @@ impl Lint {
 }
 
 impl Reading {
-    /// Reads a file whole, with the settings of a queue.
+    /// Reads a file whole, with the settings of a queue and those that lie beside it.
     ///
     /// # Errors
-    /// If it can not be read.
+    /// If it can not be read, or the settings beside it are wrong.
     pub fn of(file: &Path, config: &Config, queue: &str) -> Result<Reading, Failure> {
         if !std::fs::metadata(file).at("read", file)?.is_file() {
             let message = format!("{} is not a regular file", file.display());
@@ -116,11 +118,11 @@ impl Reading {
         }
         let indexes = tempfile::tempdir()?;
         let limits = &config.limits;
-        let queue = config.queue_for(queue);
+        let name = file.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+        let queue = queue_of(file, &name, config, queue)?;
         let rules = cut_rules(&queue, limits.file_bytes, limits.inline_bytes);
         let lines = indexes.path().join(LINES);
         let outcomes = indexes.path().join("outcomes.idx");
-        let name = file.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
         let mut requests = file.to_owned();
         let read = match Recipe::of(&name, &queue) {
             None => plan::plan_file(file, &lines, &outcomes, &rules, &|_| {}),
@@ -136,7 +138,12 @@ impl Reading {
             Err(PlanError::Unusable(refusal)) => Err(refusal),
             Err(PlanError::Spool(error)) => return Err(error.into()),
         };
-        Ok(Reading { read, rules, requests, indexes })
+        Ok(Reading { read, queue, rules, requests, indexes })
+    }
+
+    /// The settings that counted.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// What reading told.
@@ -173,6 +180,17 @@ impl Reading {
         }
         Ok(problems)
     }
+}
+
+/// The settings for a file, wherever it lies.
+fn queue_of(file: &Path, name: &str, config: &Config, queue: &str) -> Result<Queue, Failure> {
+    let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    Ok(match settings_beside(folder, name)? {
+        Some((sidecar, text)) => {
+            config.explain(queue, Some((&folder.join(sidecar), &text)))?.queue
+        }
+        None => config.queue_for(queue),
+    })
 }
 
 fn refused(file: &Path, refusal: &Refusal) -> Failure {

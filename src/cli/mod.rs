@@ -8,6 +8,7 @@ pub mod demo;
 pub mod dropping;
 pub mod emulate;
 pub mod exit;
+pub mod explain;
 pub mod lint;
 pub mod plan;
 pub mod preview;

@@ -32,11 +32,11 @@ impl Plan {
     /// If the file can not be read, or not be used at all.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let config = globals.load()?;
-        let queue = config.queue_for(&self.queue);
         let reading = Reading::of(&self.file, &config, &self.queue)?;
+        let queue = reading.queue();
         let planned = reading.planned(&self.file)?;
         let chunks: Vec<Chunk> =
-            planned.chunks.iter().map(|chunk| Chunk::of(chunk, &queue, &config)).collect();
+            planned.chunks.iter().map(|chunk| Chunk::of(chunk, queue, &config)).collect();
         let bytes: u64 = chunks.iter().map(|chunk| chunk.bytes).sum();
         if globals.json {
             let all: Vec<_> = chunks.iter().map(Chunk::to_json).collect();

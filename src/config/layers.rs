@@ -19,6 +19,7 @@ use super::settings::{Kind, QUEUE, SECTIONS, SETTINGS, Setting, of_section};
 use super::{Environment, Flags, units};
 
 /// All values that were set, over the defaults.
+#[derive(Clone, Default)]
 pub(super) struct Layers {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
@@ -78,7 +79,7 @@ impl fmt::Display for Origin {
 }
 
 /// A name from outside without control characters, which would write where they like.
-fn on_one_line(name: &str) -> String {
+pub(super) fn on_one_line(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
@@ -111,6 +112,13 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL that was refused may hold a password.
+        f.debug_set().entries(self.values.keys()).finish()
+    }
+}
 
 impl Layers {
     /// Reads all places.
@@ -173,7 +181,8 @@ impl Layers {
         self.problems.push(Problem { place: origin.to_string(), message });
     }
 
-    fn put(&mut self, section: &str, key: &'static str, placed: Placed) {
+    /// Sets a value.
+    pub fn put(&mut self, section: &str, key: &'static str, placed: Placed) {
         self.values.insert((section.to_owned(), key), placed);
     }
 
@@ -225,7 +234,8 @@ impl Layers {
         Ok(())
     }
 
-    fn add_table(&mut self, section: &str, table: &DeTable<'_>, at: &dyn Fn(usize) -> Origin) {
+    /// Sets what stands in a table; what is wrong with it is noted.
+    pub fn add_table(&mut self, section: &str, table: &DeTable<'_>, at: &dyn Fn(usize) -> Origin) {
         for (key, content) in table {
             let origin = at(key.span().start);
             let Some(setting) = find_setting(section, key.get_ref()) else {
@@ -468,7 +478,8 @@ pub(super) fn nearest(wrong: &str, known: &[&str]) -> String {
     }
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
+/// The line, from 1, of a byte.
+pub(super) fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 

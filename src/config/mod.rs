@@ -5,6 +5,7 @@
 //! All problems are reported at once, each with its place. The API key is read here and nowhere
 //! else; it is never part of what is shown. Nothing is created or changed on disk.
 
+mod beside;
 mod example;
 mod key;
 mod layers;
@@ -17,6 +18,7 @@ mod units;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -24,6 +26,7 @@ use url::Url;
 use crate::engine::job::Queue;
 use crate::spool::Folders;
 
+pub use beside::Explained;
 pub use example::example;
 pub use key::{Key, KeyProblem, KeySource};
 pub use layers::{ConfigError, Origin, Problem};
@@ -53,6 +56,8 @@ pub struct Config {
     pub housekeeping: Housekeeping,
     /// Every value with its origin, in the order of the example.
     pub shown: Vec<Shown>,
+    /// What was set where, for files with settings of their own.
+    layers: Arc<layers::Layers>,
 }
 
 /// How the inbox is watched.

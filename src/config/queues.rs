@@ -17,7 +17,12 @@ pub(super) const DEFAULT: &str = "default";
 /// Reads all queues, noting what is wrong.
 pub(super) fn read(layers: &mut Layers) -> BTreeMap<String, Queue> {
     let names = layers.queues();
-    names.into_iter().map(|name| (name.clone(), read_one(layers, name))).collect()
+    let default = format!("{QUEUE}.{DEFAULT}");
+    let one = |name: String| {
+        let section = format!("{QUEUE}.{name}");
+        (name.clone(), read_one(layers, &section, name, &default))
+    };
+    names.into_iter().map(one).collect()
 }
 
 /// Whether a name can be that of a sub-folder.
@@ -33,11 +38,11 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-fn read_one(layers: &mut Layers, name: String) -> Queue {
-    let section = format!("{QUEUE}.{name}");
-    let task = task(layers, &section);
-    let model = model(layers, &section, task);
-    let transport = match layers.text(&section, "transport").as_str() {
+/// Reads one section as a queue of this name. What it does not say comes from section `above`.
+pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: &str) -> Queue {
+    let task = task(layers, section);
+    let model = model(layers, section, task, above);
+    let transport = match layers.text(section, "transport").as_str() {
         "inline" => Transport::Inline,
         "file" => Transport::File,
         _ => Transport::Auto,
@@ -47,15 +52,15 @@ fn read_one(layers: &mut Layers, name: String) -> Queue {
         model,
         task,
         transport,
-        lines_per_batch: layers.integer(&section, "lines_per_batch", 0, i64::MAX),
-        priority: priority(layers, &section),
-        attempts: layers.integer(&section, "attempts", 1, 100),
+        lines_per_batch: layers.integer(section, "lines_per_batch", 0, i64::MAX),
+        priority: priority(layers, section),
+        attempts: layers.integer(section, "attempts", 1, 100),
         accept: Accept {
-            truncated: layers.flag(&section, "accept_truncated"),
-            blocked: layers.flag(&section, "accept_blocked"),
-            empty: layers.flag(&section, "accept_empty"),
+            truncated: layers.flag(section, "accept_truncated"),
+            blocked: layers.flag(section, "accept_blocked"),
+            empty: layers.flag(section, "accept_empty"),
         },
-        defaults: defaults(layers, &section, task),
+        defaults: defaults(layers, section, task),
     }
 }
 
@@ -67,14 +72,13 @@ fn task(layers: &Layers, section: &str) -> Task {
 }
 
 /// The model. One that is inherited from a queue with another task is hardly meant.
-fn model(layers: &mut Layers, section: &str, of: Task) -> String {
-    let default = format!("{QUEUE}.{DEFAULT}");
+fn model(layers: &mut Layers, section: &str, of: Task, above: &str) -> String {
     let placed = &layers.get(section, "model").origin;
-    let is_own = section == default || *placed != layers.get(&default, "model").origin;
+    let is_own = section == above || *placed != layers.get(above, "model").origin;
     let is_meant = match placed {
         Origin::Default => of == Task::Generate,
         Origin::File { .. } | Origin::Environment(_) | Origin::Flag(_) => {
-            is_own || task(layers, &default) == of
+            is_own || task(layers, above) == of
         }
     };
     if !is_meant {

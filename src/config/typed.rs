@@ -1,6 +1,7 @@
 //! From values to the typed [`Config`], with every rule that a value must keep.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds};
@@ -30,15 +31,17 @@ pub(super) fn read(mut layers: Layers, environment: &Environment) -> Result<Conf
         housekeeping: housekeeping(&mut layers),
         shown: shown::all(&layers),
         folders,
+        layers: Arc::default(),
     };
     if layers.problems.is_empty() {
-        Ok(config)
+        Ok(Config { layers: Arc::new(layers), ..config })
     } else {
         Err(ConfigError { problems: layers.problems })
     }
 }
 
-fn refuse_what_is_not_there_yet(layers: &mut Layers) {
+/// Notes every setting whose feature is still to come.
+pub(super) fn refuse_what_is_not_there_yet(layers: &mut Layers) {
     let queues = layers.queues();
     for (section, key, only) in NOT_YET {
         let sections = match *section {

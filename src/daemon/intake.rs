@@ -4,16 +4,16 @@
 //! that come meanwhile ask for one more.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::{Config, duration_text};
+use crate::config::{Config, ConfigError, duration_text};
 use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::{Refusal, Source};
 use crate::spool::aside::{self, RefusedEntry};
-use crate::spool::inbox::{IntakeRules, Scan, Scanner};
+use crate::spool::inbox::{IntakeRules, Refused, Scan, Scanner};
 use crate::spool::watch::{WatchError, Watching};
 use crate::spool::{Folders, SpoolError};
 
@@ -212,17 +212,24 @@ impl Intake {
                 }
                 let mut left = HashSet::new();
                 for refused in scan.refused {
-                    if self.refuse(&refused.path, &refused.refusal) == Some(RefusedEntry::Left) {
+                    if self.refuse(&refused) == Some(RefusedEntry::Left) {
                         left.insert(refused.path);
                     }
                 }
                 self.left = left;
-                for source in scan.ready {
-                    if let Some((path, refusal)) = self.beside_a_sidecar(&source) {
-                        self.refuse(&path, &refusal);
-                        continue;
-                    }
-                    let queue = config.queue_for(&source.folder);
+                for (place, source) in scan.ready.into_iter().enumerate() {
+                    let queue = match (&source.sidecar, scan.sidecars.get(&place)) {
+                        (Some(name), Some(text)) => {
+                            match config.queue_beside(&source.folder, name, text) {
+                                Ok(queue) => queue,
+                                Err(error) => {
+                                    self.refuse(&self.misled(&source, name, &error));
+                                    continue;
+                                }
+                            }
+                        }
+                        (Some(_), None) | (None, _) => config.queue_for(&source.folder),
+                    };
                     let id = fresh_id(now, &mut self.last_id);
                     events.push(Event::Arrived { id, source, queue });
                 }
@@ -243,12 +250,13 @@ impl Intake {
 impl Intake {
     /// Moves to `failed/` what will never be a job. What can not be moved is found again by every
     /// scan, and told once.
-    fn refuse(&self, path: &Path, refusal: &Refusal) -> Option<RefusedEntry> {
+    fn refuse(&self, refused: &Refused) -> Option<RefusedEntry> {
+        let Refused { path, sidecar, refusal } = refused;
         if !self.left.contains(path) {
             let (shown, reason) = (path.display().to_string(), &refusal.reason);
             tracing::warn!(path = shown, reason, "refused; see the reason file in failed/");
         }
-        match aside::refuse_in_place(&self.folders, path, refusal) {
+        match aside::refuse_in_place(&self.folders, path, sidecar.as_deref(), refusal) {
             Ok(entry) => Some(entry),
             Err(error) => {
                 tracing::error!(%error, "a refused file could not be moved to failed/");
@@ -257,22 +265,22 @@ impl Intake {
         }
     }
 
-    /// Settings of its own that this version can not follow: answering the file without them
-    /// would cost money for something else than was asked.
-    fn beside_a_sidecar(&self, source: &Source) -> Option<(PathBuf, Refusal)> {
-        let path = self.folders.inbox.join(&source.folder).join(&source.name);
-        let sidecar = path.with_extension("job.toml");
-        let name = sidecar.file_name()?.to_string_lossy().into_owned();
+    /// A file whose settings are wrong: answering it without them would cost money for something
+    /// else than was asked.
+    fn misled(&self, source: &Source, sidecar: &str, error: &ConfigError) -> Refused {
+        let folder = self.folders.inbox.join(&source.folder);
         let refusal = Refusal {
             reason: "sidecar".to_owned(),
-            message: format!("{name} stands beside it, and this version does not read sidecars"),
-            remedy: "put the settings into a queue of the configuration, remove the sidecar, and \
-                     move the file back into the inbox"
-                .to_owned(),
+            message: format!("its settings are wrong: {}", error.listed()),
+            remedy: format!(
+                "mend {sidecar}, which lies beside it, and move both back into the inbox, the \
+                 settings first"
+            ),
             line: None,
             column: None,
         };
-        sidecar.exists().then_some((path, refusal))
+        let path = folder.join(&source.name);
+        Refused { path, sidecar: Some(folder.join(sidecar)), refusal }
     }
 }
 
@@ -300,6 +308,7 @@ const CLAIMS_PAUSE_MS: u64 = 20;
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -45,6 +45,9 @@ pub struct Source {
     pub name: String,
     /// Size in bytes.
     pub bytes: u64,
+    /// Name of the file beside it whose settings are part of the job's, if there was one: like
+    /// [`Source::name`]. It goes where the input goes.
+    pub sidecar: Option<String>,
 }
 
 /// The settings a queue gives to its jobs, fixed when a job is claimed.

@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn source(number: u64) -> Source {
-        Source { folder: String::new(), name: format!("{number}.jsonl"), bytes: 10 }
+        Source { folder: String::new(), name: format!("{number}.jsonl"), bytes: 10, sidecar: None }
     }
 
     fn queue() -> Queue {

@@ -15,7 +15,7 @@ use rustix::process::geteuid;
 
 use super::durable::{self, Moved};
 use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
-use super::{At, Folders, SpoolError, moment};
+use super::{At, Folders, SpoolError, moment, sidecar};
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::Job;
 
@@ -43,10 +43,11 @@ pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
         return fs::remove_file(&input).at("remove", &input);
     }
     // Room is left for the hidden name under which a copy from another file system is made.
-    let room = NAME_MAX - ending.len() - "..aside".len();
+    let room = NAME_MAX - sidecar::ENDING.len() - ending.len() - "..aside".len();
     loop {
         let free = |stem: &str| is_free(&folder.join(format!("{stem}{ending}")));
         let stem = first_free(stem, room, &folder, free)?;
+        archive_sidecar(folders, job, &folder, &format!("{stem}{ending}"))?;
         match durable::move_unsynced(&input, &folder.join(format!("{stem}{ending}")))? {
             // The folder it left goes away next.
             Moved::Now => {
@@ -55,6 +56,31 @@ pub fn archive_input(folders: &Folders, job: &Job) -> Result<(), SpoolError> {
             }
             Moved::NoSource => return Ok(()),
             // Somebody was faster; the next name is looked for.
+            Moved::Taken => {}
+        }
+    }
+}
+
+/// Moves the settings that lay beside an input to where that goes next, under the name it gets
+/// there; if somebody has that, they get another one.
+fn archive_sidecar(
+    folders: &Folders,
+    job: &Job,
+    folder: &Path,
+    name: &str,
+) -> Result<(), SpoolError> {
+    let sidecar = folders.job(job.head.id).sidecar(&job.head.source.name);
+    if job.head.source.sidecar.is_none() || is_free(&sidecar)? {
+        return Ok(());
+    }
+    touch(&sidecar)?;
+    let ending = sidecar::ENDING;
+    loop {
+        let free = |stem: &str| is_free(&folder.join(format!("{stem}{ending}")));
+        let stem = first_free(name, NAME_MAX - ending.len() - "..aside".len(), folder, free)?;
+        match durable::move_unsynced(&sidecar, &folder.join(format!("{stem}{ending}")))? {
+            Moved::Now => return moment("archive:sidecar", folder),
+            Moved::NoSource => return Ok(()),
             Moved::Taken => {}
         }
     }

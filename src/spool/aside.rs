@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Claimed, folder_below};
 use super::durable::{self, Moved};
+use super::sidecar;
 use super::source::{self, Opened};
 use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::JobId;
@@ -57,6 +58,10 @@ pub fn move_aside(
     loop {
         let name = place.note(&source.name, &note)?;
         moment("aside:noted", &input)?;
+        if !place.take_sidecar(source, &folders.job(job).sidecar(&source.name), &name)? {
+            place.withdraw(&name)?;
+            continue;
+        }
         match durable::move_file(&input, &place.path.join(&name))? {
             Moved::Now => return Ok(place.spoken(&name)),
             // It was moved before a crash, perhaps only until the next power cut, or its owner
@@ -113,8 +118,12 @@ pub fn take_back(folders: &Folders, job: JobId, source: &Source) -> Result<Claim
     source::check_source(source).at("take back", &target)?;
     let place = Place { path: folders.held.join(&source.folder), folder: &source.folder };
     let found = place.find(job)?;
+    let sidecar = folder.sidecar(&source.name);
     if fs::symlink_metadata(&target).is_ok() {
-        found.map_or(Ok(()), |name| place.withdraw(&name))?;
+        if let Some(name) = found {
+            place.give_sidecar(source, &name, &sidecar)?;
+            place.withdraw(&name)?;
+        }
         return Ok(Claimed::Already);
     }
     let Some(name) = found else { return Ok(Claimed::Vanished) };
@@ -127,18 +136,23 @@ pub fn take_back(folders: &Folders, job: JobId, source: &Source) -> Result<Claim
         // Its owner took it away.
         Moved::NoSource => Claimed::Vanished,
     };
+    if claimed == Claimed::Now {
+        place.give_sidecar(source, &name, &sidecar)?;
+    }
     place.withdraw(&name)?;
     Ok(claimed)
 }
 
 /// Moves an entry of the inbox that never becomes a job to `failed/`. It is renamed, never
-/// opened; what can not be renamed stays where it is.
+/// opened; what can not be renamed stays where it is. The `sidecar` beside it, if it has one, goes
+/// with it, after it: no input may lie there without its settings.
 ///
 /// # Errors
 /// If the path is not one in the inbox, or if the note can not be written.
 pub fn refuse_in_place(
     folders: &Folders,
     path: &Path,
+    sidecar: Option<&Path>,
     refusal: &Refusal,
 ) -> Result<RefusedEntry, SpoolError> {
     let outside = || std::io::Error::other("it is not in the inbox");
@@ -161,7 +175,13 @@ pub fn refuse_in_place(
             return Ok(RefusedEntry::Left);
         }
         match durable::move_file(path, &place.path.join(&taken)) {
-            Ok(Moved::Now) => return Ok(RefusedEntry::Moved(place.spoken(&taken))),
+            Ok(Moved::Now) => {
+                if let Some(sidecar) = sidecar {
+                    moment("refuse:moved", path)?;
+                    durable::move_file(sidecar, &place.path.join(sidecar::full_name(&taken)))?;
+                }
+                return Ok(RefusedEntry::Moved(place.spoken(&taken)));
+            }
             Ok(Moved::NoSource) => return Ok(RefusedEntry::Gone),
             Ok(Moved::Taken) => place.withdraw(&taken)?,
             Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -247,7 +267,9 @@ impl<'a> Place<'a> {
                 Some(_) => continue,
                 None => {}
             }
-            if file_taken || fs::symlink_metadata(&path).is_ok() {
+            let sidecar = self.path.join(sidecar::full_name(&name));
+            if file_taken || [path.as_path(), sidecar.as_path()].iter().any(|it| it.symlink_metadata().is_ok())
+            {
                 continue;
             }
             match durable::create(&path, &note.text())? {
@@ -283,6 +305,26 @@ impl<'a> Place<'a> {
         let Opened::File(file) = source::open(path).at("read", path)? else { return Ok(None) };
         let reader = std::io::BufReader::new(std::io::Read::take(file, NOTE_BYTES_MAX));
         Ok(serde_json::from_reader(reader).ok())
+    }
+
+    /// Puts the settings of a job's input beside the place it gets here; `false` if they can not be
+    /// there.
+    fn take_sidecar(&self, source: &Source, from: &Path, name: &str) -> Result<bool, SpoolError> {
+        if source.sidecar.is_none() {
+            return Ok(true);
+        }
+        let target = self.path.join(sidecar::full_name(name));
+        Ok(durable::move_file(from, &target)? != Moved::Taken
+            || durable::complete_copy(from, &target)?)
+    }
+
+    /// Takes the settings that lie beside a file here back into its working folder.
+    fn give_sidecar(&self, source: &Source, name: &str, to: &Path) -> Result<(), SpoolError> {
+        if source.sidecar.is_some() {
+            // Its owner may have taken it away; the settings themselves are saved.
+            durable::move_file(&self.path.join(sidecar::full_name(name)), to)?;
+        }
+        Ok(())
     }
 
     /// Takes a note back whose file could not be put beside it.
@@ -346,7 +388,7 @@ mod tests {
     }
 
     fn claimed(folders: &Folders, job: JobId, content: &str) -> Source {
-        let source = Source { folder: "sub".to_owned(), name: "a.jsonl".to_owned(), bytes: 3 };
+        let source = Source { folder: "sub".to_owned(), name: "a.jsonl".to_owned(), bytes: 3, sidecar: None };
         fs::write(folders.inbox.join("sub/a.jsonl"), content).expect("written");
         assert_eq!(claim(folders, job, &source).expect("claimed"), Claimed::Now);
         source
@@ -455,7 +497,7 @@ mod tests {
         fs::write(&odd, "x").expect("written");
         let tree = folders.inbox.join("tree.jsonl");
         fs::create_dir_all(tree.join("inside")).expect("a folder");
-        let moved = |path: &Path| refuse_in_place(&folders, path, &refusal("no")).expect("refused");
+        let moved = |path: &Path| refuse_in_place(&folders, path, None, &refusal("no")).expect("refused");
         assert_eq!(moved(&link), RefusedEntry::Moved("sub/link.jsonl".to_owned()));
         assert_eq!(moved(&fifo), RefusedEntry::Moved("fifo.jsonl".to_owned()));
         assert_eq!(moved(&odd), RefusedEntry::Moved("a_b.jsonl".to_owned()));
@@ -475,7 +517,7 @@ mod tests {
         let link = folders.inbox.join("link.jsonl");
         for name in ["link.jsonl", "link~2.jsonl"] {
             std::os::unix::fs::symlink("/etc/passwd", &link).expect("a link");
-            let moved = refuse_in_place(&folders, &link, &refusal("no")).expect("refused");
+            let moved = refuse_in_place(&folders, &link, None, &refusal("no")).expect("refused");
             assert_eq!(moved, RefusedEntry::Moved(name.to_owned()));
         }
         assert_eq!(listed(&folders.failed).len(), 4);
@@ -486,11 +528,11 @@ mod tests {
         let (_folder, folders) = spool();
         for path in [folders.inbox.clone(), folders.working.join("x"), PathBuf::from("/etc/passwd")]
         {
-            assert!(refuse_in_place(&folders, &path, &refusal("no")).is_err(), "{path:?}");
+            assert!(refuse_in_place(&folders, &path, None, &refusal("no")).is_err(), "{path:?}");
         }
         let path = folders.inbox.join("sub/../../working");
         assert!(!matches!(
-            refuse_in_place(&folders, &path, &refusal("no")),
+            refuse_in_place(&folders, &path, None, &refusal("no")),
             Ok(RefusedEntry::Moved(_))
         ));
     }

@@ -45,6 +45,7 @@ fn move_in(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, Sp
     let target = folders.job(job).input(&source.name);
     source::check_source(source).at("claim", &target)?;
     if fs::symlink_metadata(&target).is_ok() {
+        take_sidecar(folders, job, source)?;
         sync_claimed(folders, job, source)?;
         give_up_old_name(folders, &target, source)?;
         return Ok(Claimed::Already);
@@ -68,12 +69,25 @@ fn move_in(folders: &Folders, job: JobId, source: &Source) -> Result<Claimed, Sp
     match durable::move_unsynced(&input, &target)? {
         Moved::Now => {
             moment("claim:moved", &target)?;
+            take_sidecar(folders, job, source)?;
             sync_claimed(folders, job, source)?;
             Ok(Claimed::Now)
         }
         Moved::Taken => Ok(Claimed::Already),
         Moved::NoSource => Ok(Claimed::Vanished),
     }
+}
+
+/// Moves the settings that lie beside an input after it: they are saved with the job already. An
+/// input that is not ours yet must not lie there without them.
+fn take_sidecar(folders: &Folders, job: JobId, source: &Source) -> Result<(), SpoolError> {
+    let Some(name) = &source.sidecar else { return Ok(()) };
+    let Some(parent) = folder_below(&folders.inbox, &source.folder)? else { return Ok(()) };
+    let target = folders.job(job).sidecar(&source.name);
+    // Taken: it was moved before, and another one was put there since. Its owner may also have
+    // taken it away.
+    durable::move_unsynced(&parent.join(name), &target)?;
+    moment("claim:sidecar", &target)
 }
 
 /// Makes a claim durable, the content included: whoever dropped the file need not have synced it,
@@ -88,6 +102,10 @@ fn sync_claimed(folders: &Folders, job: JobId, source: &Source) -> Result<(), Sp
             durable::sync_file(&input).or_else(|_| durable::write_again(&input))?;
         }
         source::Opened::Special(_) | source::Opened::Unreadable | source::Opened::Missing => {}
+    }
+    let sidecar = folder.sidecar(&source.name);
+    if source.sidecar.is_some() && sidecar.is_file() {
+        durable::sync_file(&sidecar)?;
     }
     durable::sync_folder(&folder.path.join("input"))?;
     durable::sync_folder(&folder.path)?;
@@ -169,7 +187,7 @@ mod tests {
     }
 
     fn source(folder: &str, name: &str) -> Source {
-        Source { folder: folder.to_owned(), name: name.to_owned(), bytes: 1 }
+        Source { folder: folder.to_owned(), name: name.to_owned(), bytes: 1, sidecar: None }
     }
 
     #[test]

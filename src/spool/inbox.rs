@@ -12,7 +12,7 @@
 
 mod turn;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::sidecar;
 use super::source::{self, DEPTH_MAX, Ending, refusal};
 use super::{At, Folders, SpoolError};
 use crate::engine::ids::Millis;
@@ -40,6 +41,8 @@ pub struct IntakeRules {
 pub struct Scan {
     /// Files that have arrived whole, the oldest first; at most as many as were asked for.
     pub ready: Vec<Source>,
+    /// What stands in the sidecars of those that have one, by their place in `ready`.
+    pub sidecars: BTreeMap<usize, String>,
     /// Whether more of them lie there.
     pub more: bool,
     /// Entries that will never be an input.
@@ -55,6 +58,8 @@ pub struct Scan {
 pub struct Refused {
     /// Where it lies.
     pub path: PathBuf,
+    /// The sidecar that goes with it.
+    pub sidecar: Option<PathBuf>,
     /// Why, and what to do about it.
     pub refusal: Refusal,
 }
@@ -373,13 +378,13 @@ impl Walk<'_> {
     }
 
     fn refuse(&mut self, path: PathBuf, refusal: Refusal) {
-        self.scan.refused.push(Refused { path, refusal });
+        self.scan.refused.push(Refused { path, sidecar: None, refusal });
     }
 }
 
 /// How names end that are never touched, besides hidden ones: those of unfinished transfers, and of
 /// sidecars, which are read along with their input.
-const ENDINGS_LEFT_ALONE: [&str; 4] = [".part", ".tmp", ".crdownload", ".job.toml"];
+const ENDINGS_LEFT_ALONE: [&str; 4] = [".part", ".tmp", ".crdownload", sidecar::ENDING];
 
 /// Folders that storage boxes and file systems make.
 const NAMES_LEFT_ALONE: [&str; 2] = ["@eaDir", "lost+found"];

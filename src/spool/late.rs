@@ -8,14 +8,14 @@
 //! under a name that says where it ends, that end is noted, and only then it moves to the inbox.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::durable::{self, Moved};
 use super::free_name::{first_free, is_free, split, sub_folder};
 use super::source::{self, NAME_BYTES_MAX, Opened};
-use super::{At, Folders, JobFolder, SpoolError};
+use super::{At, Folders, JobFolder, SpoolError, sidecar};
 use crate::engine::ids::JobId;
 use crate::engine::job::{Plan, Source};
 
@@ -104,7 +104,7 @@ pub fn hand_on(
     };
     durable::create(&folder.path.join(format!("{NOTED}{}", piece.end)), b"")?;
     let bytes = fs::metadata(&piece.path).at("look at", &piece.path)?.len();
-    let name = drop_into_inbox(folders, source, &piece.path)?;
+    let name = drop_into_inbox(folders, source, &piece.path, &folder.sidecar(&source.name))?;
     Ok(Some(Late::Dropped { name, bytes }))
 }
 
@@ -205,8 +205,13 @@ fn cut(
     Ok(Some(Piece { path, end: to }))
 }
 
-/// Moves a piece into the inbox, beside where its input lay. Answers with its name there.
-fn drop_into_inbox(folders: &Folders, source: &Source, piece: &Path) -> Result<String, SpoolError> {
+/// Moves a piece into the inbox, beside where its input lay, after its `settings` if it had any. Answers with its name there.
+fn drop_into_inbox(
+    folders: &Folders,
+    source: &Source,
+    piece: &Path,
+    settings: &Path,
+) -> Result<String, SpoolError> {
     let folder = sub_folder(&folders.inbox, &source.folder)?;
     durable::make_folder(&folder)?;
     let (stem, ending) = split(&source.name);
@@ -215,6 +220,9 @@ fn drop_into_inbox(folders: &Folders, source: &Source, piece: &Path) -> Result<S
         let named = |stem: &str| format!("{stem}{LATE}{ending}");
         let free = |stem: &str| is_free(&folder.join(named(stem)));
         let name = named(&first_free(stem, room, &folder, free)?);
+        if source.sidecar.is_some() {
+            copy_sidecar(settings, &folder.join(sidecar::full_name(&name)))?;
+        }
         match durable::move_file(piece, &folder.join(&name))? {
             Moved::Now | Moved::NoSource if source.folder.is_empty() => return Ok(name),
             Moved::Now | Moved::NoSource => return Ok(format!("{}/{name}", source.folder)),
@@ -222,6 +230,15 @@ fn drop_into_inbox(folders: &Folders, source: &Source, piece: &Path) -> Result<S
             Moved::Taken => {}
         }
     }
+}
+
+/// Puts the settings of an input beside a piece of it that is not there yet: it is answered like the
+/// rest. What else has the name there was put there for it by somebody.
+fn copy_sidecar(settings: &Path, target: &Path) -> Result<(), SpoolError> {
+    let Opened::File(file) = source::open(settings).at("open", settings)? else { return Ok(()) };
+    let mut text = Vec::new();
+    file.take(sidecar::BYTES_MAX).read_to_end(&mut text).at("read", settings)?;
+    durable::create(target, &text).map(drop)
 }
 
 /// How the name of a piece begins in the working folder; the rest is where it ends.
@@ -252,7 +269,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let folders = Folders::below(folder.path());
         let job: JobId = "01JD0000000000000000000000".parse().expect("an id");
-        let source = Source { folder: "sub".to_owned(), name: "a.jsonl".to_owned(), bytes: 1 };
+        let source = Source { folder: "sub".to_owned(), name: "a.jsonl".to_owned(), bytes: 1, sidecar: None };
         let input = folders.job(job).input("a.jsonl");
         fs::create_dir_all(input.parent().expect("a folder")).expect("made");
         fs::create_dir_all(&folders.inbox).expect("made");

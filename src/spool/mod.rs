@@ -44,6 +44,7 @@ pub mod row_failure;
 pub mod scan;
 pub mod session;
 mod shape;
+pub mod sidecar;
 pub mod sketch;
 pub mod source;
 pub mod steady;
@@ -152,6 +153,11 @@ impl JobFolder {
     /// The lines that were prepared of the input, if it can not be sent as it stands.
     pub fn prepared(&self) -> PathBuf {
         self.path.join("prepared.jsonl")
+    }
+
+    /// The settings that lay beside the input, under the name that is only for this one.
+    pub fn sidecar(&self, name: &str) -> PathBuf {
+        self.path.join(sidecar::full_name(name))
     }
 
     /// What the rows of a planned job are read from: its prepared lines, or the input itself.

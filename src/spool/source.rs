@@ -79,7 +79,7 @@ pub fn check_name(name: &OsStr) -> Result<&str, &'static str> {
 /// [`io::ErrorKind::InvalidInput`] with the part that does not pass.
 pub fn check_source(source: &Source) -> io::Result<()> {
     let parts = source.folder.split('/').filter(|_| !source.folder.is_empty());
-    for part in parts.chain([source.name.as_str()]) {
+    for part in parts.chain([source.name.as_str()]).chain(source.sidecar.as_deref()) {
         check_name(OsStr::new(part)).map_err(|what| {
             let text = format!("`{}` {what}", spoken(OsStr::new(part)));
             io::Error::new(io::ErrorKind::InvalidInput, text)

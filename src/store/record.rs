@@ -271,7 +271,10 @@ fields! {
         #[serde(default, skip_serializing_if = "is_not")] released: bool,
         state: JobStateV1,
     }
-    Source as SourceV1 { folder: String, name: String, bytes: u64, }
+    Source as SourceV1 {
+        folder: String, name: String, bytes: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")] sidecar: Option<String>,
+    }
     Queue as QueueV1 {
         name: String, model: String, transport: TransportV1, lines_per_batch: u64, priority: i64,
         attempts: u16, accept: AcceptV1,

@@ -45,7 +45,7 @@ fn at(world: &World, name: &str) -> PathBuf {
 }
 
 fn source(name: &str) -> Source {
-    Source { folder: "sub".to_owned(), name: name.to_owned(), bytes: 0 }
+    Source { folder: "sub".to_owned(), name: name.to_owned(), bytes: 0, sidecar: None }
 }
 
 #[test]

@@ -290,7 +290,7 @@ impl World {
             self.jobs_made += 1;
             let id = format!("{:026}", self.jobs_made).parse().expect("an id");
             let file = &self.files[&number];
-            let source = Source { folder: String::new(), name, bytes: file.bytes };
+            let source = Source { folder: String::new(), name, bytes: file.bytes, sidecar: None };
             let (model, priority) = (file.model.to_owned(), file.priority);
             let queue = Queue { model, priority, ..queue() };
             self.tell(Event::Arrived { id, source, queue })?;

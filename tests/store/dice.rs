@@ -74,7 +74,7 @@ impl Dice {
         let transports = [Transport::Auto, Transport::Inline, Transport::File];
         Head {
             id,
-            source: Source { folder: self.text(), name: self.text(), bytes: self.number() },
+            source: Source { folder: self.text(), name: self.text(), bytes: self.number(), sidecar: self.maybe(Dice::text) },
             queue: Queue {
                 name: self.text(),
                 model: self.text(),

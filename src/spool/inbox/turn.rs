@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::super::sidecar::{self, Found};
 use super::super::source::{self, Opened, refusal};
-use super::{Candidate, Walk, changed_ns, unreadable};
+use super::{Candidate, Refused, Walk, changed_ns, unreadable};
 use crate::engine::job::{Refusal, Source};
 
 /// The sub-folder looked into last, held open.
@@ -78,9 +79,37 @@ impl Walk<'_> {
         if !unchanged && !candidate.whole && !self.is_still(&stat) {
             return;
         }
-        if self.can_be_taken(handle, path, name, &stat) {
+        if self.can_be_taken(handle, path.clone(), name, &stat) {
             let bytes = u64::try_from(stat.st_size).unwrap_or(0);
-            self.scan.ready.push(Source { folder, name: name.to_owned(), bytes });
+            let source = Source { folder, name: name.to_owned(), bytes, sidecar: None };
+            match sidecar::find(handle, name) {
+                Ok(found) => self.take(source, path, found),
+                Err(error) => self.trouble("look for the settings of", path, error),
+            }
+        }
+    }
+
+    /// Gives a file out with its settings, unless those are of no use.
+    fn take(&mut self, source: Source, path: PathBuf, found: Found) {
+        match found {
+            Found::Nothing => self.scan.ready.push(source),
+            Found::Settings { name, text } => {
+                self.scan.sidecars.insert(self.scan.ready.len(), text);
+                self.scan.ready.push(Source { sidecar: Some(name), ..source });
+            }
+            Found::Unusable { name, refusal } => {
+                let sidecar = Some(path.with_file_name(name));
+                self.scan.refused.push(Refused { path, sidecar, refusal });
+            }
+            // All of them, settled or not: the last one would find the settings its own.
+            Found::Shared { inputs, refusal } => {
+                if self.scan.refused.iter().any(|known| known.path == path) {
+                    return;
+                }
+                for input in inputs {
+                    self.refuse(path.with_file_name(input), refusal.clone());
+                }
+            }
         }
     }
 
