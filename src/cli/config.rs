@@ -59,9 +59,7 @@ fn check(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Failure
     if json {
         let inbox = config.folders.inbox.display().to_string();
         let source = key.source.to_string();
-        let queue = |queue: &Queue| {
-            json!({"name": queue.name, "model": queue.model, "task": word(queue.task)})
-        };
+        let queue = |queue: &Queue| json!({"name": queue.name, "model": queue.model, "task": word(queue.task)});
         let queues: Vec<_> = config.queues.values().map(queue).collect();
         let found = json!({
             "valid": true, "file": file, "key": source, "inbox": inbox, "queues": queues,

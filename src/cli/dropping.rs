@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::spool::durable::{self, Moved};
-use crate::spool::{At, SpoolError};
+use crate::spool::{At, SpoolError, sidecar};
 
 /// A file that lies in the inbox now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,19 @@ pub struct Dropped {
 /// # Errors
 /// If something can not be read, written or renamed; nothing is left behind then.
 pub fn drop_into(folder: &Path, name: &str, content: &mut dyn Read) -> Result<Dropped, SpoolError> {
+    drop_with(folder, name, content, None)
+}
+
+/// The same, and before it come `settings` for this file alone, if there are any.
+///
+/// # Errors
+/// As [`drop_into`].
+pub fn drop_with(
+    folder: &Path,
+    name: &str,
+    content: &mut dyn Read,
+    settings: Option<&str>,
+) -> Result<Dropped, SpoolError> {
     durable::make_folder(folder)?;
     // The daemon may run as another user of the same group: the umask decides, as for any file.
     let mut aside = tempfile::Builder::new()
@@ -62,7 +75,18 @@ pub fn drop_into(folder: &Path, name: &str, content: &mut dyn Read) -> Result<Dr
             _ => format!("{stem}~{number}{ending}"),
         };
         let path = folder.join(&name);
-        match durable::move_file(&aside, &path)? {
+        let sidecar = folder.join(sidecar::full_name(&name));
+        if let Some(text) = settings
+            && (path.symlink_metadata().is_ok()
+                || durable::create(&sidecar, text.as_bytes())? != Moved::Now)
+        {
+            continue;
+        }
+        let moved = durable::move_file(&aside, &path);
+        if settings.is_some() && !matches!(moved, Ok(Moved::Now)) {
+            std::fs::remove_file(&sidecar).at("remove", &sidecar)?;
+        }
+        match moved? {
             Moved::Now => {
                 // Nothing is left under the old name; removing it would only fail.
                 drop(aside.keep());
@@ -120,6 +144,20 @@ mod tests {
     }
 
     #[test]
+    fn settings_lie_there_under_the_name_of_their_file_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        drop_into(folder.path(), "a.jsonl", &mut &b"x"[..]).expect("dropped");
+        std::fs::File::create(at("a~2.jsonl.job.toml")).expect("of somebody else");
+        let dropped = drop_with(folder.path(), "a.jsonl", &mut &b"y"[..], Some("attempts = 1"));
+        assert_eq!(dropped.expect("dropped").name, "a~3.jsonl");
+        let settings = std::fs::read_to_string(at("a~3.jsonl.job.toml")).expect("there");
+        assert_eq!(settings, "attempts = 1");
+        assert_eq!(std::fs::read(at("a~2.jsonl.job.toml")).expect("there"), b"");
+        assert!(!at("a.jsonl.job.toml").exists());
+    }
+
+    #[test]
     fn a_source_that_breaks_leaves_nothing_behind() {
         struct Broken;
         impl Read for Broken {
@@ -128,7 +166,7 @@ mod tests {
             }
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
-        assert!(drop_into(folder.path(), "a.jsonl", &mut Broken).is_err());
+        assert!(drop_with(folder.path(), "a.jsonl", &mut Broken, Some("")).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0);
     }
 

@@ -87,7 +87,8 @@ impl Place {
             (Ok(below), _) => below,
             (Err(_), true) => path,
             (Err(_), false) => {
-                let message = format!("{} is not in the inbox, {}", path.display(), inbox.display());
+                let message =
+                    format!("{} is not in the inbox, {}", path.display(), inbox.display());
                 return Err(Failure::new(ExitCode::Usage, anyhow!(message)));
             }
         };
@@ -102,8 +103,8 @@ impl Place {
                 }
             }
         }
-        let is_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/")
-            || inbox.join(below).is_dir();
+        let is_folder =
+            path.as_os_str().as_encoded_bytes().ends_with(b"/") || inbox.join(below).is_dir();
         let name = if is_folder { None } else { parts.pop().map(str::to_owned) };
         Ok(Place { folder: parts.join("/"), name })
     }
@@ -120,7 +121,9 @@ impl Place {
     fn warning(&self) -> Option<String> {
         let name = self.name.as_ref()?;
         if name.ends_with(sidecar::ENDING) {
-            return Some("this is a name of settings for the file beside it, not of requests".into());
+            return Some(
+                "this is a name of settings for the file beside it, not of requests".into(),
+            );
         }
         (source::ending(name) == Ending::Unknown)
             .then(|| "a file with this ending is refused: .jsonl, .ndjson or .json is taken".into())
@@ -128,9 +131,7 @@ impl Place {
 }
 
 fn as_json(place: &Place, sidecar: Option<&str>, explained: &Explained) -> serde_json::Value {
-    let one = |shown: &Shown| {
-        json!({"key": shown.key, "value": shown.value, "from": shown.origin.to_string()})
-    };
+    let one = |shown: &Shown| json!({"key": shown.key, "value": shown.value, "from": shown.origin.to_string()});
     let settings: Vec<_> = explained.shown.iter().map(one).collect();
     json!({
         "folder": place.folder,

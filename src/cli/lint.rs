@@ -186,9 +186,7 @@ impl Reading {
 fn queue_of(file: &Path, name: &str, config: &Config, queue: &str) -> Result<Queue, Failure> {
     let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     Ok(match settings_beside(folder, name)? {
-        Some((sidecar, text)) => {
-            config.explain(queue, Some((&folder.join(sidecar), &text)))?.queue
-        }
+        Some((sidecar, text)) => config.explain(queue, Some((&folder.join(sidecar), &text)))?.queue,
         None => config.queue_for(queue),
     })
 }

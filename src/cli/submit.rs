@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::config::Config;
-use crate::spool::source;
+use crate::spool::{At, source};
 use crate::telemetry::escaped;
 
 use super::dropping::{self, Dropped};
+use super::explain::settings_beside;
 use super::waiting::{Awaited, Baseline, Ending, PATIENCE, wait_for_all};
 use super::{ExitCode, Failure, Globals, print_json, runtime};
 
@@ -26,6 +27,9 @@ pub struct Submit {
     /// The name in the inbox, instead of the file's own
     #[arg(long, value_name = "NAME.jsonl")]
     pub name: Option<String>,
+    /// Settings for these files alone, instead of those that lie beside them as NAME.job.toml
+    #[arg(long, value_name = "FILE")]
+    pub job_file: Option<PathBuf>,
     /// Wait until the results are in the outbox; the exit code is that of the worst file
     #[arg(long)]
     pub wait: bool,
@@ -43,7 +47,8 @@ impl Submit {
         let mut awaited = Vec::new();
         for (path, name) in &named {
             let baseline = Baseline::of(&config.folders, &sub, name);
-            let dropped = drop_one(&config, &sub, path, name)?;
+            let settings = self.settings(&config, &sub, path)?;
+            let dropped = drop_one(&config, &sub, (path, name), settings.as_deref())?;
             if !globals.json {
                 let file = escaped(&joined(&sub, &dropped.name));
                 writeln!(out, "submitted {file} ({} bytes)", dropped.bytes)?;
@@ -77,6 +82,24 @@ impl Submit {
         let message = format!("there is no queue {queue:?}; configured are {}", known.join(", "));
         Err(Failure::usage(message)
             .with_remedy(format!("add [queue.{queue:?}] to the configuration file")))
+    }
+
+    /// The settings that lie beside a file, or the named ones, if they are right.
+    fn settings(&self, config: &Config, sub: &str, path: &Path) -> Result<Option<String>, Failure> {
+        let found = match (&self.job_file, path.file_name().and_then(|name| name.to_str())) {
+            (Some(file), _) => {
+                Some((file.clone(), std::fs::read_to_string(file).at("read", file)?))
+            }
+            (None, Some(name)) if path != Path::new("-") => {
+                let folder = path.parent().filter(|folder| *folder != Path::new(""));
+                let folder = folder.unwrap_or(Path::new("."));
+                settings_beside(folder, name)?.map(|(name, text)| (folder.join(name), text))
+            }
+            (None, _) => None,
+        };
+        let Some((file, text)) = found else { return Ok(None) };
+        config.explain(sub, Some((&file, &text)))?;
+        Ok(Some(text))
     }
 
     /// Every file with the name it is to have.
@@ -121,11 +144,16 @@ impl Submit {
     }
 }
 
-fn drop_one(config: &Config, sub: &str, path: &Path, name: &str) -> Result<Dropped, Failure> {
+fn drop_one(
+    config: &Config,
+    sub: &str,
+    (path, name): (&Path, &str),
+    settings: Option<&str>,
+) -> Result<Dropped, Failure> {
     let mut content: Box<dyn Read> =
         if path == Path::new("-") { Box::new(io::stdin().lock()) } else { Box::new(open(path)?) };
     let folder = config.folders.inbox.join(sub);
-    dropping::drop_into(&folder, name, &mut content)
+    dropping::drop_with(&folder, name, &mut content, settings)
         .map_err(|error| Failure::from(error).leading_to("the file was not submitted"))
 }
 
@@ -191,7 +219,7 @@ mod tests {
 
     fn submit(files: &[&str], name: Option<&str>) -> Submit {
         let files = files.iter().map(PathBuf::from).collect();
-        Submit { files, queue: None, name: name.map(str::to_owned), wait: false }
+        Submit { files, queue: None, name: name.map(str::to_owned), job_file: None, wait: false }
     }
 
     #[test]

@@ -27,12 +27,7 @@ impl Config {
     ///
     /// # Errors
     /// With everything that is wrong with the sidecar.
-    pub fn queue_beside(
-        &self,
-        folder: &str,
-        name: &str,
-        text: &str,
-    ) -> Result<Queue, ConfigError> {
+    pub fn queue_beside(&self, folder: &str, name: &str, text: &str) -> Result<Queue, ConfigError> {
         self.explain(folder, Some((Path::new(name), text))).map(|explained| explained.queue)
     }
 

@@ -281,3 +281,88 @@ fn no_key_is_ever_shown() {
     let key = config.api.key.expect("found");
     assert_eq!(key.source, KeySource::Environment("GEMINI_API_KEY"));
 }
+
+#[test]
+fn defaults_are_a_table_or_a_json_text_and_their_numbers_stay_as_written() {
+    for text in [
+        r#"defaults = '{"generationConfig": {"temperature": 0.10}, "store": true}'"#,
+        "defaults = { store = true, generationConfig.temperature = 0.10 }",
+        "[queue.default.defaults]\nstore = true\n[queue.default.defaults.generationConfig]\ntemperature = +0.10",
+    ] {
+        let config = World::with(&format!("[queue.default]\n{text}\n")).load(&[]).expect(text);
+        let kept = config.queue_for("").defaults.expect("some");
+        assert!(kept.contains("0.10"), "{kept}");
+        let value: serde_json::Value = serde_json::from_str(&kept).expect("JSON");
+        let expected = serde_json::json!({"generationConfig": {"temperature": 0.1}, "store": true});
+        assert_eq!(value, expected, "{text}");
+    }
+    let all = "s = \"a\\\"b\"\nn = -3\nx = 0xff\nd = 2026-11-22\nl = [1, [true]]\ne = {}\n";
+    let text = format!("[queue.default.defaults.generationConfig]\n{all}");
+    let kept = World::with(&text).load(&[]).expect("valid").queue_for("").defaults;
+    let value: serde_json::Value = serde_json::from_str(&kept.expect("some")).expect("JSON");
+    let inner = serde_json::json!(
+        {"s": "a\"b", "n": -3, "x": 255, "d": "2026-11-22", "l": [1, [true]], "e": {}}
+    );
+    assert_eq!(value["generationConfig"], inner);
+    for none in ["\"\"", "{}", "'{}'"] {
+        let text = format!(
+            "[queue.default.defaults]\nstore = true\n[queue.a]\n[queue.b]\ndefaults = {none}\n"
+        );
+        let config = World::with(&text).load(&[]).expect("valid");
+        assert!(config.queue_for("a").defaults.is_some(), "they are inherited");
+        assert_eq!(config.queue_for("b").defaults, None, "but where they are given up");
+    }
+}
+
+#[test]
+fn defaults_that_no_request_can_have_are_told() {
+    let long = format!(r#"defaults = '{{"cachedContent": "{}"}}'"#, "x".repeat(50_000));
+    for (text, why) in [
+        ("defaults = '{'", "queue.default.defaults is no JSON object"),
+        ("defaults = '[1]'", "queue.default.defaults is no JSON object"),
+        ("defaults = 7", "must be a JSON object in quotes"),
+        ("defaults = { genrationConfig = {} }", "did you mean `generationConfig`?"),
+        ("defaults = { contents = [] }", "every request has its own"),
+        ("defaults = { model = \"m\" }", "write queue.default.model"),
+        ("defaults = { taskType = \"X\" }", "it belongs to requests of task = \"embed\""),
+        ("defaults = { store = nan }", "holds nan, which is no number for JSON"),
+        (long.as_str(), "are saved with each job"),
+    ] {
+        let found = complaint(&format!("[queue.default]\n{text}\n"));
+        assert!(found.contains(why), "{found}");
+        assert!(found.contains("gemini-batchd.toml:2: "), "{found}");
+    }
+    let inherited = "[queue.default]\ndefaults = { store = true }\n[queue.e]\ntask = \"embed\"\n\
+                     model = \"gemini-embedding-001\"\n";
+    assert!(complaint(inherited).contains("or defaults = \"\""));
+    World::with(&format!("{inherited}defaults = \"\"\n")).load(&[]).expect("given up");
+}
+
+#[test]
+fn a_sidecar_counts_over_its_queue_and_nothing_else() {
+    let world = World::with(
+        "[queue.default]\nattempts = 4\n[queue.r]\nmodel = \"gemini-2.5-pro\"\npriority = 1\n",
+    );
+    let config = world.load(&[]).expect("valid");
+    let queue = config.queue_beside("r/deep", "a.job.toml", "priority = 2\n").expect("right");
+    let expected = Queue { priority: 2, ..config.queue_for("r") };
+    assert_eq!(queue, expected);
+    assert_eq!(config.queue_beside("r", "a.job.toml", "").expect("right"), config.queue_for("r"));
+    // The model of the queue is hardly meant for another task.
+    for (text, why) in [
+        (
+            "task = \"embed\"\n",
+            "a.job.toml:1: task is \"embed\", and its model is for another task",
+        ),
+        ("\nmodel = \"a b\"\n", "a.job.toml:2: model is \"a b\", which is no model name"),
+        ("atempts = 2\n", "a.job.toml:1: unknown key `atempts`; did you mean `attempts`?"),
+        ("emit = \"chunks\"\n", "a.job.toml:1: emit is not supported in this version"),
+        ("[queue.r]\nattempts = 2\n", "a.job.toml:1: [queue] is a section"),
+        ("attempts = \n", "a.job.toml:1: not valid TOML"),
+    ] {
+        let error = config.queue_beside("r", "a.job.toml", text).expect_err(text);
+        assert!(error.listed().contains(why), "{}", error.listed());
+    }
+    let both = config.queue_beside("r", "a.job.toml", "attempts = 0\nmodel = \"\"\n");
+    assert_eq!(both.expect_err("two mistakes").problems.len(), 2);
+}

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sha2::{Digest, Sha256};
+
 use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
@@ -122,6 +124,7 @@ impl Performer {
     /// A small input is planned on the same thread as soon as it is ours.
     async fn claim(&self, head: Head, plan: bool) -> Result<Outcome, Failure> {
         let (rules, folder) = (self.rules(&head), self.folders.job(head.id));
+        let asks = asks(&head.queue);
         let claimed = self.on_disk(move |folders| {
             let claimed = match head.released {
                 true => aside::take_back(folders, head.id, &head.source)?,
@@ -135,7 +138,7 @@ impl Performer {
             Ok((claimed, planned))
         });
         match claimed.await? {
-            (Claimed::Now | Claimed::Already, Some(planned)) => self.planned(planned),
+            (Claimed::Now | Claimed::Already, Some(planned)) => self.planned(planned, asks),
             (Claimed::Now | Claimed::Already, None) => Ok(Outcome::Claimed),
             (Claimed::Vanished, _) => Ok(Outcome::Vanished),
         }
@@ -143,6 +146,7 @@ impl Performer {
 
     async fn plan(&self, head: Head, early: bool) -> Result<Outcome, Failure> {
         let (rules, folder, job) = (self.rules(&head), self.folders.job(head.id), head.id);
+        let asks = asks(&head.queue);
         let key_print = self.key_print.clone();
         let stale = self.on_disk(move |folders| early::forget(&folders.job(job), &key_print));
         self.give_up_early(job, stale.await?);
@@ -151,7 +155,7 @@ impl Performer {
         let prepared = blocking(move || prepare_in(&preparing.0, &preparing.1, &preparing.2));
         let prepared = match prepared.await {
             Ok(prepared) => prepared,
-            Err(error) => return self.planned(Err(error)),
+            Err(error) => return self.planned(Err(error), asks),
         };
         let lead = early.then(|| self.begin_early(&head, prepared.is_some()));
         let on_known = lead.clone();
@@ -164,14 +168,14 @@ impl Performer {
         if let Some(lead) = lead {
             self.settle_early(&lead, job, planned.is_ok()).await;
         }
-        self.planned(planned)
+        self.planned(planned, asks)
     }
 
     pub(super) fn rules(&self, head: &Head) -> CutRules {
         cut_rules(&head.queue, self.file_bytes, self.inline_bytes)
     }
 
-    fn planned(&self, planned: Result<Planned, PlanError>) -> Result<Outcome, Failure> {
+    fn planned(&self, planned: Result<Planned, PlanError>, asks: u64) -> Result<Outcome, Failure> {
         match planned {
             Ok(planned) => Ok(Outcome::Planned {
                 plan: Plan {
@@ -179,6 +183,7 @@ impl Performer {
                     invalid: planned.invalid,
                     bytes: planned.bytes,
                     sha256: planned.sha256,
+                    asks: Some(asks),
                     planned: self.clock.now(),
                     first_create: None,
                     last_result: None,
@@ -370,6 +375,17 @@ fn plan_in(
         (None, Some(on_known)) => plan::plan_telling(folder, name, rules, on_known),
         (None, None) => plan::plan(folder, name, rules, &|_| {}),
     }
+}
+
+/// As [`Plan::asks`]. It must stay the same from version to version.
+fn asks(queue: &Queue) -> u64 {
+    let task = match queue.task {
+        Task::Generate => "generate",
+        Task::Embed => "embed",
+    };
+    let defaults = queue.defaults.as_deref().unwrap_or_default();
+    let sum = Sha256::digest(format!("{}\n{task}\n{defaults}", queue.model));
+    u64::from_be_bytes(sum[..8].try_into().expect("a sum has 32 bytes"))
 }
 
 /// How a queue wants its files cut.

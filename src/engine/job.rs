@@ -161,6 +161,9 @@ pub struct Plan {
     pub bytes: u64,
     /// SHA-256 of the input, lower-case hexadecimal.
     pub sha256: String,
+    /// Print of the settings that make another job of the same bytes, such as the model; records of
+    /// earlier versions do not have it.
+    pub asks: Option<u64>,
     /// When planning ended.
     pub planned: Millis,
     /// When the first batch was created.

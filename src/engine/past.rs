@@ -28,6 +28,7 @@ struct Older {
     delivered: Millis,
     cancelled: bool,
     answered: bool,
+    asks: Option<u64>,
 }
 
 /// What matters of a complete job when its content is dropped again.
@@ -39,6 +40,8 @@ pub struct Known<'a> {
     pub delivered: Millis,
     /// Whether any line was answered, and nobody stopped it.
     pub answered: bool,
+    /// As [`Plan::asks`](super::job::Plan::asks).
+    pub asks: Option<u64>,
 }
 
 impl Past {
@@ -79,8 +82,9 @@ impl Past {
     /// What matters of a complete job.
     pub fn known(&self, id: JobId) -> Option<Known<'_>> {
         if let Some(older) = self.older.get(&id) {
-            let Older { name, delivered, cancelled, answered } = older;
-            return Some(Known { name, delivered: *delivered, answered: *answered && !cancelled });
+            let Older { name, delivered, cancelled, answered, asks } = older;
+            let answered = *answered && !cancelled;
+            return Some(Known { name, delivered: *delivered, answered, asks: *asks });
         }
         let job = self.recent.get(&id)?;
         let JobState::Done(delivery) = &job.head.state else { return None };
@@ -88,6 +92,7 @@ impl Past {
             name: &job.head.source.name,
             delivered: delivery.delivered,
             answered: delivery.tally.answered > 0 && !delivery.plan.cancelled,
+            asks: delivery.plan.asks,
         })
     }
 
@@ -139,6 +144,7 @@ impl Older {
             delivered: delivery.delivered,
             cancelled: delivery.plan.cancelled,
             answered: delivery.tally.answered > 0,
+            asks: delivery.plan.asks,
         }
     }
 }

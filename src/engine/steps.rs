@@ -164,7 +164,7 @@ impl Engine {
         if !matches!(self.state(id), Some(JobState::Claiming | JobState::Planning)) {
             return;
         }
-        if let Some(refusal) = self.duplicate_of(id, &plan.sha256, now) {
+        if let Some(refusal) = self.duplicate_of(id, &plan, now) {
             self.advance(id, JobState::Holding(refusal), turn);
             return;
         }
@@ -182,8 +182,11 @@ impl Engine {
         self.merge_when_settled(id, turn);
     }
 
-    /// Why the content was seen before, if it was and that matters.
-    pub(super) fn duplicate_of(&self, id: JobId, sha256: &str, now: Millis) -> Option<Refusal> {
+    /// Why the content was seen before, if it was and that matters. Asked of another model, or in
+    /// other words, it is something else.
+    pub(super) fn duplicate_of(&self, id: JobId, plan: &Plan, now: Millis) -> Option<Refusal> {
+        let sha256 = plan.sha256.as_str();
+        let is_same = |asks: Option<u64>| asks.zip(plan.asks).is_none_or(|(one, two)| one == two);
         let released = self.jobs.get(&id).is_some_and(|job| job.head.released);
         if released || self.policy.duplicates == Duplicates::Process {
             return None;
@@ -196,10 +199,12 @@ impl Engine {
                 Some(known) => {
                     let window = self.policy.duplicate_window_ms;
                     let recent = !policy::is_older_than(known.delivered, window, now);
-                    (known.answered && recent).then_some((other, known.name))
+                    let same = recent && is_same(known.asks);
+                    (known.answered && same).then_some((other, known.name))
                 }
                 None => {
                     let job = self.jobs.get(&other).filter(|job| !job.is_over())?;
+                    is_same(job.head.state.plan().and_then(|plan| plan.asks)).then_some(())?;
                     Some((other, job.head.source.name.as_str()))
                 }
             },

@@ -268,7 +268,10 @@ impl<'a> Place<'a> {
                 None => {}
             }
             let sidecar = self.path.join(sidecar::full_name(&name));
-            if file_taken || [path.as_path(), sidecar.as_path()].iter().any(|it| it.symlink_metadata().is_ok())
+            if file_taken
+                || [path.as_path(), sidecar.as_path()]
+                    .iter()
+                    .any(|it| it.symlink_metadata().is_ok())
             {
                 continue;
             }
@@ -388,7 +391,12 @@ mod tests {
     }
 
     fn claimed(folders: &Folders, job: JobId, content: &str) -> Source {
-        let source = Source { folder: "sub".to_owned(), name: "a.jsonl".to_owned(), bytes: 3, sidecar: None };
+        let source = Source {
+            folder: "sub".to_owned(),
+            name: "a.jsonl".to_owned(),
+            bytes: 3,
+            sidecar: None,
+        };
         fs::write(folders.inbox.join("sub/a.jsonl"), content).expect("written");
         assert_eq!(claim(folders, job, &source).expect("claimed"), Claimed::Now);
         source
@@ -497,7 +505,8 @@ mod tests {
         fs::write(&odd, "x").expect("written");
         let tree = folders.inbox.join("tree.jsonl");
         fs::create_dir_all(tree.join("inside")).expect("a folder");
-        let moved = |path: &Path| refuse_in_place(&folders, path, None, &refusal("no")).expect("refused");
+        let moved =
+            |path: &Path| refuse_in_place(&folders, path, None, &refusal("no")).expect("refused");
         assert_eq!(moved(&link), RefusedEntry::Moved("sub/link.jsonl".to_owned()));
         assert_eq!(moved(&fifo), RefusedEntry::Moved("fifo.jsonl".to_owned()));
         assert_eq!(moved(&odd), RefusedEntry::Moved("a_b.jsonl".to_owned()));

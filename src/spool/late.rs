@@ -269,7 +269,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let folders = Folders::below(folder.path());
         let job: JobId = "01JD0000000000000000000000".parse().expect("an id");
-        let source = Source { folder: "sub".to_owned(), name: "a.jsonl".to_owned(), bytes: 1, sidecar: None };
+        let source = Source {
+            folder: "sub".to_owned(),
+            name: "a.jsonl".to_owned(),
+            bytes: 1,
+            sidecar: None,
+        };
         let input = folders.job(job).input("a.jsonl");
         fs::create_dir_all(input.parent().expect("a folder")).expect("made");
         fs::create_dir_all(&folders.inbox).expect("made");

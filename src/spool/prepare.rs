@@ -342,3 +342,6 @@ const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Bytes of a line's buffer that are kept from line to line.
 const KEPT_BYTES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

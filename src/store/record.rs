@@ -283,7 +283,9 @@ fields! {
     }
     Accept as AcceptV1 { truncated: bool, blocked: bool, empty: bool, }
     Plan as PlanV1 {
-        rows: u64, invalid: u64, bytes: u64, sha256: String, planned: u64,
+        rows: u64, invalid: u64, bytes: u64, sha256: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")] asks: Option<u64>,
+        planned: u64,
         first_create: Option<u64>, last_result: Option<u64>, cancelled: bool,
         warnings: Vec<String>,
         #[serde(default, skip_serializing_if = "is_not")] prepared: bool,

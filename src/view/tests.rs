@@ -21,7 +21,12 @@ fn job(id: &str, state: JobState) -> Job {
         accept: Accept { truncated: true, blocked: false, empty: false },
         ..Queue::default()
     };
-    let source = Source { folder: "reviews".to_owned(), name: "a.jsonl".to_owned(), bytes: 10, sidecar: None };
+    let source = Source {
+        folder: "reviews".to_owned(),
+        name: "a.jsonl".to_owned(),
+        bytes: 10,
+        sidecar: None,
+    };
     let claimed = Millis(1_700_000_000_123);
     Job {
         head: Head { id, source, queue, claimed, released: false, state },

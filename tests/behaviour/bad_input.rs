@@ -104,13 +104,3 @@ async fn a_line_of_a_hundred_megabytes_fails_alone() {
     assert_eq!(errors[0]["error"]["reason"], "line_too_long");
     assert_eq!(errors[0]["line"], 2);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_beside_a_sidecar_is_refused_rather_than_answered_without_it() {
-    let rig = Rig::new(Faults::default()).await;
-    rig.drop_file("a.job.toml", "model = \"gemini-2.5-pro\"\n");
-    rig.drop_file("a.jsonl", requests(1));
-    rig.drain().await;
-    assert_eq!(rig.json("failed/a.jsonl.reason.json")["reason"], "sidecar", "{}", rig.listing());
-    assert!(rig.creates().is_empty());
-}

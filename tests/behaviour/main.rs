@@ -17,5 +17,6 @@ mod reloading;
 mod results;
 mod rig;
 mod road;
+mod settings;
 mod tidying;
 mod transport;

@@ -144,3 +144,86 @@ fn a_drain_says_why_a_file_was_refused() {
         .code(1)
         .stdout(predicate::str::contains("a.jsonl  refused\n    the file is empty. Write one"));
 }
+
+#[test]
+fn what_counts_for_a_file_is_explained_with_its_origins() {
+    let place = Place::new();
+    place.write(
+        "gemini-batchd.toml",
+        "[spool]\ndir = \"spool\"\n[queue.reviews]\nattempts = 5\nmodel = \"gemini-2.5-pro\"\n",
+    );
+    std::fs::create_dir_all(place.folder.path().join("spool/inbox/reviews/deep")).expect("made");
+    place.write("spool/inbox/reviews/deep/a.job.toml", "# mine\npriority = 3\n");
+    let explain = |path: &str| {
+        let mut run = place.run(&["config", "explain", path]);
+        run.env("GEMINI_BATCHD__QUEUE__REVIEWS__TRANSPORT", "file").assert().code(0)
+    };
+    // There or not yet, counted from the inbox or from here.
+    for path in ["reviews/deep/a.jsonl", "spool/inbox/reviews/deep/a.jsonl"] {
+        explain(path)
+            .stdout(predicate::str::contains("# queue: reviews\n"))
+            .stdout(predicate::str::contains("# settings beside it: a.job.toml\n"))
+            .stdout(line(r#"model = "gemini-2.5-pro" +# .*gemini-batchd.toml:5"#))
+            .stdout(line("attempts = 5 +# .*gemini-batchd.toml:4"))
+            .stdout(line("priority = 3 +# .*/inbox/reviews/deep/a.job.toml:2"))
+            .stdout(line(r#"transport = "file" +# environment GEMINI_BATCHD__QUEUE__REVIEWS"#))
+            .stdout(line("lines_per_batch = 0 +# default"));
+    }
+    explain("reviews/deep/")
+        .stdout(predicate::str::contains("# files in inbox/reviews/deep/"))
+        .stdout(line("priority = 0 +# default"));
+    explain("other/b.docx")
+        .stdout(predicate::str::contains("# queue: default\n"))
+        .stdout(predicate::str::contains("is refused"));
+    let mut run = place.run(&["config", "explain", "--json", "reviews/deep/a.jsonl"]);
+    let output = run.output().expect("run").stdout;
+    let value: serde_json::Value = serde_json::from_slice(&output).expect("JSON");
+    assert_eq!((&value["queue"], &value["sidecar"]), (&"reviews".into(), &"a.job.toml".into()));
+    let settings = value["settings"].as_array().expect("a list");
+    let priority = settings.iter().find(|one| one["key"] == "priority").expect("explained");
+    assert_eq!(priority["value"], "3");
+    assert!(priority["from"].as_str().is_some_and(|from| from.ends_with("a.job.toml:2")));
+}
+
+#[test]
+fn what_can_not_be_explained_says_why() {
+    let place = Place::new();
+    place.write("gemini-batchd.toml", "[spool]\ndir = \"spool\"\n");
+    std::fs::create_dir_all(place.folder.path().join("spool/inbox")).expect("made");
+    place.write("spool/inbox/a.job.toml", "attempts = 0\n[queue.default]\nmodel = \"m\"\n");
+    place.write("spool/inbox/b.job.toml", "attempts = 0\ndefaults = { contents = [] }\n");
+    for (path, code, why) in [
+        ("/etc/passwd", 2, "is not in the inbox"),
+        ("../a.jsonl", 2, "`..`"),
+        ("a.jsonl", 10, "a.job.toml:2: [queue] is a section of the configuration"),
+        ("b.jsonl", 10, "b.job.toml:1: attempts is 0; it must be between 1 and 100"),
+        ("b.jsonl", 10, "b.job.toml:2: defaults has `contents`: every request has its own"),
+    ] {
+        place
+            .run(&["config", "explain", path])
+            .assert()
+            .code(code)
+            .stderr(predicate::str::contains(why));
+    }
+}
+
+#[test]
+fn a_check_names_the_queues() {
+    let place = Place::new();
+    place.write(
+        "gemini-batchd.toml",
+        "[queue.e]\ntask = \"embed\"\nmodel = \"gemini-embedding-001\"\ndefaults = { title = \"t\" }\n",
+    );
+    place
+        .run(&["config", "check"])
+        .env("GEMINI_API_KEY", "marker-key")
+        .assert()
+        .code(0)
+        .stdout(predicate::str::contains("default: generate, gemini-2.5-flash\n"))
+        .stdout(predicate::str::contains("e: embed, gemini-embedding-001, with defaults\n"));
+}
+
+/// A line of the output.
+fn line(pattern: &str) -> predicates::str::RegexPredicate {
+    predicate::str::is_match(pattern).expect("a pattern")
+}

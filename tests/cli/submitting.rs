@@ -157,3 +157,52 @@ fn an_interrupted_wait_leaves_the_file_submitted() {
     assert_eq!(ended, Some(130));
     assert!(place.path("spool/inbox/a.jsonl").exists());
 }
+
+#[test]
+fn settings_beside_a_file_are_dropped_with_it_and_wrong_ones_before_nothing_is() {
+    let place = Place::new();
+    place.write("a.jsonl", LINE);
+    place.write("a.job.toml", "attempts = 2\n");
+    place.run(&["submit", "a.jsonl"]).assert().code(0);
+    let dropped = || std::fs::read_to_string(place.path("spool/inbox/a.jsonl.job.toml"));
+    assert_eq!(dropped().expect("there"), "attempts = 2\n");
+    place.write("b.toml", "prority = 2\n");
+    for verb in [&["submit", "a.jsonl", "--job-file", "b.toml"][..], &["submit", "b.jsonl"]] {
+        place.write("b.jsonl", LINE);
+        place.write("b.job.toml", "prority = 2\n");
+        place.run(verb).assert().code(10).stderr(predicate::str::contains(
+            ":1: unknown key `prority`; did you mean `priority`?",
+        ));
+    }
+    let left = std::fs::read_dir(place.path("spool/inbox")).expect("listed").count();
+    assert_eq!(left, 2, "the first one and its settings");
+    place.write("b.toml", "priority = 2\n");
+    place.run(&["submit", "a.jsonl", "--job-file", "b.toml"]).assert().code(0);
+    let dropped = std::fs::read_to_string(place.path("spool/inbox/a~2.jsonl.job.toml"));
+    assert_eq!(dropped.expect("there"), "priority = 2\n");
+}
+
+#[test]
+fn lint_and_plan_heed_the_settings_beside_a_file() {
+    let place = Place::new();
+    let line = r#"{"key": 1, "request": {"model": "gemini-2.5-pro", "contents": [{}]}}"#;
+    place.write("a.jsonl", &format!("{line}\n{line}\n"));
+    place.run(&["lint", "a.jsonl"]).assert().code(1);
+    place.write(
+        "a.job.toml",
+        "model = \"gemini-2.5-pro\"\nlines_per_batch = 1\ndefaults = { store = true }\n",
+    );
+    place.run(&["lint", "a.jsonl"]).assert().code(0);
+    place
+        .run(&["plan", "a.jsonl"])
+        .assert()
+        .code(0)
+        .stdout(predicate::str::contains("model gemini-2.5-pro"))
+        .stdout(predicate::str::contains("batch 2: requests 2 to 2"));
+    place.write("a.job.toml", "model = 5\n");
+    place
+        .run(&["plan", "a.jsonl"])
+        .assert()
+        .code(10)
+        .stderr(predicate::str::contains("a.job.toml:1: model must be a text in quotes"));
+}

@@ -33,7 +33,7 @@ impl Scenario {
 pub const ACROSS: &str = "across file systems";
 
 /// All of them; the first two pass nearly every moment.
-pub const SCENARIOS: [Scenario; 11] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario {
         name: "file",
         faults: doubtful_and_poisoned,
@@ -74,6 +74,18 @@ pub const SCENARIOS: [Scenario; 11] = [
         prepare: |rig| {
             rig.drop_file("a.jsonl", requests(2));
             rig.drain();
+            rig.drop_file("b.jsonl", requests(2));
+        },
+        drain: Rig::once,
+    },
+    Scenario {
+        name: "settings of their own",
+        faults: Faults::default,
+        settings: &[LINES, "queue.default.defaults.generationConfig.temperature = 0.5"],
+        prepare: |rig| {
+            rig.drop_file("a.job.toml", "transport = \"inline\"\n");
+            rig.drop_file("a.jsonl", requests(15));
+            rig.drop_file("b.job.toml", "no = \"setting\"\n");
             rig.drop_file("b.jsonl", requests(2));
         },
         drain: Rig::once,

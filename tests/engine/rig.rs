@@ -53,13 +53,15 @@ impl Rig {
 
     /// A file of so many bytes comes.
     pub fn arrive(&mut self, number: u64, queue: Queue, bytes: u64) {
-        let source = Source { folder: String::new(), name: format!("{number}.jsonl"), bytes, sidecar: None };
+        let source =
+            Source { folder: String::new(), name: format!("{number}.jsonl"), bytes, sidecar: None };
         self.tell(Event::Arrived { id: id(number), source, queue });
     }
 
     /// A small file of this name comes.
     pub fn arrive_as(&mut self, number: u64, name: &str, queue: Queue) {
-        let source = Source { folder: String::new(), name: name.to_owned(), bytes: 1, sidecar: None };
+        let source =
+            Source { folder: String::new(), name: name.to_owned(), bytes: 1, sidecar: None };
         self.tell(Event::Arrived { id: id(number), source, queue });
     }
 

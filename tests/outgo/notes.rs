@@ -10,7 +10,8 @@ use gemini_batchd::spool::{Folders, aside};
 fn notices_written_at_once_are_one_for_each_job() {
     let spool = tempfile::tempdir().unwrap();
     let folders = Folders::below(spool.path());
-    let source = Source { folder: String::new(), name: "a.jsonl".to_owned(), bytes: 3, sidecar: None };
+    let source =
+        Source { folder: String::new(), name: "a.jsonl".to_owned(), bytes: 3, sidecar: None };
     let job = |n: u8| format!("01JD00000000000000000000{n:02}");
     std::thread::scope(|scope| {
         for (n, message) in [(1, "one"), (1, "two"), (2, "one"), (2, "two"), (3, "one")] {

@@ -199,7 +199,8 @@ fn write_input(folder: &JobFolder, name: &str, lines: &[Line]) {
 
 fn job(id: JobId, lines: &[Line]) -> Job {
     let rows = lines.len() as u64;
-    let source = Source { folder: "sub".to_owned(), name: "a.jsonl".to_owned(), bytes: 1, sidecar: None };
+    let source =
+        Source { folder: "sub".to_owned(), name: "a.jsonl".to_owned(), bytes: 1, sidecar: None };
     let queue = Queue {
         name: "default".to_owned(),
         model: "gemini-2.5-flash".to_owned(),

@@ -83,6 +83,7 @@ pub fn queue() -> Queue {
 
 /// A file comes whole.
 pub fn arrival(id: JobId, bytes: u64) -> Event {
-    let source = Source { folder: String::new(), name: format!("{id}.jsonl"), bytes, sidecar: None };
+    let source =
+        Source { folder: String::new(), name: format!("{id}.jsonl"), bytes, sidecar: None };
     Event::Arrived { id, source, queue: queue() }
 }

@@ -74,7 +74,12 @@ impl Dice {
         let transports = [Transport::Auto, Transport::Inline, Transport::File];
         Head {
             id,
-            source: Source { folder: self.text(), name: self.text(), bytes: self.number(), sidecar: self.maybe(Dice::text) },
+            source: Source {
+                folder: self.text(),
+                name: self.text(),
+                bytes: self.number(),
+                sidecar: self.maybe(Dice::text),
+            },
             queue: Queue {
                 name: self.text(),
                 model: self.text(),
@@ -173,6 +178,7 @@ impl Dice {
             invalid: self.number(),
             bytes: self.number(),
             sha256: self.text(),
+            asks: self.maybe(Dice::number),
             planned: self.millis(),
             first_create: self.maybe(Dice::millis),
             last_result: self.maybe(Dice::millis),
