@@ -139,6 +139,7 @@ fn arrived() -> Event {
         folder: "a".to_owned(),
         name: "b".to_owned(),
         bytes: 1,
+        sidecar: None,
     };
     Event::Arrived { id: id(1), source, queue: queue(Transport::Inline) }
 }
