@@ -69,10 +69,14 @@ impl Config {
 }
 
 impl ConfigError {
-    /// Every problem with its place, in one sentence.
+    /// Every problem with its place, in one sentence of limited length.
     pub fn listed(&self) -> String {
         let one = |problem: &Problem| format!("{}: {}", problem.place, problem.message);
-        self.problems.iter().map(one).collect::<Vec<_>>().join("; ")
+        let all = self.problems.iter().map(one).collect::<Vec<_>>().join("; ");
+        match all.char_indices().nth(LISTED_CHARS_MAX) {
+            None => all,
+            Some((end, _)) => format!("{}…", &all[..end]),
+        }
     }
 }
 
@@ -124,6 +128,9 @@ fn shown_of(layers: &Layers, section: &str, named: &str) -> Vec<Shown> {
     let keys = of_section(QUEUE).map(|setting| setting.key);
     keys.filter(|key| there(key)).map(one).collect()
 }
+
+/// What is listed of problems is saved with a job.
+const LISTED_CHARS_MAX: usize = 2000;
 
 /// The section of the file alone: no queue can have this name.
 const BESIDE: &str = "queue./sidecar";

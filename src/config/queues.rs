@@ -61,6 +61,7 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
             empty: layers.flag(section, "accept_empty"),
         },
         defaults: defaults(layers, section, task),
+        wrong: None,
     }
 }
 

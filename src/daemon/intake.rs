@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, duration_text};
+use crate::config::{Config, duration_text};
 use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
-use crate::engine::job::{Refusal, Source};
+use crate::engine::job::{Queue, Refusal, Source};
 use crate::spool::aside::{self, RefusedEntry};
 use crate::spool::inbox::{IntakeRules, Refused, Scan, Scanner};
 use crate::spool::watch::{WatchError, Watching};
-use crate::spool::{Folders, SpoolError};
+use crate::spool::{Folders, SpoolError, sidecar};
 
 use super::{Handle, Message, spawn};
 
@@ -218,18 +218,8 @@ impl Intake {
                 }
                 self.left = left;
                 for (place, source) in scan.ready.into_iter().enumerate() {
-                    let queue = match (&source.sidecar, scan.sidecars.get(&place)) {
-                        (Some(name), Some(text)) => {
-                            match config.queue_beside(&source.folder, name, text) {
-                                Ok(queue) => queue,
-                                Err(error) => {
-                                    self.refuse(&self.misled(&source, name, &error));
-                                    continue;
-                                }
-                            }
-                        }
-                        (Some(_), None) | (None, _) => config.queue_for(&source.folder),
-                    };
+                    let settings = scan.sidecars.get(&place);
+                    let queue = queue_of(&source, settings, config);
                     let id = fresh_id(now, &mut self.last_id);
                     events.push(Event::Arrived { id, source, queue });
                 }
@@ -251,12 +241,12 @@ impl Intake {
     /// Moves to `failed/` what will never be a job. What can not be moved is found again by every
     /// scan, and told once.
     fn refuse(&self, refused: &Refused) -> Option<RefusedEntry> {
-        let Refused { path, sidecar, refusal } = refused;
+        let Refused { path, refusal } = refused;
         if !self.left.contains(path) {
             let (shown, reason) = (path.display().to_string(), &refusal.reason);
             tracing::warn!(path = shown, reason, "refused; see the reason file in failed/");
         }
-        match aside::refuse_in_place(&self.folders, path, sidecar.as_deref(), refusal) {
+        match aside::refuse_in_place(&self.folders, path, refusal) {
             Ok(entry) => Some(entry),
             Err(error) => {
                 tracing::error!(%error, "a refused file could not be moved to failed/");
@@ -264,23 +254,22 @@ impl Intake {
             }
         }
     }
+}
 
-    /// A file whose settings are wrong: answering it without them would cost money for something
-    /// else than was asked.
-    fn misled(&self, source: &Source, sidecar: &str, error: &ConfigError) -> Refused {
-        let folder = self.folders.inbox.join(&source.folder);
-        let refusal = Refusal {
-            reason: "sidecar".to_owned(),
-            message: format!("its settings are wrong: {}", error.listed()),
-            remedy: format!(
-                "mend {sidecar}, which lies beside it, and move both back into the inbox, the \
-                 settings first"
-            ),
-            line: None,
-            column: None,
-        };
-        let path = folder.join(&source.name);
-        Refused { path, sidecar: Some(folder.join(sidecar)), refusal }
+/// The settings a file is answered with: those of its queue, and over them what lies beside it.
+fn queue_of(source: &Source, settings: Option<&Result<String, Refusal>>, config: &Config) -> Queue {
+    let refused =
+        |refusal| Queue { wrong: Some(Box::new(refusal)), ..config.queue_for(&source.folder) };
+    match settings {
+        None => config.queue_for(&source.folder),
+        Some(Err(refusal)) => refused(refusal.clone()),
+        Some(Ok(text)) => {
+            let name = source.sidecar.as_deref().unwrap_or_default();
+            config.queue_beside(&source.folder, name, text).unwrap_or_else(|error| {
+                let what = format!("its settings are wrong: {}", error.listed());
+                refused(sidecar::wrong(&what, Some(name)))
+            })
+        }
     }
 }
 

@@ -352,12 +352,16 @@ impl Performer {
     }
 }
 
-/// Prepares an input that can not be sent as it stands.
+/// Prepares an input that can not be sent as it stands. One with wrong settings is refused here,
+/// where it and they are moved as every other.
 fn prepare_in(
     folder: &JobFolder,
     head: &Head,
     rules: &CutRules,
 ) -> Result<Option<Prepared>, PlanError> {
+    if let Some(refusal) = &head.queue.wrong {
+        return Err(PlanError::Unusable((**refusal).clone()));
+    }
     let recipe = Recipe::of(&head.source.name, &head.queue);
     recipe.map(|recipe| prepare::prepare(folder, &recipe, rules)).transpose()
 }

@@ -72,6 +72,8 @@ pub struct Queue {
     /// Members that every request gets which does not have them: a JSON object, written without
     /// blanks. A planned job does without it: they stand in its prepared lines.
     pub defaults: Option<Arc<str>>,
+    /// What is wrong with the settings that lay beside the file: it is refused once it is ours.
+    pub wrong: Option<Box<Refusal>>,
 }
 
 /// What holds where nothing is said.
@@ -87,6 +89,7 @@ impl Default for Queue {
             attempts: 3,
             accept: Accept { truncated: true, blocked: false, empty: false },
             defaults: None,
+            wrong: None,
         }
     }
 }

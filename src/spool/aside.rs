@@ -144,15 +144,13 @@ pub fn take_back(folders: &Folders, job: JobId, source: &Source) -> Result<Claim
 }
 
 /// Moves an entry of the inbox that never becomes a job to `failed/`. It is renamed, never
-/// opened; what can not be renamed stays where it is. The `sidecar` beside it, if it has one, goes
-/// with it, after it: no input may lie there without its settings.
+/// opened; what can not be renamed stays where it is.
 ///
 /// # Errors
 /// If the path is not one in the inbox, or if the note can not be written.
 pub fn refuse_in_place(
     folders: &Folders,
     path: &Path,
-    sidecar: Option<&Path>,
     refusal: &Refusal,
 ) -> Result<RefusedEntry, SpoolError> {
     let outside = || std::io::Error::other("it is not in the inbox");
@@ -175,13 +173,7 @@ pub fn refuse_in_place(
             return Ok(RefusedEntry::Left);
         }
         match durable::move_file(path, &place.path.join(&taken)) {
-            Ok(Moved::Now) => {
-                if let Some(sidecar) = sidecar {
-                    moment("refuse:moved", path)?;
-                    durable::move_file(sidecar, &place.path.join(sidecar::full_name(&taken)))?;
-                }
-                return Ok(RefusedEntry::Moved(place.spoken(&taken)));
-            }
+            Ok(Moved::Now) => return Ok(RefusedEntry::Moved(place.spoken(&taken))),
             Ok(Moved::NoSource) => return Ok(RefusedEntry::Gone),
             Ok(Moved::Taken) => place.withdraw(&taken)?,
             Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -505,8 +497,7 @@ mod tests {
         fs::write(&odd, "x").expect("written");
         let tree = folders.inbox.join("tree.jsonl");
         fs::create_dir_all(tree.join("inside")).expect("a folder");
-        let moved =
-            |path: &Path| refuse_in_place(&folders, path, None, &refusal("no")).expect("refused");
+        let moved = |path: &Path| refuse_in_place(&folders, path, &refusal("no")).expect("refused");
         assert_eq!(moved(&link), RefusedEntry::Moved("sub/link.jsonl".to_owned()));
         assert_eq!(moved(&fifo), RefusedEntry::Moved("fifo.jsonl".to_owned()));
         assert_eq!(moved(&odd), RefusedEntry::Moved("a_b.jsonl".to_owned()));
@@ -526,7 +517,7 @@ mod tests {
         let link = folders.inbox.join("link.jsonl");
         for name in ["link.jsonl", "link~2.jsonl"] {
             std::os::unix::fs::symlink("/etc/passwd", &link).expect("a link");
-            let moved = refuse_in_place(&folders, &link, None, &refusal("no")).expect("refused");
+            let moved = refuse_in_place(&folders, &link, &refusal("no")).expect("refused");
             assert_eq!(moved, RefusedEntry::Moved(name.to_owned()));
         }
         assert_eq!(listed(&folders.failed).len(), 4);
@@ -537,11 +528,11 @@ mod tests {
         let (_folder, folders) = spool();
         for path in [folders.inbox.clone(), folders.working.join("x"), PathBuf::from("/etc/passwd")]
         {
-            assert!(refuse_in_place(&folders, &path, None, &refusal("no")).is_err(), "{path:?}");
+            assert!(refuse_in_place(&folders, &path, &refusal("no")).is_err(), "{path:?}");
         }
         let path = folders.inbox.join("sub/../../working");
         assert!(!matches!(
-            refuse_in_place(&folders, &path, None, &refusal("no")),
+            refuse_in_place(&folders, &path, &refusal("no")),
             Ok(RefusedEntry::Moved(_))
         ));
     }

@@ -84,9 +84,12 @@ fn take_sidecar(folders: &Folders, job: JobId, source: &Source) -> Result<(), Sp
     let Some(name) = &source.sidecar else { return Ok(()) };
     let Some(parent) = folder_below(&folders.inbox, &source.folder)? else { return Ok(()) };
     let target = folders.job(job).sidecar(&source.name);
+    let sidecar = parent.join(name);
     // Taken: it was moved before, and another one was put there since. Its owner may also have
     // taken it away.
-    durable::move_unsynced(&parent.join(name), &target)?;
+    if sidecar.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        durable::move_unsynced(&sidecar, &target)?;
+    }
     moment("claim:sidecar", &target)
 }
 

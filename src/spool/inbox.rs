@@ -41,8 +41,9 @@ pub struct IntakeRules {
 pub struct Scan {
     /// Files that have arrived whole, the oldest first; at most as many as were asked for.
     pub ready: Vec<Source>,
-    /// What stands in the sidecars of those that have one, by their place in `ready`.
-    pub sidecars: BTreeMap<usize, String>,
+    /// What stands in the sidecars of those that have one, by their place in `ready`; or why that
+    /// can not be told, so that they must not be answered.
+    pub sidecars: BTreeMap<usize, Result<String, Refusal>>,
     /// Whether more of them lie there.
     pub more: bool,
     /// Entries that will never be an input.
@@ -58,8 +59,6 @@ pub struct Scan {
 pub struct Refused {
     /// Where it lies.
     pub path: PathBuf,
-    /// The sidecar that goes with it.
-    pub sidecar: Option<PathBuf>,
     /// Why, and what to do about it.
     pub refusal: Refusal,
 }
@@ -378,7 +377,7 @@ impl Walk<'_> {
     }
 
     fn refuse(&mut self, path: PathBuf, refusal: Refusal) {
-        self.scan.refused.push(Refused { path, sidecar: None, refusal });
+        self.scan.refused.push(Refused { path, refusal });
     }
 }
 

@@ -37,8 +37,8 @@ pub enum Found {
     },
     /// Settings that can not be read: the input must not be answered without them.
     Unusable {
-        /// Name of the sidecar.
-        name: String,
+        /// Name of the sidecar, if it is a file.
+        name: Option<String>,
         /// Why.
         refusal: Refusal,
     },
@@ -89,26 +89,41 @@ pub fn find(folder: impl AsFd, input: &str) -> io::Result<Found> {
     Ok(Found::Shared { inputs, refusal })
 }
 
-fn read(folder: impl AsFd, name: &str) -> io::Result<Found> {
-    let unusable = |what: &str| {
-        let message = format!("its settings `{name}` can not be read: {what}");
-        let remedy = "Mend it, and move both back into the inbox, the settings first.";
-        Found::Unusable { name: name.to_owned(), refusal: refusal("sidecar", message, remedy) }
+/// The refusal of a file whose settings are of no use: answering it without them would cost money
+/// for something else than was asked. `sidecar` is what is moved along with it.
+pub fn wrong(what: &str, sidecar: Option<&str>) -> Refusal {
+    let remedy = match sidecar {
+        Some(_) => {
+            "Mend the settings, which lie beside it, and move both back into the inbox, the \
+                    settings first."
+        }
+        None => "Put a file with the settings in its place, and move this one back into the inbox.",
     };
+    refusal("sidecar", what.to_owned(), remedy)
+}
+
+fn read(folder: impl AsFd, name: &str) -> io::Result<Found> {
+    let unusable_as = |name: Option<&str>, what: &str| Found::Unusable {
+        name: name.map(str::to_owned),
+        refusal: wrong(&format!("its settings can not be read: {what}"), name),
+    };
+    let unusable = |what: &str| unusable_as(Some(name), &format!("`{name}` {what}"));
     let file = match source::open_at(folder, name)? {
         Opened::File(file) => file,
         Opened::Missing => return Ok(Found::Nothing),
-        Opened::Special(kind) => return Ok(unusable(&format!("it is a {kind}"))),
-        Opened::Unreadable => return Ok(unusable("the daemon's user may not")),
+        Opened::Special(kind) => {
+            return Ok(unusable_as(None, &format!("`{name}` is a {kind}")));
+        }
+        Opened::Unreadable => return Ok(unusable("is not for the daemon's user to read")),
     };
     let mut bytes = Vec::new();
     file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > BYTES_MAX {
-        return Ok(unusable("it is longer than 64 KiB"));
+        return Ok(unusable("is longer than 64 KiB"));
     }
     Ok(match String::from_utf8(bytes) {
         Ok(text) => Found::Settings { name: name.to_owned(), text },
-        Err(_) => unusable("it is not UTF-8 text"),
+        Err(_) => unusable("is not UTF-8 text"),
     })
 }
 
@@ -181,7 +196,8 @@ mod tests {
             else {
                 panic!("it is of no use")
             };
-            assert_eq!(name, "a.job.toml");
+            // A link is not moved: it leads somewhere.
+            assert_eq!(name.is_some(), !refusal.message.contains("link"));
             refusal.message
         };
         std::os::unix::fs::symlink("/etc/passwd", &sidecar).expect("a link");

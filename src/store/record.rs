@@ -280,6 +280,7 @@ fields! {
         attempts: u16, accept: AcceptV1,
         #[serde(default, skip_serializing_if = "TaskV1::is_usual")] task: TaskV1,
         #[serde(default, skip_serializing_if = "Option::is_none")] defaults: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] wrong: Option<RefusalV1>,
     }
     Accept as AcceptV1 { truncated: bool, blocked: bool, empty: bool, }
     Plan as PlanV1 {
@@ -389,6 +390,18 @@ impl Form for Arc<str> {
 
     fn restore(stored: String) -> Result<Arc<str>, String> {
         Ok(stored.into())
+    }
+}
+
+impl<T: Form> Form for Box<T> {
+    type Stored = T::Stored;
+
+    fn store(&self) -> Self::Stored {
+        (**self).store()
+    }
+
+    fn restore(stored: Self::Stored) -> Result<Self, String> {
+        T::restore(stored).map(Box::new)
     }
 }
 

@@ -35,16 +35,16 @@ impl Dice {
         self.roll() % end
     }
 
-    fn coin(&mut self) -> bool {
+    pub fn coin(&mut self) -> bool {
         self.below(2) == 0
     }
 
-    fn maybe<T>(&mut self, make: impl FnOnce(&mut Dice) -> T) -> Option<T> {
+    pub fn maybe<T>(&mut self, make: impl FnOnce(&mut Dice) -> T) -> Option<T> {
         if self.coin() { Some(make(self)) } else { None }
     }
 
     /// Numbers near both ends of what fits, and others.
-    fn number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         match self.below(4) {
             0 => self.below(3),
             1 => u64::MAX - self.below(3),
@@ -52,7 +52,7 @@ impl Dice {
         }
     }
 
-    fn text(&mut self) -> String {
+    pub fn text(&mut self) -> String {
         let alphabet =
             ["a", "Z", "0", "\"", "\\", "\n", "\u{0}", "é", "批", "🦀", "/", " ", "\u{2028}"];
         (0..self.below(12)).map(|_| alphabet[self.below(13) as usize]).collect()
@@ -78,7 +78,7 @@ impl Dice {
                 folder: self.text(),
                 name: self.text(),
                 bytes: self.number(),
-                sidecar: self.maybe(Dice::text),
+                sidecar: None,
             },
             queue: Queue {
                 name: self.text(),
@@ -89,7 +89,8 @@ impl Dice {
                 priority: self.roll() as i64,
                 attempts: self.roll() as u16,
                 accept: Accept { truncated: self.coin(), blocked: self.coin(), empty: self.coin() },
-                defaults: self.maybe(|dice| dice.text().into()),
+                // What came later than version 1 must not change what the dice show.
+                ..Queue::default()
             },
             claimed: self.millis(),
             released: false,
@@ -178,13 +179,12 @@ impl Dice {
             invalid: self.number(),
             bytes: self.number(),
             sha256: self.text(),
-            asks: self.maybe(Dice::number),
             planned: self.millis(),
             first_create: self.maybe(Dice::millis),
             last_result: self.maybe(Dice::millis),
             cancelled: self.coin(),
             warnings: (0..self.below(3)).map(|_| self.text()).collect(),
-            prepared: self.coin(),
+            ..Plan::default()
         }
     }
 
@@ -211,7 +211,7 @@ impl Dice {
         }
     }
 
-    fn refusal(&mut self) -> Refusal {
+    pub fn refusal(&mut self) -> Refusal {
         Refusal {
             reason: self.text(),
             message: self.text(),

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use gemini_batchd::engine::{ChunkNo, Head, Job};
+use gemini_batchd::engine::{ChunkNo, Head, Job, JobState};
 use gemini_batchd::store::record::{self, Record, from_mirror, mirror};
 
 use crate::dice::{CHUNK_STATES, Dice, JOB_STATES, id};
@@ -59,7 +59,14 @@ fn all_records() -> Vec<Record> {
 fn what_is_written_now_is_read_again() {
     for seed in 0..500 {
         let mut dice = Dice(seed);
-        let head = Head { released: seed % 2 == 0, ..dice.head(id(seed)) };
+        let mut head = Head { released: seed % 2 == 0, ..dice.head(id(seed)) };
+        // What came later than the first version.
+        head.source.sidecar = dice.maybe(Dice::text);
+        head.queue.defaults = dice.maybe(|dice| dice.text().into());
+        head.queue.wrong = dice.maybe(|dice| Box::new(dice.refusal()));
+        if let JobState::Active(plan) = &mut head.state {
+            (plan.prepared, plan.asks) = (dice.coin(), dice.maybe(Dice::number));
+        }
         let chunks = (1..4).map(|no| (ChunkNo(no), dice.chunk(ChunkNo(no)))).collect();
         let job = Job { head, chunks };
         assert_eq!(from_mirror(&mirror(&job)), Ok(job), "seed {seed}");

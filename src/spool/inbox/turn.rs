@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::super::sidecar::{self, Found};
 use super::super::source::{self, Opened, refusal};
-use super::{Candidate, Refused, Walk, changed_ns, unreadable};
+use super::{Candidate, Walk, changed_ns, unreadable};
 use crate::engine::job::{Refusal, Source};
 
 /// The sub-folder looked into last, held open.
@@ -94,12 +94,12 @@ impl Walk<'_> {
         match found {
             Found::Nothing => self.scan.ready.push(source),
             Found::Settings { name, text } => {
-                self.scan.sidecars.insert(self.scan.ready.len(), text);
+                self.scan.sidecars.insert(self.scan.ready.len(), Ok(text));
                 self.scan.ready.push(Source { sidecar: Some(name), ..source });
             }
             Found::Unusable { name, refusal } => {
-                let sidecar = Some(path.with_file_name(name));
-                self.scan.refused.push(Refused { path, sidecar, refusal });
+                self.scan.sidecars.insert(self.scan.ready.len(), Err(refusal));
+                self.scan.ready.push(Source { sidecar: name, ..source });
             }
             // All of them, settled or not: the last one would find the settings its own.
             Found::Shared { inputs, refusal } => {
