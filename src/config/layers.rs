@@ -3,7 +3,6 @@
 //!
 //! Here a value has the right kind or is reported; what values mean is judged in `typed.rs`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -11,12 +10,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::queues::{self, DEFAULT};
 use super::settings::{Kind, QUEUE, SECTIONS, SETTINGS, Setting, of_section};
-use super::{Environment, Flags, units};
+use super::{Environment, Flags, object, units};
 
 /// All values that were set, over the defaults.
 #[derive(Clone, Default)]
@@ -365,7 +363,7 @@ fn from_toml(setting: &Setting, value: &DeValue<'_>) -> Result<Value, String> {
         },
         Kind::Object => match (value.as_str(), value.as_table()) {
             (Some(text), _) => from_text(setting, text),
-            (None, Some(_)) => json(value).and_then(|text| from_text(setting, &text)),
+            (None, Some(_)) => object::json(value).and_then(|text| from_text(setting, &text)),
             (None, None) => wrong(),
         },
         Kind::Flag => value.as_bool().map_or_else(wrong, |flag| Ok(Value::Flag(flag))),
@@ -376,36 +374,6 @@ fn from_toml(setting: &Setting, value: &DeValue<'_>) -> Result<Value, String> {
             texts.map_or_else(wrong, |texts| Ok(Value::List(texts)))
         }
     }
-}
-
-/// A value as JSON, its numbers as they were written.
-fn json(value: &DeValue<'_>) -> Result<String, String> {
-    let text = |text: &str| serde_json::Value::from(text).to_string();
-    let all = |parts: Result<Vec<String>, String>| parts.map(|parts| parts.join(","));
-    Ok(match value {
-        DeValue::String(value) => text(value),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map_err(|_| "holds a number out of range".to_owned())?
-            .to_string(),
-        DeValue::Float(number) => {
-            let plain = number.as_str().trim_start_matches('+');
-            if serde_json::from_str::<f64>(plain).is_err() {
-                return Err(format!("holds {plain}, which is no number for JSON"));
-            }
-            plain.to_owned()
-        }
-        DeValue::Boolean(flag) => flag.to_string(),
-        DeValue::Datetime(time) => text(&time.to_string()),
-        DeValue::Array(items) => {
-            format!("[{}]", all(items.iter().map(|item| json(item.get_ref())).collect())?)
-        }
-        DeValue::Table(table) => {
-            let member = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
-                Ok(format!("{}:{}", text(name.get_ref()), json(value.get_ref())?))
-            };
-            format!("{{{}}}", all(table.iter().map(member).collect())?)
-        }
-    })
 }
 
 fn from_text(setting: &Setting, text: &str) -> Result<Value, String> {

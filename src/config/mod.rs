@@ -9,6 +9,7 @@ mod beside;
 mod example;
 mod key;
 mod layers;
+mod object;
 mod queues;
 mod settings;
 mod shown;
