@@ -34,8 +34,15 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
         }
         schema["type"] = "object".into();
     }
+    for name in SENT_ALL_THE_SAME {
+        document["schemas"]["File"]["properties"][name]["readOnly"] = false.into();
+    }
     document
 });
+
+/// Members of a file that only the API may set, though Google's own SDKs send them at the start of
+/// each upload.
+const SENT_ALL_THE_SAME: [&str; 2] = ["mimeType", "sizeBytes"];
 
 /// What clients of the service saw, though this revision of the document does not have it.
 const ADDED: &str = r##"{
