@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+pub use journal::now_us;
 use pace::Link;
 
 /// How it is to behave.

@@ -15,6 +15,7 @@ use super::report::{Row, median};
 use super::{Bench, settle, sync};
 use crate::generate::{Amount, Kind};
 use crate::results::Recipe;
+use crate::sink::now_us;
 
 /// The rows without a limit on the link.
 pub fn rows(bench: &Bench) -> Result<Vec<Row>, String> {
@@ -83,7 +84,18 @@ pub fn link_rows(bench: &Bench) -> Result<Vec<Row>, String> {
         .collect();
     let figure = format!("the same over 1 Gbit/s, {} MiB, shuffled", measured.bytes >> 20);
     let more = format!("curl {:.2} s", median(&measured.curl));
-    Ok(vec![Row::most(&figure, 1.10, median(&ratios), "", &more)])
+    let alone: Vec<f64> =
+        measured.shuffled.iter().map(|way| 100.0 * way.intake_alone / way.taken.wall).collect();
+    Ok(vec![
+        Row::most(&figure, 1.10, median(&ratios), "", &more),
+        Row::most(
+            "intake that no upload hides ÷ whole way, 1 Gbit/s",
+            3.0,
+            median(&alone),
+            "%",
+            "from the start to the create, without the time of the upload",
+        ),
+    ])
 }
 
 /// All rounds.
@@ -105,6 +117,8 @@ struct Way {
     taken: Taken,
     upload: f64,
     download: f64,
+    /// Seconds from the start to the create in which no upload was under way.
+    intake_alone: f64,
 }
 
 fn measure(bench: &Bench, rate: Option<u64>) -> Result<Rounds, String> {
@@ -186,12 +200,17 @@ fn way(bench: &Bench, server: &Server, input: &Path, answers: u64) -> Result<Way
     spool.drop_in(input, "a.jsonl")?;
     settle();
     let from = server.journal(0)?.len();
+    let began_us = now_us();
     let taken = spool.once()?;
     spool.check("a", answers)?;
     let journal = server.journal(from)?;
+    let upload = busy(&journal, "upload-first", "upload-last");
+    let created = journal.iter().find(|noted| noted.what == "create");
+    let to_create = created.map_or(0, |noted| noted.at_us.saturating_sub(began_us)) as f64 / 1e6;
     Ok(Way {
         taken,
-        upload: busy(&journal, "upload-first", "upload-last"),
+        upload,
+        intake_alone: to_create - upload,
         download: span(&journal, "download-first", "download-last"),
     })
 }
