@@ -217,16 +217,21 @@ impl Judge {
     fn download(&mut self, file: &str, exchange: &Exchange) {
         self.query(exchange, &Value::Null);
         let batch = file.replacen("files/batch-", "batches/", 1);
-        let Some(message) = self.answers.get(&batch).copied() else {
-            return self.complain(format!("results of {batch}, of which nothing was told"));
-        };
+        let message = self.answers.get(&batch).copied();
         let Some(answered) = &exchange.answered else { return };
         // The first line of a range, and the last one of a file cut short, need not be whole.
         let first = usize::from(exchange.status == 206);
         let whole = answered.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
         for line in answered[..whole].split(|b| *b == b'\n').skip(first) {
             match serde_json::from_slice::<Map<String, Value>>(line) {
-                Ok(line) => self.result(message, &line),
+                // A result of the layer that Google does not describe there.
+                Ok(line) if message.is_none() && line.contains_key("custom_id") => {}
+                Ok(line) => match message {
+                    Some(message) => self.result(message, &line),
+                    None => {
+                        self.complain(format!("a result of {batch}, of which nothing was told"))
+                    }
+                },
                 Err(_) if line.is_empty() => {}
                 Err(error) => self.complain(format!("a result is no JSON object: {error}")),
             }
