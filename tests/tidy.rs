@@ -136,6 +136,44 @@ fn every_test_named_for_a_fault_names_that_fault_itself() {
     }
 }
 
+#[test]
+fn every_row_of_the_feature_table_names_a_test_and_an_example_that_exist() {
+    let page = fs::read_to_string(root().join("README.md")).expect("README.md is there");
+    let chapter = page.split("\n## What it can do, and what shows it\n").nth(1);
+    let chapter = chapter.and_then(|rest| rest.split("\n## ").next()).expect("the chapter");
+    let rows: Vec<&str> = chapter.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 5, "the table was not understood");
+    let code = all_code();
+    for row in rows {
+        let tests: Vec<&str> =
+            test_names(row).filter(|name| name.matches('_').count() > 2).collect();
+        assert!(!tests.is_empty(), "README.md: no test in {row}");
+        for name in tests {
+            assert!(code.contains(&format!("fn {name}(")), "README.md: no test {name}");
+        }
+        let links = row.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with('#')) {
+            assert!(root().join(link).exists(), "README.md: no {link}");
+        }
+    }
+}
+
+#[test]
+fn the_page_of_the_emulator_names_every_fault_and_no_other() {
+    let page = fs::read_to_string(root().join("docs/emulator.md")).expect("the page is there");
+    let table = page.split("\n## Faults\n").nth(1).expect("a chapter of faults");
+    let told = table.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+    let code = fs::read_to_string(root().join("src/provider/gemini/emulator/faults.rs"));
+    let code = code.expect("faults.rs is there");
+    let fields =
+        code.split("pub struct Faults {\n").nth(1).and_then(|code| code.split("\n}").next());
+    let fields = fields
+        .expect("the struct")
+        .lines()
+        .filter_map(|line| line.strip_prefix("    pub ").and_then(|field| field.split(':').next()));
+    assert_eq!(told.collect::<BTreeSet<_>>(), fields.collect());
+}
+
 /// What can go wrong, as people read it.
 fn faults_page() -> String {
     fs::read_to_string(root().join("docs/faults.md")).expect("docs/faults.md is there")

@@ -1,31 +1,31 @@
 //! `demo`: the whole road on this machine, with the emulator in place of Google.
 //!
-//! Needs no key and no network, costs nothing, and touches nothing but its own spool.
+//! Needs no key and no network, costs nothing, and touches nothing but its own spool. `--all` does
+//! so with an example of everything the daemon can do, and fails if one does not end as it must.
 
-use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+pub mod features;
+mod stage;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock::SystemClock;
-use crate::config::{Config, Environment, Flags};
-use crate::daemon::{Ended, Handle, Setup, Until};
-use crate::provider::gemini::emulator::{self, Options};
-use crate::spool::durable;
+use crate::config::Config;
+use crate::provider::gemini::emulator::Options;
 use crate::view::JobView;
 
-use super::dropping::drop_into;
 use super::preview::first_answers;
-use super::progress::Bars;
 use super::{ExitCode, Failure, Globals, print_json, run};
+use features::{Embedded, FEATURES, Feature, SETTINGS};
+use stage::Play;
 
 /// The verb.
 #[derive(Debug, Args)]
 pub struct Demo {
+    /// Show everything: an example of each thing the daemon can do
+    #[arg(long)]
+    pub all: bool,
     /// Keep the spool in this folder, which must be empty or not there [default: a temporary
     /// folder, removed at the end]
     #[arg(long, value_name = "DIR")]
@@ -36,7 +36,8 @@ impl Demo {
     /// Runs the verb.
     ///
     /// # Errors
-    /// If the folder can not be used, or something does not start.
+    /// If the folder can not be used, something does not start, or an example of `--all` does not
+    /// end as it must.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let temporary = tempfile::Builder::new().prefix("gemini-batchd-demo-").tempdir()?;
         let spool = match &self.keep {
@@ -46,87 +47,34 @@ impl Demo {
         // With JSON on standard output, the explanations have no place there.
         let mut nowhere = std::io::sink();
         let talk: &mut dyn Write = if globals.json { &mut nowhere } else { &mut *out };
-        let runtime = run::runtime()?;
-        let Some((views, config)) = runtime.block_on(show(&spool, talk))? else {
+        let play = if self.all { all() } else { usual() };
+        let Some((views, config)) = run::runtime()?.block_on(play.show(&spool, talk))? else {
             return Ok(ExitCode::Interrupted);
         };
+        if self.all {
+            examples(&views, &config, talk)?;
+        } else {
+            results(&views, &config, talk)?;
+        }
+        farewell(self.keep.as_deref(), talk)?;
         if globals.json {
             print_json(out, &views)?;
-        } else {
-            results(&views, &config, out)?;
-            farewell(self.keep.as_deref(), out)?;
         }
-        Ok(run::worst(&views))
+        if self.all { judge(&views, &config) } else { Ok(run::worst(&views)) }
     }
 }
 
-/// Starts the emulator, drops the examples, and runs the daemon until all are answered; `None`
-/// after Ctrl-C.
-async fn show(
-    spool: &Path,
-    talk: &mut dyn Write,
-) -> Result<Option<(Vec<JobView>, Arc<Config>)>, Failure> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let emulator = emulator::start(Options::default()).await?;
-    let config = Arc::new(configure(spool, &emulator.url())?);
-    introduce(spool, &emulator.url(), talk)?;
-    for (folder, name, content) in EXAMPLES {
-        let mut content = *content;
-        drop_into(&config.folders.inbox.join(folder), name, &mut content)?;
-    }
-    let setup = Setup::open(Arc::clone(&config), Arc::new(SystemClock))?;
-    let handle = setup.daemon.handle();
-    let bars = Bars::new();
-    let ended = tokio::select! {
-        ended = setup.daemon.run(Until::Idle) => Some(ended?),
-        () = watch(&handle, &bars) => None,
-        _ = interrupt.recv() => None,
-    };
-    let views = match ended {
-        Some(Ended::Idle(jobs)) => {
-            let views = run::views(&handle, &jobs);
-            views.iter().for_each(|view| bars.show(view));
-            Some(views)
-        }
-        Some(Ended::Full(why)) => return Err(run::full(why)),
-        Some(Ended::Stopped | Ended::Denied(_) | Ended::Barred(_)) | None => None,
-    };
-    emulator.stop().await;
-    Ok(views.map(|views| (views, config)))
+/// A few files for a first look.
+fn usual() -> Play {
+    Play { files: EXAMPLES.to_vec(), settings: REVIEWS, emulator: Options::default() }
 }
 
-/// Shows what the jobs do, until it is dropped.
-async fn watch(handle: &Handle, bars: &Bars) {
-    let terminal = std::io::stderr().is_terminal();
-    let mut told: HashMap<String, String> = HashMap::new();
-    loop {
-        let views: Vec<JobView> =
-            handle.with_engine(|engine| engine.jobs().map(JobView::new).collect());
-        for view in &views {
-            if terminal {
-                bars.show(view);
-            } else if told.get(&view.id) != Some(&view.phase) {
-                told.insert(view.id.clone(), view.phase.clone());
-                bars.say(&format!("   {}: {}", view.file, view.phase));
-            }
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Writes a configuration file into the spool and reads it, and nothing else.
-fn configure(spool: &Path, url: &str) -> Result<Config, Failure> {
-    durable::make_folder(spool)?;
-    let file = spool.join("gemini-batchd.toml");
-    let text = format!(
-        "# Made by `gemini-batchd demo`.\n\n[spool]\ndir = \".\"\n\n[api]\nbase_url = {url:?}\n\n\
-         [intake]\nsettle = \"0s\"\nrescan = \"1s\"\n\n[poll]\nmin = \"300ms\"\nmax = \"1s\"\n\n\
-         [queue.\"reviews\"]\nmodel = \"gemini-2.5-flash-lite\"\n\n\
-         [queue.\"embeddings\"]\ntask = \"embed\"\nmodel = \"gemini-embedding-001\"\n"
-    );
-    durable::create(&file, text.as_bytes())?;
-    let environment = Environment::made_up(spool, [("GEMINI_API_KEY", "demo")]);
-    Ok(Config::load(&Flags { config: Some(file), spool: None }, &environment)?)
+/// Every example there is, with batches that do not keep anybody waiting.
+fn all() -> Play {
+    let files = FEATURES.iter().flat_map(|feature| feature.beside.iter().chain([&feature.file]));
+    let emulator =
+        Options { pending_for: stage::SOON, running_for: stage::SOON, ..Options::default() };
+    Play { files: files.copied().collect(), settings: SETTINGS, emulator }
 }
 
 /// The folder to keep the spool in, if nothing is in it yet.
@@ -148,50 +96,95 @@ fn kept(folder: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-fn introduce(spool: &Path, url: &str, out: &mut dyn Write) -> std::io::Result<()> {
-    writeln!(out, "gemini-batchd demo: all on this machine, without a key, a network, or cost.\n")?;
-    writeln!(out, "1. A stand-in for Google's Batch API listens on {url};")?;
-    writeln!(out, "   it answers every request with an echo of it, or a vector.")?;
-    writeln!(out, "2. The spool is {}:", spool.display())?;
-    writeln!(out, "   files are dropped into its inbox/, results appear in its outbox/.")?;
-    writeln!(out, "3. These files are dropped now:")?;
-    for (folder, name, content) in EXAMPLES {
-        writeln!(out, "   inbox/{folder}{name} ({} bytes)", content.len())?;
-    }
-    writeln!(
-        out,
-        "4. The daemon takes each file, checks every line, sends them as batches, waits,"
-    )?;
-    writeln!(out, "   fetches the answers and puts them into the order of the file:")?;
-    out.flush()
-}
-
 fn results(views: &[JobView], config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "5. The results:")?;
     for view in views {
-        let lines = &view.lines;
-        writeln!(
-            out,
-            "\n   inbox/{}: {} lines, {} answered, {} failed",
-            view.file, lines.total, lines.answered, lines.failed
-        )?;
-        let Some(output) = &view.output else {
-            let why = view.reason.as_deref().unwrap_or("it has no results");
-            writeln!(out, "   {why}")?;
+        writeln!(out, "\n   inbox/{}: {}", view.file, counts(view))?;
+        result(view, config, out)?;
+    }
+    Ok(())
+}
+
+fn examples(views: &[JobView], config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out, "5. What each of them shows, and what came of it:")?;
+    for feature in FEATURES {
+        writeln!(out, "\n   inbox/{}: {}", feature.file.path, feature.shows)?;
+        for file in feature.beside {
+            writeln!(out, "     with inbox/{}", file.path)?;
+        }
+        let Some(view) = views.iter().find(|view| view.file == feature.file.path) else {
+            writeln!(out, "     nothing came of it")?;
             continue;
         };
-        let results = config.folders.outbox.join(format!("{output}.results.jsonl"));
-        for answer in first_answers(&results, ANSWERS_SHOWN)? {
-            writeln!(out, "     {}: {}", answer.key, answer.text)?;
+        if view.output.is_some() {
+            writeln!(out, "     {}", counts(view))?;
         }
-        for ending in ["results.jsonl", "errors.jsonl", "manifest.json"] {
-            let file = format!("{output}.{ending}");
-            if config.folders.outbox.join(&file).exists() {
-                writeln!(out, "   → outbox/{file}")?;
-            }
+        result(view, config, out)?;
+        for made in feature.makes {
+            writeln!(out, "   → outbox/{made}")?;
         }
     }
     Ok(())
+}
+
+fn counts(view: &JobView) -> String {
+    let lines = &view.lines;
+    format!("{} lines, {} answered, {} failed", lines.total, lines.answered, lines.failed)
+}
+
+/// The first answers of a job, and its files; or why there are none.
+fn result(view: &JobView, config: &Config, out: &mut dyn Write) -> Result<(), Failure> {
+    let Some(output) = &view.output else {
+        let why = view.reason.as_deref().unwrap_or("it has no results");
+        writeln!(out, "     {why}")?;
+        if config.folders.failed.join(&view.file).exists() {
+            writeln!(out, "   → failed/{}", view.file)?;
+        }
+        return Ok(());
+    };
+    let results = config.folders.outbox.join(format!("{output}.results.jsonl"));
+    for answer in first_answers(&results, ANSWERS_SHOWN)? {
+        writeln!(out, "     {}: {}", answer.key, answer.text)?;
+    }
+    for ending in ["results.jsonl", "errors.jsonl", "manifest.json"] {
+        let file = format!("{output}.{ending}");
+        if config.folders.outbox.join(&file).exists() {
+            writeln!(out, "   → outbox/{file}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether every example ended as it must.
+fn judge(views: &[JobView], config: &Config) -> Result<ExitCode, Failure> {
+    let wrong: Vec<String> =
+        FEATURES.iter().filter_map(|feature| misses(feature, views, config)).collect();
+    if wrong.is_empty() {
+        return Ok(ExitCode::Complete);
+    }
+    let message = format!("not every example ended as it must: {}", wrong.join("; "));
+    Err(Failure::new(ExitCode::Failed, anyhow::Error::msg(message)))
+}
+
+/// In what an example did not end as it must.
+fn misses(feature: &Feature, views: &[JobView], config: &Config) -> Option<String> {
+    let path = feature.file.path;
+    let Some(view) = views.iter().find(|view| view.file == path) else {
+        return Some(format!("{path} was not taken"));
+    };
+    let lines = &view.lines;
+    let refused = feature.answered + feature.failed == 0;
+    if refused != view.output.is_none() {
+        let word = if refused { "was not refused" } else { "has no results" };
+        return Some(format!("{path} {word}"));
+    }
+    if !refused && (lines.answered, lines.failed) != (feature.answered, feature.failed) {
+        let (answered, failed) = (feature.answered, feature.failed);
+        let found = counts(view);
+        return Some(format!("{path} has {found}, and not {answered} answered, {failed} failed"));
+    }
+    let missing = feature.makes.iter().find(|made| !config.folders.outbox.join(made).exists());
+    missing.map(|made| format!("{path} did not make outbox/{made}"))
 }
 
 fn farewell(keep: Option<&Path>, out: &mut dyn Write) -> std::io::Result<()> {
@@ -205,17 +198,20 @@ fn farewell(keep: Option<&Path>, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "`gemini-batchd submit FILE.jsonl --wait` in another terminal.")
 }
 
-/// Sub-folder of the inbox (with a slash), name, content.
-const EXAMPLES: &[(&str, &str, &[u8])] = &[
-    ("", "guide.jsonl", include_bytes!("../../examples/inbox/guide.jsonl")),
-    ("", "translate.jsonl", include_bytes!("../../examples/inbox/translate.jsonl")),
-    ("", "questions-zh.json", include_bytes!("../../examples/inbox/questions-zh.json")),
-    ("reviews/", "classify.jsonl", include_bytes!("../../examples/inbox/reviews/classify.jsonl")),
-    (
-        "embeddings/",
-        "passages.jsonl",
-        include_bytes!("../../examples/inbox/embeddings/passages.jsonl"),
-    ),
+const EXAMPLES: &[Embedded] = &[
+    Embedded { path: "guide.jsonl", content: include_bytes!("../../examples/inbox/guide.jsonl") },
+    Embedded {
+        path: "translate.jsonl",
+        content: include_bytes!("../../examples/inbox/translate.jsonl"),
+    },
+    Embedded {
+        path: "questions-zh.json",
+        content: include_bytes!("../../examples/inbox/questions-zh.json"),
+    },
+    Embedded {
+        path: "reviews/classify.jsonl",
+        content: include_bytes!("../../examples/inbox/reviews/classify.jsonl"),
+    },
 ];
+const REVIEWS: &str = "[queue.\"reviews\"]\nmodel = \"gemini-2.5-flash-lite\"\n";
 const ANSWERS_SHOWN: usize = 2;
-const LOOK_EVERY: Duration = Duration::from_millis(100);

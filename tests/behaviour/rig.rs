@@ -13,11 +13,18 @@ use gemini_batchd::telemetry::LogOptions;
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "../discovery/mod.rs"]
+mod discovery;
+
+use discovery::Checker;
+
 /// Everything a test needs.
 pub struct Rig {
     pub folder: TempDir,
     pub emulator: Emulator,
     settings: Vec<String>,
+    /// Judges in the end what was sent and answered.
+    _described: Checker,
 }
 
 impl Rig {
@@ -28,8 +35,10 @@ impl Rig {
 
     /// A rig with more settings, each `section.key = value`.
     pub async fn with(faults: Faults, settings: &[&str]) -> Rig {
+        let described = Checker::default();
         let options = Options {
             faults,
+            recorder: Some(described.recorder()),
             pending_for: Duration::from_millis(20),
             running_for: Duration::from_millis(20),
             cancel_for: Duration::from_millis(10),
@@ -43,7 +52,8 @@ impl Rig {
         });
         let emulator = emulator::start(options).await.expect("the emulator starts");
         let settings = settings.iter().map(|text| (*text).to_owned()).collect();
-        Rig { folder: tempfile::tempdir().expect("a temporary folder"), emulator, settings }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Rig { folder, emulator, settings, _described: described }
     }
 
     /// A folder or file of the spool.

@@ -8,6 +8,8 @@ use gemini_batchd::provider::gemini::emulator::{
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
+use crate::discovery::Checker;
+
 pub const MODEL: &str = "gemini-2.5-flash";
 
 /// An emulator and one client of it.
@@ -15,6 +17,8 @@ pub struct World {
     pub emulator: Emulator,
     pub client: Client,
     pub key: &'static str,
+    /// Judges in the end what was sent and answered.
+    pub described: Checker,
 }
 
 /// An answer with its status.
@@ -61,6 +65,7 @@ pub async fn world(faults: &str) -> World {
 
 pub async fn world_with(faults: &str, options: Options) -> World {
     let faults: Faults = toml::from_str(faults).expect("faults");
+    let described = Checker::default();
     let emulator = start(Options {
         speed: 0.0,
         start: Some(SystemTime::UNIX_EPOCH + Duration::from_nanos(1_790_000_000_123_456_789)),
@@ -68,6 +73,7 @@ pub async fn world_with(faults: &str, options: Options) -> World {
         running_for: Duration::from_secs(10),
         cancel_for: Duration::from_secs(2),
         faults,
+        recorder: Some(described.recorder()),
         ..options
     })
     .await
@@ -75,7 +81,7 @@ pub async fn world_with(faults: &str, options: Options) -> World {
     // An error says that another test was first.
     drop(rustls::crypto::ring::default_provider().install_default());
     let client = Client::builder().no_proxy().build().expect("a client");
-    World { emulator, client, key: "key-of-a-test" }
+    World { emulator, client, key: "key-of-a-test", described }
 }
 
 impl World {

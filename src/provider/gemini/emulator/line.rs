@@ -137,6 +137,11 @@ struct CutState {
 }
 
 impl Cut {
+    /// Whether the connection was cut.
+    pub fn happened(&self) -> bool {
+        self.0.cut.load(Ordering::SeqCst)
+    }
+
     /// Nothing more is read from or written to the connection.
     pub fn now(&self) {
         self.0.cut.store(true, Ordering::SeqCst);

@@ -27,6 +27,7 @@ pub mod journal;
 mod kinds;
 mod line;
 pub mod memory;
+pub mod recorder;
 pub mod reply;
 pub mod results;
 mod routes;
@@ -39,6 +40,7 @@ mod upload;
 pub use faults::{Budget, Faults};
 pub use journal::{Happened, InputKind, JournalEntry};
 pub use memory::Memory;
+pub use recorder::{Exchange, Recorder};
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -88,6 +90,8 @@ pub struct Options {
     /// Whether it remembers what it knew before each answer: [`Emulator::memories`]. All bytes it
     /// ever had stay on its disk then.
     pub remembers: bool,
+    /// Where everything that passes over the wire is copied to; a test's business.
+    pub recorder: Option<Recorder>,
 }
 
 impl Default for Options {
@@ -106,6 +110,7 @@ impl Default for Options {
             bad_keys: Vec::new(),
             folder: None,
             remembers: false,
+            recorder: None,
         }
     }
 }
@@ -175,7 +180,8 @@ async fn serve(
 
     let clock = Clock::new(options.start, options.speed);
     let source = Source { disk, tasks: TaskTracker::new() };
-    let app = App::new(server, clock, source, address.to_string(), options.remembers);
+    let mut app = App::new(server, clock, source, address.to_string(), options.remembers);
+    app.recorder = options.recorder;
     let app = Arc::new(app);
 
     let lines = Lines::new(listener);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Response, header, uri::Authority};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -20,6 +21,7 @@ use super::create::{Create, CreateInput};
 use super::faults::{CallKind, Faults};
 use super::line::Cut;
 use super::memory::Memory;
+use super::recorder::Recorder;
 use super::reply::{Refusal, Reply};
 use super::server::{ProjectNo, Server};
 use super::sessions::UploadStart;
@@ -38,6 +40,8 @@ pub struct App {
     pub source: Source,
     /// Own address, if a client does not name one.
     pub authority: String,
+    /// Where what passes is copied to, if anybody wants it.
+    pub recorder: Option<Recorder>,
 }
 
 impl App {
@@ -50,7 +54,7 @@ impl App {
         remembers: bool,
     ) -> App {
         let memories = remembers.then(|| Mutex::new(vec![Memory::of(&server, &source.disk)]));
-        App { server: Mutex::new(server), memories, clock, source, authority }
+        App { server: Mutex::new(server), memories, clock, source, authority, recorder: None }
     }
 
     /// The server. It is never held over anything that waits.
@@ -113,7 +117,18 @@ pub async fn handle(
     let lost = cut.clone();
     let task = Arc::clone(&app);
     app.source.tasks.spawn(async move {
-        let response = answer(&task, request, &cut).await;
+        let (head, body) = request.into_parts();
+        let (call, body) = match &task.recorder {
+            None => (None, body),
+            Some(recorder) => {
+                let (call, body) = recorder.call(&head, body);
+                (Some(call), body)
+            }
+        };
+        let mut response = answer(&task, head, body, &cut).await;
+        if let Some(call) = call {
+            response = call.answered(response, &cut).await;
+        }
         task.remember();
         // A client that went away does not want its answer.
         drop(sender.send(response));
@@ -127,8 +142,7 @@ pub async fn handle(
     }
 }
 
-async fn answer(app: &Arc<App>, request: Request, cut: &Cut) -> Response<Body> {
-    let (head, body) = request.into_parts();
+async fn answer(app: &Arc<App>, head: Parts, body: Body, cut: &Cut) -> Response<Body> {
     let mut manner = Manner { base: base(app, &head.headers), ..Manner::default() };
     let query = Query::read(head.uri.query().unwrap_or_default());
     manner.compact = query.get("prettyPrint").is_some_and(|value| value == "false");

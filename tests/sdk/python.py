@@ -1,14 +1,19 @@
 """Uses the Batch API through Google's own SDK, unmodified, and checks what comes back.
 
-Usage: use_the_api.py BASE_URL API_VERSION
+Usage: python.py BASE_URL API_VERSION
+
+The last line it prints is the number of batches it made.
 """
 
+import asyncio
+import io
 import json
 import pathlib
 import sys
 import tempfile
 import time
 
+import pydantic
 from google import genai
 from google.genai import errors, types
 
@@ -117,6 +122,91 @@ def embeddings(client, folder):
     return [job.name, of_file.name]
 
 
+def in_pieces(client, folder):
+    """Larger than a piece of an upload, which is 8 MiB; once from a path, once from a stream."""
+    path = folder / "large.jsonl"
+    filler = "词" * 150_000
+    path.write_text("".join(json.dumps(row(f"p{n}", f"{filler} {n}"), ensure_ascii=False) + "\n" for n in range(22)), "utf-8")
+    assert path.stat().st_size > 9 << 20
+    config = types.UploadFileConfig(mime_type="application/jsonl", name="files/large-rows")
+    from_path = client.files.upload(file=str(path), config=config)
+    assert from_path.name == "files/large-rows", from_path
+    stream = io.BytesIO(path.read_bytes())
+    from_stream = client.files.upload(file=stream, config={"mime_type": "application/jsonl"})
+    assert from_path.size_bytes == from_stream.size_bytes == path.stat().st_size
+    assert from_path.sha256_hash == from_stream.sha256_hash
+    job = finish(client, client.batches.create(model=MODEL, src=from_stream.name).name)
+    content = client.files.download(file=job.dest.file_name).decode("utf-8")
+    assert len(content.splitlines()) == 22
+    for uploaded in (from_path, from_stream):
+        client.files.delete(name=uploaded.name)
+    return job.name
+
+
+def of_the_guide(client, folder):
+    """The guide: a config for each request, a schema from a class, a poll until it is over."""
+
+    class Recipe(pydantic.BaseModel):
+        recipe_name: str
+        ingredients: list[str]
+
+    requests = [
+        {
+            "contents": [{"parts": [{"text": "List a few popular cookie recipes."}], "role": "user"}],
+            "config": {"response_mime_type": "application/json", "response_schema": list[Recipe]},
+        },
+        {
+            "contents": [{"parts": [{"text": "Write a short poem about clouds."}]}],
+            "config": {
+                "system_instruction": {"parts": [{"text": "You are a cat. Your name is Neko."}]},
+                "temperature": 0.5,
+                "tools": [{"google_search": {}}],
+            },
+        },
+    ]
+    job = client.batches.create(model="models/gemini-3.5-flash", src=requests, config={"display_name": "inlined-requests-job-1"})
+    completed = {"JOB_STATE_SUCCEEDED", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED"}
+    while job.state.name not in completed:
+        time.sleep(0.02)
+        job = client.batches.get(name=job.name)
+    assert job.state.name == "JOB_STATE_SUCCEEDED" and job.error is None, job
+    recipes = json.loads(job.dest.inlined_responses[0].response.text)
+    assert all(isinstance(recipe["ingredients"], list) for recipe in recipes), recipes
+
+    path = folder / "my-batch-requests.jsonl"
+    rows = [
+        {"key": "request-1", "request": {"contents": [{"parts": [{"text": "Describe the process of photosynthesis."}]}]}},
+        {"key": "request-2", "request": {"contents": [{"parts": [{"text": "What are the main ingredients in a Margherita pizza?"}]}], "generation_config": {"temperature": 0.7}}},
+    ]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    uploaded = client.files.upload(file=str(path), config=types.UploadFileConfig(display_name="my-batch-requests", mime_type="jsonl"))
+    of_file = client.batches.create(model="gemini-3.5-flash", src=uploaded.name, config={"display_name": "file-upload-job-1"})
+    of_file = finish(client, of_file.name)
+    content = client.files.download(file=of_file.dest.file_name).decode("utf-8")
+    assert [json.loads(line)["key"] for line in content.splitlines()] == ["request-1", "request-2"]
+    return [job.name, of_file.name]
+
+
+async def without_blocking(client):
+    """The same calls of the client that does not block."""
+    source = [{"contents": [{"parts": [{"text": "at once"}]}]}]
+    job = await client.aio.batches.create(model=MODEL, src=source, config={"display_name": "async"})
+    for _ in range(400):
+        job = await client.aio.batches.get(name=job.name)
+        if job.state.name in DONE:
+            break
+        await asyncio.sleep(0.02)
+    assert job.dest.inlined_responses[0].response.text == "Echo of request: at once", job
+    stream = io.BytesIO(json.dumps(row("k", "x")).encode())
+    uploaded = await client.aio.files.upload(file=stream, config={"mime_type": "application/jsonl"})
+    names = [file.name async for file in await client.aio.files.list(config={"page_size": 1})]
+    assert uploaded.name in names, names
+    await client.aio.files.delete(name=uploaded.name)
+    names = [batch.name async for batch in await client.aio.batches.list(config={"page_size": 2})]
+    assert job.name in names, names
+    return job.name
+
+
 def cancelled_and_deleted(client, others):
     job = client.batches.create(
         model=MODEL, src=[{"contents": [{"parts": [{"text": "late"}]}]}], config={"display_name": "late"}
@@ -153,9 +243,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         made = [from_a_file(client, pathlib.Path(folder)), inline(client)]
         made += embeddings(client, pathlib.Path(folder))
+        made += [in_pieces(client, pathlib.Path(folder))]
+        made += of_the_guide(client, pathlib.Path(folder))
+    made += [asyncio.run(without_blocking(client))]
     cancelled_and_deleted(client, made)
     refused(client)
-    print("the SDK is content with", version)
+    print(len(made) + 1)
 
 
 main()

@@ -1,0 +1,80 @@
+//! The examples of `demo --all`: one for each thing the daemon can do, with how it must end.
+//!
+//! Their files lie below `examples/features/`, which is laid out like an inbox, and the settings of
+//! their queues in `examples/features.toml`. All of them are built into the program, so that the
+//! demo needs no source tree. A test walks that folder: no file of it may be missing here.
+
+/// An example.
+#[derive(Debug, Clone, Copy)]
+pub struct Feature {
+    /// What it shows, in half a line.
+    pub shows: &'static str,
+    /// The file that is dropped.
+    pub file: Embedded,
+    /// Files that lie in the inbox before it is dropped, such as a sidecar or pictures.
+    pub beside: &'static [Embedded],
+    /// Lines that must be answered; none here and none in `failed`: the file is refused whole.
+    pub answered: u64,
+    /// Lines that must fail.
+    pub failed: u64,
+    /// Files below the outbox that must be there besides results, errors and manifest.
+    pub makes: &'static [&'static str],
+}
+
+/// A file that is built into the program.
+#[derive(Debug, Clone, Copy)]
+pub struct Embedded {
+    /// Below the inbox.
+    pub path: &'static str,
+    /// Its content.
+    pub content: &'static [u8],
+}
+
+/// A file below `examples/features/`.
+macro_rules! embedded {
+    ($path:literal) => {
+        Embedded {
+            path: $path,
+            content: include_bytes!(concat!("../../../examples/features/", $path)),
+        }
+    };
+}
+
+/// The settings of the queues that the examples are dropped into.
+pub const SETTINGS: &str = include_str!("../../../examples/features.toml");
+
+/// All examples, in the order in which they are told.
+pub const FEATURES: &[Feature] = &[
+    Feature {
+        shows: "a queue of embeddings: a vector for every line",
+        file: embedded!("embeddings/passages.jsonl"),
+        beside: &[],
+        answered: 5,
+        failed: 0,
+        makes: &[],
+    },
+    Feature {
+        shows: "all forms a line may have, in one file",
+        file: embedded!("forms/mixed.jsonl"),
+        beside: &[],
+        answered: 4,
+        failed: 0,
+        makes: &[],
+    },
+    Feature {
+        shows: "bad lines fail alone, each with its number and a reason",
+        file: embedded!("mistakes/two-bad-lines.jsonl"),
+        beside: &[],
+        answered: 2,
+        failed: 2,
+        makes: &[],
+    },
+    Feature {
+        shows: "a file without one good line is refused whole, with a note",
+        file: embedded!("mistakes/nothing-good.jsonl"),
+        beside: &[],
+        answered: 0,
+        failed: 0,
+        makes: &[],
+    },
+];
