@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::ids::Millis;
+use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::{Chunk, ChunkState, Delivery, Job, JobState, Refusal, RemoteState};
 
 /// Everything there is to see at one moment.
@@ -163,6 +163,13 @@ impl Snapshot {
         live.sort_by_key(|job| (job.head.claimed, job.head.id));
         let jobs = live.into_iter().map(JobView::new).collect();
         Snapshot { version: VERSION, health, counts, jobs }
+    }
+
+    /// Says why a job waits.
+    pub fn explain(&mut self, id: JobId, why: String) {
+        if let Some(view) = self.jobs.iter_mut().find(|view| view.id == id.as_str()) {
+            view.reason = Some(why);
+        }
     }
 
     /// The one job whose id begins with `prefix`; upper and lower case are the same.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::config::{Config, Shown, as_file, example};
+use crate::config::{Config, Key, KeyProblem, Shown, as_file, example};
 use crate::engine::job::{Queue, Task};
 use crate::telemetry::escaped;
 
@@ -54,21 +54,36 @@ impl ConfigVerb {
 }
 
 fn check(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let key = config.api.key.as_ref().map_err(Clone::clone)?;
+    let keys = config.keys_needed()?;
     let file = config.file.as_ref().map(|path| path.display().to_string());
     if json {
         let inbox = config.folders.inbox.display().to_string();
-        let source = key.source.to_string();
+        let of = |name: &str| {
+            keys.iter().find(|(of, _)| of == name).map(|(_, key)| key.source.to_string())
+        };
+        let named: serde_json::Map<String, serde_json::Value> = keys
+            .iter()
+            .filter(|(name, _)| !name.is_empty())
+            .map(|(name, key)| (name.clone(), key.source.to_string().into()))
+            .collect();
         let queue = |queue: &Queue| json!({"name": queue.name, "model": queue.model, "task": word(queue.task)});
         let queues: Vec<_> = config.queues.values().map(queue).collect();
-        let found = json!({
-            "valid": true, "file": file, "key": source, "inbox": inbox, "queues": queues,
+        let mut said = json!({
+            "valid": true, "file": file, "key": of(""), "inbox": inbox, "queues": queues,
         });
-        print_json(out, &found)?;
+        if !named.is_empty() {
+            said["credentials"] = named.into();
+        }
+        print_json(out, &said)?;
         return Ok(());
     }
     writeln!(out, "configuration: valid ({})", file.as_deref().unwrap_or("no file, all defaults"))?;
-    writeln!(out, "API key:       from {}", key.source)?;
+    for (name, key) in keys {
+        match name.as_str() {
+            "" => writeln!(out, "API key:       from {}", key.source)?,
+            name => writeln!(out, "credential:    {name}, from {}", key.source)?,
+        }
+    }
     writeln!(out, "inbox:         {}", config.folders.inbox.display())?;
     writeln!(out, "outbox:        {}", config.folders.outbox.display())?;
     for queue in config.queues.values() {
@@ -88,7 +103,10 @@ fn word(task: Task) -> &'static str {
 
 fn show(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
     write!(out, "{}", as_file(&config.shown))?;
-    writeln!(out, "\n# {}", key_line(config))?;
+    writeln!(out, "\n# {}", key_line("API key", &config.api.key))?;
+    for (name, key) in &config.credentials {
+        writeln!(out, "# {}", key_line(&format!("credential {name}"), key))?;
+    }
     writeln!(out, "# inbox: {}", config.folders.inbox.display())?;
     writeln!(out, "# control socket: {}", config.control.socket.display())
 }
@@ -104,9 +122,9 @@ fn show_json(config: &Config, out: &mut dyn Write) -> std::io::Result<()> {
 }
 
 /// Where the key comes from; never the key.
-fn key_line(config: &Config) -> String {
-    match &config.api.key {
-        Ok(key) => format!("API key: from {}", key.source),
-        Err(problem) => format!("API key: {problem}"),
+fn key_line(what: &str, key: &Result<Key, KeyProblem>) -> String {
+    match key {
+        Ok(key) => format!("{what}: from {}", key.source),
+        Err(problem) => format!("{what}: {problem}"),
     }
 }

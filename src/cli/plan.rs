@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::config::{Config, bytes_text};
 use crate::daemon::policy_of;
+use crate::engine::Keys;
 use crate::engine::event::PlannedChunk;
 use crate::engine::job::{Queue, Rest};
 use crate::telemetry::escaped;
@@ -82,7 +83,7 @@ impl Chunk {
     fn of(planned: &PlannedChunk, queue: &Queue, config: &Config) -> Chunk {
         let lines = planned.left.rows + planned.right.rows;
         let bytes = planned.left.bytes + planned.right.bytes;
-        let policy = policy_of(config, String::new());
+        let policy = policy_of(config, Keys::default());
         let rest = Rest { left: planned.left, right: planned.right };
         let transport = if policy.goes_inline(queue, rest) { "inline" } else { "file" };
         let (first, last) = (planned.rows.first.0, planned.rows.last.0);

@@ -13,7 +13,7 @@ use crate::daemon::operators::{self, Identity};
 use crate::daemon::{
     DaemonError, Ended, Handle, Setup, SetupError, Until, failpoints, schedule, signals,
 };
-use crate::engine::JobId;
+use crate::engine::{Job, JobId};
 use crate::store::StoreError;
 use crate::telemetry;
 use crate::view::JobView;
@@ -104,7 +104,12 @@ async fn drive(globals: &Globals, until: Until) -> Result<(Ended, Handle), Failu
 /// The jobs' views, oldest first.
 pub fn views(handle: &Handle, jobs: &BTreeSet<JobId>) -> Vec<JobView> {
     handle.with_engine(|engine| {
-        engine.jobs().filter(|job| jobs.contains(&job.head.id)).map(JobView::new).collect()
+        let view = |job: &Job| {
+            let view = JobView::new(job);
+            let waits = engine.waits_for_key(job);
+            JobView { reason: waits.or(view.reason.clone()), ..view }
+        };
+        engine.jobs().filter(|job| jobs.contains(&job.head.id)).map(view).collect()
     })
 }
 

@@ -57,6 +57,16 @@ impl Config {
         typed::refuse_what_is_not_there_yet(&mut layers);
         let name = queue.name.clone();
         let queue = queues::read_one(&mut layers, BESIDE, name, &section);
+        if !queue.credential.is_empty() && !self.credentials.contains_key(&queue.credential) {
+            let origin = layers.get(BESIDE, "credential").origin.clone();
+            let known: Vec<&str> = self.credentials.keys().map(String::as_str).collect();
+            let why = format!(
+                "{BESIDE}.credential: the configuration has no credential `{}`; it has: {}",
+                queue.credential.escape_debug(),
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            );
+            layers.problem(&origin, why);
+        }
         if layers.problems.is_empty() {
             let shown = shown_of(&layers, BESIDE, &section);
             return Ok(Explained { queue, shown });

@@ -1,7 +1,7 @@
 //! `config example`: a file with every key at its default and a line about each.
 
 use super::queues::DEFAULT;
-use super::settings::{QUEUE, SECTIONS, of_section};
+use super::settings::{CREDENTIAL, QUEUE, SECTIONS, of_section};
 
 /// A commented configuration file; read back, it gives the defaults.
 pub fn example() -> String {
@@ -10,11 +10,14 @@ pub fn example() -> String {
         text.push_str(&format!("\n# {about}\n"));
         match *section {
             QUEUE => text.push_str(&format!("[{QUEUE}.{DEFAULT}]\n")),
+            CREDENTIAL => text.push_str("# [credential.team]\n"),
             other => text.push_str(&format!("[{other}]\n")),
         }
         for setting in of_section(section) {
             let assignment = format!("{} = {}", setting.key, setting.default);
-            text.push_str(&format!("{assignment:<34} # {}\n", setting.about));
+            // There is no such section unless somebody names one.
+            let mark = if *section == CREDENTIAL { "# " } else { "" };
+            text.push_str(&format!("{mark}{assignment:<34} # {}\n", setting.about));
         }
         if *section == QUEUE {
             text.push_str(ANOTHER_QUEUE);

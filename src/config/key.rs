@@ -29,7 +29,7 @@ pub enum KeySource {
     /// The systemd credential.
     Credential(PathBuf),
     /// An environment variable.
-    Environment(&'static str),
+    Environment(String),
 }
 
 impl std::fmt::Display for KeySource {
@@ -52,6 +52,18 @@ pub enum KeyProblem {
          into a file with mode 0600 named by api.key_file"
     )]
     Missing,
+    /// Nothing was found for a credential with a name.
+    #[error(
+        "no API key for the credential {name:?}: neither credential.{name}.key_file nor a systemd \
+         credential gemini-api-key.{name} nor {variable} is set; put the key into a file with mode \
+         0600 and name it: [credential.{name}], key_file = \"...\""
+    )]
+    MissingNamed {
+        /// The credential.
+        name: String,
+        /// The environment variable it could stand in.
+        variable: String,
+    },
     /// The file can not be read.
     #[error("the API key file {} cannot be read: {why}", path.display())]
     Unreadable {
@@ -82,22 +94,46 @@ pub enum KeyProblem {
 
 /// Finds the key: the configured file, the systemd credential, the environment.
 pub(super) fn find(key_file: Option<&Path>, environment: &Environment) -> Result<Key, KeyProblem> {
+    let variables = ["GEMINI_API_KEY", "GOOGLE_API_KEY"];
+    find_in(key_file, "gemini-api-key", &variables, environment)?.ok_or(KeyProblem::Missing)
+}
+
+/// Finds the key of a credential with a name, in places that bear the name.
+pub(super) fn find_named(
+    name: &str,
+    key_file: Option<&Path>,
+    environment: &Environment,
+) -> Result<Key, KeyProblem> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let variable: String = name.chars().map(plain).collect();
+    let variable = format!("GEMINI_API_KEY_{variable}");
+    find_in(key_file, &format!("gemini-api-key.{name}"), &[&variable], environment)?
+        .ok_or_else(|| KeyProblem::MissingNamed { name: name.to_owned(), variable })
+}
+
+fn find_in(
+    key_file: Option<&Path>,
+    credential: &str,
+    variables: &[&str],
+    environment: &Environment,
+) -> Result<Option<Key>, KeyProblem> {
     if let Some(path) = key_file {
-        return checked(read(path, true)?, KeySource::File(path.to_owned()));
+        return checked(read(path, true)?, KeySource::File(path.to_owned())).map(Some);
     }
     if let Some(folder) = environment.get("CREDENTIALS_DIRECTORY") {
-        let path = Path::new(folder).join("gemini-api-key");
+        let path = Path::new(folder).join(credential);
         if path.exists() {
             // systemd guards the folder; the file's own bits are its business.
-            return checked(read(&path, false)?, KeySource::Credential(path));
+            return checked(read(&path, false)?, KeySource::Credential(path)).map(Some);
         }
     }
-    for name in ["GEMINI_API_KEY", "GOOGLE_API_KEY"] {
+    for name in variables {
         if let Some(text) = environment.get(name) {
-            return checked(text.to_owned(), KeySource::Environment(name));
+            let source = KeySource::Environment((*name).to_owned());
+            return checked(text.to_owned(), source).map(Some);
         }
     }
-    Err(KeyProblem::Missing)
+    Ok(None)
 }
 
 fn read(path: &Path, private: bool) -> Result<String, KeyProblem> {

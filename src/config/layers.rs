@@ -3,7 +3,7 @@
 //!
 //! Here a value has the right kind or is reported; what values mean is judged in `typed.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use super::credentials;
 use super::queues::{self, DEFAULT};
-use super::settings::{Kind, QUEUE, SECTIONS, SETTINGS, Setting, of_section};
+use super::settings::{CREDENTIAL, Kind, QUEUE, SECTIONS, SETTINGS, Setting, of_section};
 use super::{Environment, Flags, object, units};
 
 /// All values that were set, over the defaults.
@@ -156,6 +157,7 @@ impl Layers {
         self.values
             .get(&(section.to_owned(), key))
             .or_else(|| self.values.get(&(default_queue, key)))
+            .or_else(|| self.values.get(&(table_section(section).to_owned(), key)))
             .expect("every setting of the table has a default")
     }
 
@@ -172,6 +174,13 @@ impl Layers {
             }
         }
         names
+    }
+
+    /// The names of all credentials that have a section of their own.
+    pub fn credentials(&self) -> BTreeSet<String> {
+        let name =
+            |section: &str| section.strip_prefix(CREDENTIAL)?.strip_prefix('.').map(str::to_owned);
+        self.values.keys().filter_map(|(section, _)| name(section)).collect()
     }
 
     /// Notes something wrong.
@@ -212,24 +221,39 @@ impl Layers {
                 self.problem(&origin, unknown_section(name.get_ref(), content.get_ref()));
                 continue;
             };
-            if name.get_ref().as_ref() != QUEUE {
-                self.add_table(name.get_ref(), table, &at);
-                continue;
-            }
-            for (queue, content) in table {
-                let origin = at(queue.span().start);
-                if let Err(why) = queues::check_name(queue.get_ref()) {
-                    self.problem(&origin, why);
-                } else if let Some(table) = content.get_ref().as_table() {
-                    self.add_table(&format!("{QUEUE}.{}", queue.get_ref()), table, &at);
-                } else {
-                    let name = queue.get_ref();
-                    let why = format!("`{name}` stands in no queue; put it under [queue.default]");
-                    self.problem(&origin, why);
-                }
+            match name.get_ref().as_ref() {
+                kind @ (QUEUE | CREDENTIAL) => self.add_named(kind, table, &at),
+                section => self.add_table(section, table, &at),
             }
         }
         Ok(())
+    }
+
+    /// Sections of which there can be many, each with a name.
+    fn add_named(&mut self, kind: &str, table: &DeTable<'_>, at: &dyn Fn(usize) -> Origin) {
+        for (name, content) in table {
+            let origin = at(name.span().start);
+            let name = name.get_ref();
+            let checked = match kind {
+                CREDENTIAL => credentials::check_name(name),
+                _ => queues::check_name(name),
+            };
+            if let Some(table) = content.get_ref().as_table() {
+                match checked {
+                    Ok(()) => self.add_table(&format!("{kind}.{name}"), table, at),
+                    Err(why) => self.problem(&origin, why),
+                }
+            } else {
+                let name = name.escape_debug();
+                let why = match kind {
+                    CREDENTIAL => {
+                        format!("`{name}` stands in no credential; put it under [credential.NAME]")
+                    }
+                    _ => format!("`{name}` stands in no queue; put it under [queue.default]"),
+                };
+                self.problem(&origin, why);
+            }
+        }
     }
 
     /// Sets what stands in a table; what is wrong with it is noted.
@@ -262,7 +286,12 @@ impl Layers {
                         continue;
                     }
                 },
-                [section, key] if *section != QUEUE => ((*section).to_owned(), (*key).to_owned()),
+                [CREDENTIAL, name, key] if credentials::check_name(name).is_ok() => {
+                    (format!("{CREDENTIAL}.{name}"), (*key).to_owned())
+                }
+                [section, key] if ![QUEUE, CREDENTIAL].contains(section) => {
+                    ((*section).to_owned(), (*key).to_owned())
+                }
                 _ => {
                     let why = format!(
                         "is no setting; the form is {PREFIX}SECTION__KEY, for queues \
@@ -335,8 +364,9 @@ fn find_setting(section: &str, key: &str) -> Option<&'static Setting> {
 
 /// `queue.NAME` is looked up as `queue`.
 fn table_section(section: &str) -> &str {
-    match section.strip_prefix(QUEUE) {
-        Some(rest) if rest.starts_with('.') => QUEUE,
+    match section.split_once('.') {
+        Some((QUEUE, _)) => QUEUE,
+        Some((CREDENTIAL, _)) => CREDENTIAL,
         Some(_) | None => section,
     }
 }

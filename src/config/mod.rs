@@ -6,6 +6,7 @@
 //! else; it is never part of what is shown. Nothing is created or changed on disk.
 
 mod beside;
+mod credentials;
 mod example;
 mod key;
 mod layers;
@@ -45,6 +46,8 @@ pub struct Config {
     pub intake: Intake,
     /// How the API is reached.
     pub api: Api,
+    /// More API keys by the names of their credentials, or why one can not be had.
+    pub credentials: BTreeMap<String, Result<Key, KeyProblem>>,
     /// What is never exceeded.
     pub limits: Limits,
     /// How often batches are asked for.
@@ -212,6 +215,25 @@ impl Config {
     pub fn read(path: &Path, text: &str, environment: &Environment) -> Result<Config, ConfigError> {
         let layers = layers::Layers::over(Some((path, text)), &Flags::default(), environment)?;
         typed::read(layers, environment)
+    }
+
+    /// The API keys to be used, by the names of their credentials; the name of the default one is
+    /// empty. It may be missing if every queue has another.
+    ///
+    /// # Errors
+    /// If one can not be had that a queue needs, or that has a section.
+    pub fn keys_needed(&self) -> Result<Vec<(String, &Key)>, KeyProblem> {
+        let mut needed = Vec::new();
+        let is_needed = self.queues.values().any(|queue| queue.credential.is_empty());
+        match &self.api.key {
+            Ok(key) => needed.push((String::new(), key)),
+            Err(KeyProblem::Missing) if !is_needed => {}
+            Err(problem) => return Err(problem.clone()),
+        }
+        for (name, key) in &self.credentials {
+            needed.push((name.clone(), key.as_ref().map_err(Clone::clone)?));
+        }
+        Ok(needed)
     }
 
     /// The settings for files in a sub-folder of the inbox: `folder` is relative, with `/`

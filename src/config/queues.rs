@@ -10,6 +10,7 @@ use crate::engine::job::{Accept, Conversion, Queue, Task, Transport};
 use crate::spool::convert::Template;
 use crate::spool::defaults::known as known_member;
 
+use super::credentials;
 use super::layers::{Layers, Origin, Value, nearest};
 use super::settings::QUEUE;
 
@@ -63,6 +64,7 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
             empty: layers.flag(section, "accept_empty"),
         },
         media_root: media_root(layers, section),
+        credential: credentials::of_queue(layers, section),
         defaults: defaults(layers, section, task),
         conversion: conversion(layers, section),
         wrong: None,

@@ -46,13 +46,17 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("api", "How the Gemini API is reached."),
     ("limits", "What is never exceeded. The defaults stay below the limits of the API."),
     ("poll", "How often batches under way are asked for."),
+    (CREDENTIAL, "More API keys, each with a name that queues can use."),
     (QUEUE, "For files straight in inbox/, and in sub-folders without a queue of their own."),
     ("control", "How `status`, `cancel` and `release` reach the daemon."),
     ("housekeeping", "What is tidied up, and when."),
 ];
 
-/// The section of which there can be many.
+/// A section of which there can be many: a sub-folder of the inbox.
 pub(super) const QUEUE: &str = "queue";
+
+/// Another of which there can be many: an API key with a name.
+pub(super) const CREDENTIAL: &str = "credential";
 
 /// Every setting, in the order of the example.
 #[rustfmt::skip]
@@ -90,6 +94,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     set("limits", "free_bytes", Kind::Size, r#""64MiB""#, "with less free on the spool's disk nothing new is begun"),
     set("poll", "min", Kind::Duration, r#""10s""#, "after a change"),
     set("poll", "max", Kind::Duration, r#""5m""#, "when nothing has changed for long"),
+    set(CREDENTIAL, "key_file", Kind::Text, r#""""#, r#"else the systemd credential "gemini-api-key.NAME", else GEMINI_API_KEY_NAME"#),
     set(QUEUE, "model", Kind::Text, r#""gemini-2.5-flash""#, "the model for every line of the file"),
     set(QUEUE, "task", Kind::Choice(&["generate", "embed"]), r#""generate""#, "generate | embed: what the lines ask for"),
     set(QUEUE, "transport", Kind::Choice(&["auto", "inline", "file"]), r#""auto""#, "auto | inline | file: how the lines travel"),
@@ -105,6 +110,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     set(QUEUE, "key_column", Kind::Text, r#""""#, "the keys of a .csv; empty: its column key or id, if it has one"),
     set(QUEUE, "csv_delimiter", Kind::Text, r#""""#, r#"what stands between the fields of a .csv, such as ";" or "tab"; empty: what seems to"#),
     set(QUEUE, "emit_csv", Kind::Flag, "false", "the answers to a .csv also come as one, NAME.results.csv"),
+    set(QUEUE, "credential", Kind::Text, r#""""#, "name of the API key to use; empty: the one of [api]"),
     set(QUEUE, "release", Kind::Text, r#""""#, "release times: not in this version"),
     set(QUEUE, "deliver_by", Kind::Text, r#""""#, "deadlines: not in this version"),
     set(QUEUE, "budget", Kind::Text, r#""""#, "budgets: not in this version"),

@@ -1,7 +1,7 @@
 //! `config show`: every value and where it came from.
 
 use super::layers::{Layers, Origin, Value};
-use super::settings::{QUEUE, SECTIONS, of_section};
+use super::settings::{CREDENTIAL, QUEUE, SECTIONS, of_section};
 use super::units::{bytes_text, duration_text};
 
 /// One setting as it is in force.
@@ -23,6 +23,10 @@ pub(super) fn all(layers: &Layers) -> Vec<Shown> {
     for (section, _) in SECTIONS {
         let sections = match *section {
             QUEUE => layers.queues().into_iter().map(|name| format!("{QUEUE}.{name}")).collect(),
+            CREDENTIAL => {
+                let names = layers.credentials().into_iter();
+                names.map(|name| format!("{CREDENTIAL}.{name}")).collect()
+            }
             other => vec![other.to_owned()],
         };
         for full in sections {

@@ -302,7 +302,7 @@ fn no_key_is_ever_shown() {
     let text = format!("{config:?} {:?}", config.shown);
     assert!(!text.contains("marker-key"));
     let key = config.api.key.expect("found");
-    assert_eq!(key.source, KeySource::Environment("GEMINI_API_KEY"));
+    assert_eq!(key.source, KeySource::Environment("GEMINI_API_KEY".to_owned()));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::layers::{ConfigError, Layers, Origin, Value};
 use super::settings::{NOT_YET, QUEUE};
 use super::{
     Api, Config, Control, Duplicates, Environment, Housekeeping, Intake, Limits, Poll, Uncertain,
-    Watch, key, queues, shown,
+    Watch, credentials, key, queues, shown,
 };
 
 /// Checks all values and gives them their types.
@@ -24,6 +24,7 @@ pub(super) fn read(mut layers: Layers, environment: &Environment) -> Result<Conf
         file: layers.file.clone(),
         intake: intake(&mut layers),
         api: api(&mut layers, environment),
+        credentials: credentials::read(&layers, environment),
         limits: limits(&mut layers),
         poll: poll(&mut layers),
         queues: queues::read(&mut layers),
@@ -332,7 +333,12 @@ impl Layers {
 
     /// A path: relative to the file's folder if it comes from a file, else to the current
     /// folder; `~/` is the home folder. `None` if empty.
-    fn path(&self, section: &str, key: &'static str, environment: &Environment) -> Option<PathBuf> {
+    pub fn path(
+        &self,
+        section: &str,
+        key: &'static str,
+        environment: &Environment,
+    ) -> Option<PathBuf> {
         let text = self.text(section, key);
         if text.is_empty() {
             return None;

@@ -74,12 +74,12 @@ impl Lead {
 impl Performer {
     /// Begins an upload that goes as far as it is told, from the input or, if there are any, from
     /// its `prepared` lines.
-    pub(super) fn begin_early(&self, head: &Head, prepared: bool) -> Arc<Lead> {
+    pub(super) fn begin_early(&self, head: &Head, prepared: bool, client: &Client) -> Arc<Lead> {
         let folder = self.folders.job(head.id);
         let (told, hears) = watch::channel(Told::Growing(Known::default()));
         let lead = Arc::new(Lead { told, address: Arc::default() });
         let early = Early {
-            client: self.client.clone(),
+            client: client.clone(),
             input: folder.requests(&head.source.name, prepared),
             folder,
             file: Stamp::file(head.id, CHUNK, ATTEMPT),
@@ -107,13 +107,18 @@ impl Performer {
     }
 
     /// The plan is whole, or there is none: the upload is kept to go on with, or given up.
-    pub(super) async fn settle_early(&self, lead: &Lead, job: JobId, is_planned: bool) {
+    pub(super) async fn settle_early(
+        &self,
+        lead: &Lead,
+        job: JobId,
+        is_planned: bool,
+        key: Option<&str>,
+    ) {
         let Some(address) = lead.address.get().filter(|_| is_planned).cloned() else {
             return lead.give_up();
         };
-        let (folder, key_print) = (self.folders.job(job), self.key_print.clone());
-        let keep =
-            move || session::keep(&folder, CHUNK, ATTEMPT, &key_print, Some(address.as_str()));
+        let (folder, print) = (self.folders.job(job), key.unwrap_or_default().to_owned());
+        let keep = move || session::keep(&folder, CHUNK, ATTEMPT, &print, Some(address.as_str()));
         match blocking(keep).await {
             Ok(()) => {
                 lead.told.send_replace(Told::Planned);
@@ -136,12 +141,12 @@ impl Performer {
 
     /// What was begun early for a job is given up, if anything was. `address` is what [`kept`] or
     /// [`forget`] told.
-    pub(super) fn give_up_early(&self, job: JobId, address: Option<String>) {
+    pub(super) fn give_up_early(&self, job: JobId, address: Option<String>, key: Option<&str>) {
         if let Some(lead) = self.early.of(job) {
             return lead.give_up();
         }
-        let Some(address) = address else { return };
-        let client = self.client.clone();
+        let (Some(address), Ok(client)) = (address, self.clients.with(key)) else { return };
+        let client = client.clone();
         let work = async move { cancel(&client, &address).await };
         spawn(work.in_current_span());
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::engine::event::{Failure, Outcome};
 use crate::engine::ids::BatchName;
 use crate::engine::job::{Head, Input, Job, JobState, Plan, Refusal};
+use crate::provider::gemini::Client;
 use crate::spool::aside::{self, Aside};
 use crate::spool::convert::{self, written_back};
 use crate::spool::late::{self, Late};
@@ -20,19 +21,6 @@ use super::early;
 use super::perform::{Performer, local, removed};
 
 impl Performer {
-    /// Removes a batch and its input file at the API.
-    pub(super) async fn discard(&self, batch: &BatchName, input: &Input) -> Result<(), Failure> {
-        let gone_is_fine = |result: Result<(), Failure>| match result {
-            Err(Failure::Gone(_)) | Ok(()) => Ok(()),
-            Err(failure) => Err(failure),
-        };
-        gone_is_fine(self.client.delete_batch(batch).await)?;
-        match input {
-            Input::Inline => Ok(()),
-            Input::File(file) => gone_is_fine(self.client.delete_file(file).await),
-        }
-    }
-
     /// Writes results and errors aside.
     pub(super) async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
         let (rules, folders) = (self.rules(&job.head), self.folders.clone());
@@ -85,9 +73,13 @@ impl Performer {
     }
 
     /// Archives the input and removes what is left, here and at the API.
-    pub(super) async fn clean(self: &Arc<Self>, job: Job) -> Result<Outcome, Failure> {
+    pub(super) async fn clean(
+        self: &Arc<Self>,
+        job: Job,
+        key: Option<&str>,
+    ) -> Result<Outcome, Failure> {
         if self.remote_cleanup {
-            self.clean_remote(&job).await;
+            self.clean_remote(&job, key).await;
         }
         let this = Arc::clone(self);
         self.on_disk(move |folders| {
@@ -116,17 +108,24 @@ impl Performer {
         late
     }
 
-    /// Remains at the API cost nothing but room there; housekeeping finds what is left.
-    async fn clean_remote(&self, job: &Job) {
+    /// Remains at the API cost nothing but room there; housekeeping finds what is left. Each batch
+    /// is removed with the key it was made with; `key` is for records that do not say.
+    async fn clean_remote(&self, job: &Job, key: Option<&str>) {
         for batch in job.chunks.values().flat_map(|chunk| &chunk.batches) {
-            if let Err(failure) = self.discard(&batch.name, &batch.input).await {
+            let removed = match self.clients.with(batch.key_print.as_deref().or(key)) {
+                Ok(client) => discard(client, &batch.name, &batch.input, batch.input_gone).await,
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = removed {
                 let why = failure.message();
                 tracing::warn!(batch = %batch.name.0, why, "left at the API for housekeeping");
-                return;
+                if !matches!(failure, Failure::Local(_)) {
+                    return;
+                }
             }
         }
         if job.head.state.plan().is_some_and(|plan| plan.media)
-            && let Err(failure) = self.remove_media(job.head.id).await
+            && let Err(failure) = self.remove_media(job, key).await
         {
             let why = failure.message();
             tracing::warn!(why, "files that lines name are left at the API for housekeeping");
@@ -139,10 +138,11 @@ impl Performer {
         to: Aside,
         head: Head,
         refusal: Refusal,
+        key: Option<&str>,
     ) -> Result<Outcome, Failure> {
-        let (id, key_print) = (head.id, self.key_print.clone());
+        let (id, print) = (head.id, key.unwrap_or_default().to_owned());
         let moved = self.on_disk(move |folders| {
-            let address = early::kept(&folders.job(head.id), &key_print);
+            let address = early::kept(&folders.job(head.id), &print);
             aside::move_aside(folders, to, head.id, &head.source, &refusal)?;
             // Answers are paid for: whoever took the input away may still want them.
             if !folders.job(head.id).has_answers() {
@@ -151,7 +151,7 @@ impl Performer {
             Ok(address)
         });
         let address = moved.await?;
-        self.give_up_early(id, address);
+        self.give_up_early(id, address, key);
         Ok(Outcome::Moved)
     }
 }
@@ -165,4 +165,22 @@ fn write_back(folder: &JobFolder, job: &Job, rules: &CutRules) -> Result<(), Spo
     let (conversion, task) = (queue.conversion(), queue.task);
     let rules = convert::Rules { conversion, task, line_bytes_max: rules.line_limit() };
     written_back::write(folder, &source.name, plan.bytes, rules)
+}
+
+/// Removes a batch and its input file at the API, unless that is gone already.
+pub(super) async fn discard(
+    client: &Client,
+    batch: &BatchName,
+    input: &Input,
+    input_gone: bool,
+) -> Result<(), Failure> {
+    let gone_is_fine = |result: Result<(), Failure>| match result {
+        Err(Failure::Gone(_)) | Ok(()) => Ok(()),
+        Err(failure) => Err(failure),
+    };
+    gone_is_fine(client.delete_batch(batch).await)?;
+    match input {
+        Input::File(file) if !input_gone => gone_is_fine(client.delete_file(file).await),
+        Input::File(_) | Input::Inline => Ok(()),
+    }
 }

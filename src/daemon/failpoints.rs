@@ -94,7 +94,7 @@ fn moment_of(when: &str, effect: &str) -> std::io::Result<()> {
 }
 
 fn is_remote(effect: &str) -> bool {
-    ["upload", "create", "find", "poll", "collect", "discard", "cancel"].contains(&effect)
+    ["upload", "create", "find", "poll", "collect", "discard", "drop", "cancel"].contains(&effect)
 }
 
 fn job_word(state: &JobState) -> &'static str {

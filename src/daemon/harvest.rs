@@ -28,6 +28,20 @@ pub async fn collect(
     batch: &BatchName,
     missing_max: u64,
 ) -> Result<Harvest, Failure> {
+    let kept = folder.answers(which.chunk, which.attempt);
+    let harvest = fetched(client, folder, which, batch, missing_max).await?;
+    // How much room the results take at the API; nobody else tells.
+    let bytes = blocking(move || std::fs::metadata(kept).map_or(0, |kept| kept.len())).await;
+    Ok(Harvest { bytes, ..harvest })
+}
+
+async fn fetched(
+    client: &Client,
+    folder: JobFolder,
+    which: Which,
+    batch: &BatchName,
+    missing_max: u64,
+) -> Result<Harvest, Failure> {
     let name = batch.clone();
     let begun = blocking(move || match lost::lost(&folder, Needed::Indexes) {
         Some(path) => Err(removed(&folder, &path)),

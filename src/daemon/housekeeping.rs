@@ -1,9 +1,7 @@
 //! What is tidied up in the quiet hours: old archives, old exports, and what was left at the API.
 //!
-//! Nothing here is needed for a job to end well, and nothing is removed that we do not know: a
-//! file or batch at the API goes only if its stamp names a job of ours that is over.
+//! Nothing here is needed for a job to end well.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -14,13 +12,13 @@ use std::time::Duration;
 use tracing::Instrument;
 
 use crate::engine::effect::Turn;
-use crate::engine::event::{Event, Failure};
-use crate::engine::ids::{JobId, Millis, Stamp};
-use crate::engine::job::JobState;
+use crate::engine::event::Event;
+use crate::engine::ids::Millis;
 use crate::spool::{At, Folders, SpoolError, archive, durable};
 use crate::store::{JobStore, StoreError, export};
 
 use super::perform::Performer;
+use super::sweep::{self, Known};
 use super::{Daemon, add, lock, schedule, spawn};
 
 impl Daemon {
@@ -29,14 +27,14 @@ impl Daemon {
     pub(super) fn housekeeping_due(&mut self, turn: &mut Turn, now: Millis) {
         let schedule = &self.config.housekeeping.schedule;
         match schedule::take_slot(schedule, self.store.as_mut(), now) {
-            Ok(true) => {}
-            Ok(false) => return,
+            Ok(true) => self.swept = true,
+            Ok(false) => return self.sweep_after_start(),
             Err(error) => {
                 tracing::error!(%error, "housekeeping could not be scheduled");
                 return;
             }
         }
-        let skew_ms = self.performer.client.server_time_skew(now).unwrap_or(0);
+        let skew_ms = self.performer.clients.server_time_skew(now).unwrap_or(0);
         if skew_ms.unsigned_abs() > CLOCK_OFF_MS {
             let hours = skew_ms.unsigned_abs() / 3_600_000;
             tracing::error!(
@@ -62,15 +60,11 @@ impl Daemon {
         if let Err(error) = exported {
             tracing::error!(%error, "the records could not be exported");
         }
-        let engine = lock(&self.engine);
-        let refused =
-            engine.unfinished().filter(|job| matches!(job.head.state, JobState::Failed(_)));
-        let over = engine.past().ids().chain(refused.map(|job| job.head.id)).collect();
-        drop(engine);
+        let known = Known::of(&lock(&self.engine));
         let chores = Chores {
             performer: Arc::clone(&self.performer),
             archive_keep: self.config.housekeeping.archive_keep,
-            over,
+            known,
             now,
         };
         let work = async move {
@@ -113,8 +107,8 @@ pub struct Chores {
     pub performer: Arc<Performer>,
     /// How long inputs stay in the archive.
     pub archive_keep: Duration,
-    /// Every job that is complete or was refused.
-    pub over: HashSet<JobId>,
+    /// What is known of the jobs.
+    pub known: Known,
     /// When the round began.
     pub now: Millis,
 }
@@ -132,46 +126,8 @@ impl Chores {
             Err(error) => tracing::error!(%error, "housekeeping on disk ended badly"),
         }
         if self.performer.remote_cleanup {
-            match self.sweep_remote().await {
-                Ok(removed) => tracing::info!(removed, "remains at the API were removed"),
-                Err(failure) => {
-                    let why = failure.message();
-                    tracing::warn!(why, "remains at the API were not all removed");
-                }
-            }
+            sweep::sweep(&self.performer, &self.known).await;
         }
-    }
-
-    async fn sweep_remote(&self) -> Result<u64, Failure> {
-        let client = &self.performer.client;
-        let mut removed = 0;
-        for batch in client.list_batches().await? {
-            if batch.is_finished() && self.is_over(&batch.display_name) {
-                removed += gone_is_fine(client.delete_batch(&batch.name).await)?;
-            }
-        }
-        for file in client.list_files().await? {
-            if self.is_over(&file.display_name) {
-                removed += gone_is_fine(client.delete_file(&file.name).await)?;
-            }
-        }
-        Ok(removed)
-    }
-
-    /// Whether a display name is a stamp of ours whose job is complete.
-    fn is_over(&self, display_name: &str) -> bool {
-        let stamped = display_name.strip_prefix(Stamp::PREFIX);
-        let id: Option<JobId> = stamped.and_then(|rest| rest.get(..26)?.parse().ok());
-        id.is_some_and(|id| self.over.contains(&id))
-    }
-}
-
-/// Counts what was removed; what somebody else removed meanwhile is as good.
-fn gone_is_fine(removed: Result<(), Failure>) -> Result<u64, Failure> {
-    match removed {
-        Ok(()) => Ok(1),
-        Err(Failure::Gone(_)) => Ok(0),
-        Err(failure) => Err(failure),
     }
 }
 

@@ -15,8 +15,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::engine::effect::Which;
 use crate::engine::event::{Failure, Objection, Outcome};
 use crate::engine::ids::{FileName, JobId, Millis, Row};
-use crate::engine::job::{Head, RemoteError};
-use crate::provider::gemini::Media;
+use crate::engine::job::{Head, Job, RemoteError};
+use crate::provider::gemini::{Client, Media};
 use crate::spool::answers;
 use crate::spool::body::Body;
 use crate::spool::frame::Frame;
@@ -69,7 +69,12 @@ pub(super) struct Ready {
 impl Performer {
     /// Sees to it that the files which the rows of a body name are at the API, and will be for a
     /// while.
-    pub(super) async fn media_of(&self, which: &Which, body: &Arc<Body>) -> Result<Named, Failure> {
+    pub(super) async fn media_of(
+        &self,
+        which: &Which,
+        body: &Arc<Body>,
+        key: Option<&str>,
+    ) -> Result<Named, Failure> {
         if !which.prepared {
             return Ok(Named::Nothing);
         }
@@ -81,7 +86,7 @@ impl Performer {
         let turn = self.media_turns.of(which.job);
         let _turn = turn.lock().await;
         let found: Vec<(MediaId, Result<Remote, String>)> = stream::iter(named.into_keys())
-            .map(|media| async move { Ok((media, self.at_api(which.job, media).await?)) })
+            .map(|media| async move { Ok((media, self.at_api(which.job, media, key).await?)) })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
@@ -106,22 +111,33 @@ impl Performer {
     }
 
     /// The same for rows that travel inside the create request.
-    pub(super) async fn media_inline(&self, which: &Which) -> Result<Named, Failure> {
+    pub(super) async fn media_inline(
+        &self,
+        which: &Which,
+        key: Option<&str>,
+    ) -> Result<Named, Failure> {
         if !which.prepared {
             return Ok(Named::Nothing);
         }
         let body = self.body(which, Frame::InlineItem).await?;
-        self.media_of(which, &body).await
+        self.media_of(which, &body, key).await
     }
 
     /// One file: where it is, or why the API will not have it.
-    async fn at_api(&self, job: JobId, media: MediaId) -> Result<Result<Remote, String>, Failure> {
+    async fn at_api(
+        &self,
+        job: JobId,
+        media: MediaId,
+        key: Option<&str>,
+    ) -> Result<Result<Remote, String>, Failure> {
+        let client = self.clients.with(key)?;
+        let print = key.unwrap_or_default();
         let folder = self.folders.job(job);
         let known = self.on_disk(move |folders| addresses::load(&folders.job(job), &media)).await?;
         let lasts = |remote: &Remote| remote.expires_ms >= self.clock.now().plus(LEFT_MS).0;
         let mut generation = 1;
         if let Some(remote) = known {
-            if remote.key_print == self.key_print && lasts(&remote) {
+            if remote.key_print == print && lasts(&remote) {
                 return Ok(Ok(remote));
             }
             generation = remote.generation + 1;
@@ -136,13 +152,13 @@ impl Performer {
         let last = generation + GENERATIONS_TRIED;
         loop {
             let name = addresses::name_at_api(job, &media, generation);
-            let sent = self.client.upload_media(&name, &display_name, mime, &payload).await;
+            let sent = client.upload_media(&name, &display_name, mime, &payload).await;
             let (uri, expires) = match sent.map_err(not_sent)? {
                 Media::Ready { uri, expires } => (uri, expires),
                 Media::Refused(why) => return Ok(Err(why)),
             };
-            let expires_ms = self.by_our_clock(expires).0;
-            let key_print = self.key_print.clone();
+            let expires_ms = self.by_our_clock(expires, client).0;
+            let key_print = print.to_owned();
             let remote = Remote { generation, uri, expires_ms, key_print };
             // One of that name may have been there for long, if what was known of it was lost.
             if !lasts(&remote) && generation < last {
@@ -192,6 +208,7 @@ impl Performer {
         which: &Which,
         file: &FileName,
         ready: &Ready,
+        client: &Client,
     ) -> Result<(), Failure> {
         let (job, name) = (which.job, file.clone());
         let before = self.on_disk(move |folders| Sent::load(&folders.job(job), &name)).await?;
@@ -200,7 +217,7 @@ impl Performer {
             if before.print == print {
                 return Ok(());
             }
-            self.client.delete_file(file).await?;
+            client.delete_file(file).await?;
         }
         let (since_ms, expires_ms) = (self.clock.now().0, ready.expires_ms);
         let sent = Sent { print, since_ms, expires_ms };
@@ -233,21 +250,21 @@ impl Performer {
     }
 
     /// Removes the files that a job's lines named.
-    pub(super) async fn remove_media(&self, job: JobId) -> Result<(), Failure> {
-        let key_print = self.key_print.clone();
-        let listed =
-            self.on_disk(move |folders| addresses::uploaded(&folders.job(job), job, &key_print));
+    pub(super) async fn remove_media(&self, job: &Job, key: Option<&str>) -> Result<(), Failure> {
+        let (id, client) = (job.head.id, self.clients.with(key)?);
+        let print = key.unwrap_or_default().to_owned();
+        let listed = self.on_disk(move |folders| addresses::uploaded(&folders.job(id), id, &print));
         stream::iter(listed.await?)
-            .map(|name| async move { self.client.delete_file(&name).await })
+            .map(|name| async move { client.delete_file(&name).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await
     }
 
     /// When a file ends, by our clock; the API tells it by its own, if at all.
-    fn by_our_clock(&self, expires: Option<Millis>) -> Millis {
+    fn by_our_clock(&self, expires: Option<Millis>, client: &Client) -> Millis {
         let now = self.clock.now();
-        let skew_ms = self.client.server_time_skew(now).unwrap_or(0);
+        let skew_ms = client.server_time_skew(now).unwrap_or(0);
         let ours = |expires: Millis| Millis(expires.0.saturating_add_signed(-skew_ms));
         expires.map_or(now.plus(LIFETIME_MS), ours)
     }

@@ -6,6 +6,7 @@
 //! save ends the process: a restart reads again what is really on disk.
 
 mod blocking;
+mod clients;
 mod early;
 mod ending;
 pub mod failpoints;
@@ -23,6 +24,7 @@ mod saved;
 pub mod schedule;
 pub mod signals;
 mod supervisor;
+pub mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -36,7 +38,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::engine::effect::{Effect, Issued, Turn};
 use crate::engine::event::{Command, Event, Failure};
-use crate::engine::ids::{JobId, Ticket};
+use crate::engine::ids::JobId;
 use crate::engine::{Engine, Mend};
 use crate::store::{JobStore, StoreError};
 
@@ -113,6 +115,8 @@ pub struct Daemon {
     put_back: Option<Message>,
     read_config: Option<reload::Read>,
     rounds: housekeeping::Rounds,
+    /// Whether remains at the API were looked for since the start.
+    swept: bool,
     handle: Handle,
     watchdog: signals::Watchdog,
     room: Room,
@@ -346,18 +350,18 @@ impl Daemon {
             })?;
             failpoints::saved(&turn.save)?;
         }
-        for Issued { ticket, effect } in turn.then {
-            self.begin(ticket, effect);
+        for issued in turn.then {
+            self.begin(issued);
         }
         Ok(())
     }
 
-    fn begin(&self, ticket: Ticket, effect: Effect) {
+    fn begin(&self, Issued { ticket, effect, key }: Issued) {
         let performer = Arc::clone(&self.performer);
         let messages = self.handle.messages.clone();
         let (span, word) = (span_of(&effect), effect.word());
         let work = async move {
-            let event = match failpoints::around(word, performer.perform(effect)).await {
+            let event = match failpoints::around(word, performer.perform(effect, key)).await {
                 Ok(outcome) => Event::Done { ticket, outcome },
                 Err(failure) => {
                     tell_failure(&failure);
@@ -397,13 +401,13 @@ impl Daemon {
         let engine = lock(&self.engine);
         !engine.is_busy()
             && !engine.has_news()
-            && engine.unfinished().all(|job| job.is_over() || supervisor::waits_for_a_person(job))
+            && engine.unfinished().all(|job| job.is_over() || engine.waits_for_a_person(job))
     }
 
     /// Why a run that ends by itself may end now, if it may.
     fn idle(&self) -> Option<Ended> {
         let engine = lock(&self.engine);
-        if let Some(gate) = engine.gate().filter(|_| !engine.is_busy()) {
+        if let Some(gate) = engine.only_a_person_helps() {
             match gate.mend {
                 Some(Mend::Key) => return Some(Ended::Denied(gate.message.clone())),
                 Some(Mend::Way) => return Some(Ended::Barred(gate.message.clone())),
@@ -464,6 +468,7 @@ fn span_of(effect: &Effect) -> tracing::Span {
         Effect::Discard { batch, .. } | Effect::CancelBatch { batch } => {
             tracing::info_span!("effect", kind, batch = %batch.0)
         }
+        Effect::DropInput { file } => tracing::info_span!("effect", kind, file = %file.0),
     }
 }
 

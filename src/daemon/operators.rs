@@ -27,7 +27,14 @@ impl Identity {
         let notices = handle.notices().clone();
         handle.with_engine(|engine| {
             let older = engine.past().older_counts();
-            Snapshot::build(self.health(engine, notices, now), engine.jobs(), older)
+            let health = self.health(engine, notices, now);
+            let mut snapshot = Snapshot::build(health, engine.jobs(), older);
+            for job in engine.unfinished() {
+                if let Some(why) = engine.waits_for_key(job) {
+                    snapshot.explain(job.head.id, why);
+                }
+            }
+            snapshot
         })
     }
 

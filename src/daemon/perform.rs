@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
-use crate::engine::ids::{BatchName, FileName, Row};
-use crate::engine::job::{Head, Input, Plan, Queue, RemoteEnd, Task, Transport};
-use crate::provider::gemini::{Client, CreateFailure, CreateInput, Payload, RefusedKind};
+use crate::engine::ids::{FileName, Row};
+use crate::engine::job::{Head, Input, Plan, Queue, Task, Transport};
+use crate::provider::gemini::{CreateFailure, CreateInput, Payload, RefusedKind};
 use crate::spool::answers;
 use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
@@ -29,7 +29,9 @@ use crate::spool::sketch::OnKnown;
 use crate::spool::{At, Folders, JobFolder, SpoolError, session};
 
 use super::blocking::blocking;
+use super::clients::Clients;
 use super::early::{self, EarlyUploads};
+use super::ending;
 use super::harvest;
 use super::media::{MediaTurns, Named, places, plan_naming};
 use super::payload::payload;
@@ -38,10 +40,8 @@ use super::payload::payload;
 pub struct Performer {
     /// Where files live.
     pub folders: Folders,
-    /// The API.
-    pub client: Client,
-    /// Fingerprint of the API key in use.
-    pub key_print: String,
+    /// The API, with each key in use.
+    pub clients: Clients,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Bytes of an uploaded input file, at most.
@@ -63,41 +63,59 @@ pub struct Performer {
 }
 
 impl Performer {
-    /// Does one effect.
+    /// Does one effect, with the API key of this fingerprint if it needs one.
     ///
     /// # Errors
     /// With the reason, sorted by what to do about it.
-    pub async fn perform(self: &Arc<Self>, effect: Effect) -> Result<Outcome, Failure> {
+    pub async fn perform(
+        self: &Arc<Self>,
+        effect: Effect,
+        key: Option<String>,
+    ) -> Result<Outcome, Failure> {
+        let key = key.as_deref();
         match effect {
             Effect::Claim { head, plan } => self.claim(*head, plan).await,
-            Effect::Plan { head, early } => self.plan(*head, early).await,
-            Effect::Upload { which, file } => self.upload(which, file).await,
+            Effect::Plan { head, early } => self.plan(*head, early, key).await,
+            Effect::Upload { which, file } => self.upload(which, file, key).await,
             Effect::Create { which, input, model, task, priority } => {
-                self.create(which, input, &model, task, priority).await
+                let request = Request { which, model: &model, task, priority };
+                self.create(request, input, key).await
             }
-            Effect::Find { which } => self.client.find(&which.stamp()).await.map(Outcome::Found),
+            Effect::Find { which } => {
+                self.clients.with(key)?.find(&which.stamp()).await.map(Outcome::Found)
+            }
             Effect::Poll { batches } => {
-                let polled = self.client.poll(&batches).await;
+                let polled = self.clients.with(key)?.poll(&batches).await;
                 self.tell_skew();
                 polled.map(Outcome::Polled)
             }
-            Effect::Collect { which, batch, end, missing_max } => {
-                self.collect(which, batch, end, missing_max).await
+            Effect::Collect { which, batch, end: _, missing_max } => {
+                let folder = self.folders.job(which.job);
+                let client = self.clients.with(key)?;
+                harvest::collect(client, folder, which, &batch, missing_max)
+                    .await
+                    .map(Outcome::Collected)
             }
             Effect::Discard { batch, input } => {
-                self.discard(&batch, &input).await?;
+                let client = self.clients.with(key)?;
+                ending::discard(client, &batch, &input, false).await?;
                 Ok(Outcome::Discarded)
             }
+            Effect::DropInput { file } => {
+                self.clients.with(key)?.delete_file(&file).await.map(|()| Outcome::Discarded)
+            }
             Effect::CancelBatch { batch } => {
-                self.client.cancel(&batch).await.map(|()| Outcome::Cancelled)
+                self.clients.with(key)?.cancel(&batch).await.map(|()| Outcome::Cancelled)
             }
             Effect::Merge { job } => self.merge(*job).await,
             Effect::Deliver { job } => self.deliver(*job).await,
-            Effect::Clean { job } => self.clean(*job).await,
+            Effect::Clean { job } => self.clean(*job, key).await,
             Effect::Refuse { head, refusal } => {
-                self.move_aside(Aside::Failed, *head, refusal).await
+                self.move_aside(Aside::Failed, *head, refusal, key).await
             }
-            Effect::Hold { head, refusal } => self.move_aside(Aside::Held, *head, refusal).await,
+            Effect::Hold { head, refusal } => {
+                self.move_aside(Aside::Held, *head, refusal, key).await
+            }
             Effect::Notify { head, refusal } => {
                 self.on_disk(move |folders| {
                     aside::notice(folders, head.id, &head.source, &refusal)
@@ -115,7 +133,7 @@ impl Performer {
 
     /// Says once if this machine's clock is far from the API's.
     fn tell_skew(&self) {
-        let skew_ms = self.client.server_time_skew(self.clock.now()).unwrap_or(0);
+        let skew_ms = self.clients.server_time_skew(self.clock.now()).unwrap_or(0);
         if skew_ms.unsigned_abs() > SKEW_TOLD_MS && !self.skew_told.swap(true, Ordering::Relaxed) {
             let minutes = skew_ms.unsigned_abs() / 60_000;
             let way = if skew_ms > 0 { "behind" } else { "ahead of" };
@@ -151,12 +169,12 @@ impl Performer {
         }
     }
 
-    async fn plan(&self, head: Head, early: bool) -> Result<Outcome, Failure> {
+    async fn plan(&self, head: Head, early: bool, key: Option<&str>) -> Result<Outcome, Failure> {
         let (rules, folder, job) = (self.rules(&head), self.folders.job(head.id), head.id);
         let asks = asks(&head.queue);
-        let key_print = self.key_print.clone();
-        let stale = self.on_disk(move |folders| early::forget(&folders.job(job), &key_print));
-        self.give_up_early(job, stale.await?);
+        let print = key.unwrap_or_default().to_owned();
+        let stale = self.on_disk(move |folders| early::forget(&folders.job(job), &print));
+        self.give_up_early(job, stale.await?, key);
         let places = places(&self.folders, &head);
         let whole = Arc::new((folder, head, rules, places));
         let preparing = Arc::clone(&whole);
@@ -170,7 +188,8 @@ impl Performer {
         };
         // What lines name has no address yet.
         let early = early && !prepared.as_ref().is_some_and(|prepared| prepared.media);
-        let lead = early.then(|| self.begin_early(&whole.1, prepared.is_some()));
+        let client = self.clients.with(key).ok().filter(|_| early);
+        let lead = client.map(|client| self.begin_early(&whole.1, prepared.is_some(), client));
         let on_known = lead.clone();
         let planned = blocking(move || {
             let (folder, head, rules, places) = &*whole;
@@ -183,7 +202,7 @@ impl Performer {
         });
         let (planned, goes_on) = planned.await;
         if let Some(lead) = lead {
-            self.settle_early(&lead, job, goes_on).await;
+            self.settle_early(&lead, job, goes_on, key).await;
         }
         self.planned(planned, asks)
     }
@@ -248,47 +267,53 @@ impl Performer {
         .await
     }
 
-    async fn upload(&self, which: Which, file: FileName) -> Result<Outcome, Failure> {
+    async fn upload(
+        &self,
+        which: Which,
+        file: FileName,
+        key: Option<&str>,
+    ) -> Result<Outcome, Failure> {
+        let client = self.clients.with(key)?;
         let mut body = self.body(&which, Frame::FileLine).await?;
         // With other addresses the bytes are others, and the session is of no use.
-        let mut key_print = self.key_print.clone();
-        match self.media_of(&which, &body).await? {
+        let mut print = key.unwrap_or_default().to_owned();
+        match self.media_of(&which, &body, key).await? {
             Named::Nothing => {}
             Named::Refused(outcome) => return Ok(outcome),
             Named::Ready(ready) => {
-                self.note_sent(&which, &file, &ready).await?;
-                key_print = format!("{key_print}-{}", ready.addresses.print());
+                self.note_sent(&which, &file, &ready, client).await?;
+                print = format!("{print}-{}", ready.addresses.print());
                 body = Arc::new(body.with(ready.addresses));
             }
         }
         let payload = payload(body);
         self.await_early(&which).await;
         let folder = self.folders.job(which.job);
-        let kept = session::load(&folder, which.chunk, which.attempt, &key_print);
+        let kept = session::load(&folder, which.chunk, which.attempt, &print);
         let on_session = move |address: Option<&str>| {
             // Without it a restart begins the upload anew; that costs time, nothing else.
-            let kept = session::keep(&folder, which.chunk, which.attempt, &key_print, address);
+            let kept = session::keep(&folder, which.chunk, which.attempt, &print, address);
             if let Err(error) = kept {
                 tracing::warn!(%error, "the upload's address was not kept");
             }
         };
         let stamp = which.stamp();
-        let file = self.client.upload(&file, &stamp.0, &payload, kept, &on_session).await?;
+        let file = client.upload(&file, &stamp.0, &payload, kept, &on_session).await?;
         Ok(Outcome::Uploaded { file })
     }
 
     async fn create(
         &self,
-        which: Which,
+        request: Request<'_>,
         input: Input,
-        model: &str,
-        task: Task,
-        priority: i64,
+        key: Option<&str>,
     ) -> Result<Outcome, Failure> {
-        let (body, request) = match input {
+        let Request { which, model, task, priority } = request;
+        let client = self.clients.with(key)?;
+        let (body, rows) = match input {
             Input::Inline => {
                 // Nothing was sent yet: a disk that fails now leaves no doubt about the batch.
-                let addresses = match self.media_inline(&which).await? {
+                let addresses = match self.media_inline(&which, key).await? {
                     Named::Nothing => None,
                     Named::Refused(outcome) => return Ok(outcome),
                     Named::Ready(ready) => Some(ready.addresses),
@@ -303,7 +328,7 @@ impl Performer {
                 (None, CreateInput::File(file))
             }
         };
-        let created = self.client.create(model, task, &which.stamp(), priority, request).await;
+        let created = client.create(model, task, &which.stamp(), priority, rows).await;
         let (error, kind) = match created {
             Ok(created) => {
                 return Ok(Outcome::Created { batch: created.batch, created: created.created });
@@ -355,19 +380,6 @@ impl Performer {
         .await
     }
 
-    async fn collect(
-        &self,
-        which: Which,
-        batch: BatchName,
-        _end: RemoteEnd,
-        missing_max: u64,
-    ) -> Result<Outcome, Failure> {
-        let folder = self.folders.job(which.job);
-        harvest::collect(&self.client, folder, which, &batch, missing_max)
-            .await
-            .map(Outcome::Collected)
-    }
-
     /// Reads the input of a job under way, or what was prepared of it, unless that is gone.
     async fn with_input<T: Send + 'static>(
         &self,
@@ -396,6 +408,14 @@ impl Performer {
         let folders = self.folders.clone();
         blocking(move || work(&folders)).await.map_err(|error| local(&error))
     }
+}
+
+/// What a create is for.
+struct Request<'a> {
+    which: Which,
+    model: &'a str,
+    task: Task,
+    priority: i64,
 }
 
 /// Prepares an input that can not be sent as it stands, so far as that is known before it is read.

@@ -8,13 +8,12 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use secrecy::ExposeSecret;
-
 use crate::config::{Config, ConfigError};
 use crate::engine::effect::Turn;
 use crate::engine::ids::Millis;
-use crate::provider::gemini::ApiKey;
+use crate::store::salt;
 
+use super::clients::Clients;
 use super::perform::Performer;
 use super::{Daemon, SetupError, add, lock, supervisor};
 
@@ -53,8 +52,10 @@ impl Daemon {
         let read = self.read_config.as_ref().ok_or("nobody said where to read it")?;
         let mut config = tokio::task::block_in_place(read).map_err(|error| error.to_string())?;
         let left = keep_what_is_fixed(&self.config, &mut config);
-        let performer = performer(&self.performer, &config).map_err(|error| error.to_string())?;
-        let policy = supervisor::policy_of(&config, performer.key_print.clone());
+        let salt = salt::read(&config.folders.state).map_err(|error| error.to_string())?;
+        let performer =
+            performer(&self.performer, &config, &salt).map_err(|error| error.to_string())?;
+        let policy = supervisor::policy_of(&config, performer.clients.keys().clone());
         let (rules, watch) = supervisor::intake_of(&config, self.handle.clone());
         self.intake.reconfigure(rules, config.intake.rescan, watch);
         self.room.want(config.limits.free_bytes);
@@ -91,15 +92,10 @@ fn keep_what_is_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
 }
 
 /// What effects need, by another configuration.
-fn performer(old: &Performer, config: &Config) -> Result<Performer, SetupError> {
-    let key = match &config.api.key {
-        Ok(key) => ApiKey::new(key.secret.expose_secret())?,
-        Err(problem) => return Err(problem.clone().into()),
-    };
+fn performer(old: &Performer, config: &Config, salt: &str) -> Result<Performer, SetupError> {
     Ok(Performer {
         folders: old.folders.clone(),
-        key_print: key.print(),
-        client: supervisor::client_of(config, key)?,
+        clients: Clients::open(config, salt)?,
         clock: Arc::clone(&old.clock),
         file_bytes: config.limits.file_bytes,
         inline_bytes: config.limits.inline_bytes,

@@ -6,23 +6,23 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, KeyProblem};
-use crate::engine::job::{Chunk, ChunkState, Job, JobState};
+use crate::engine::job::JobState;
 use crate::engine::policy::{Duplicates, Policy, Uncertain};
-use crate::engine::{Engine, Recollection};
+use crate::engine::{Engine, Keys, Recollection};
+use crate::provider::gemini::ClientError;
 use crate::provider::gemini::key::KeyError;
-use crate::provider::gemini::{ApiKey, Client, ClientError, ClientSettings};
 use crate::spool::SpoolError;
 use crate::spool::inbox::IntakeRules;
 use crate::spool::outbox;
 use crate::spool::watch::{self, Hint, WatchMode};
 use crate::store::instance::{self, Standing};
-use crate::store::{DaemonStore, JobStore, StoreError};
+use crate::store::{DaemonStore, JobStore, StoreError, salt};
 
+use super::clients::Clients;
 use super::housekeeping::Rounds;
 use super::intake::{Intake, Watch};
 use super::perform::Performer;
@@ -79,10 +79,8 @@ impl Setup {
     /// # Errors
     /// If one of them can not be had; nothing is begun then.
     pub fn open(config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<Setup, SetupError> {
-        let key = match &config.api.key {
-            Ok(key) => ApiKey::new(key.secret.expose_secret())?,
-            Err(problem) => return Err(problem.clone().into()),
-        };
+        // What is wrong with the keys is told before anything is made.
+        Clients::check(&config)?;
         let folders = config.folders.clone();
         folders.prepare()?;
         let standing = instance::check(&folders.state)?;
@@ -91,7 +89,8 @@ impl Setup {
             DaemonStore::FREE_BYTES_MIN,
             Recollection::take_in,
         )?;
-        let (mut store, policy) = (opened.store, policy_of(&config, key.print()));
+        let clients = Clients::open(&config, &salt::read_or_make(&folders.state)?)?;
+        let (mut store, policy) = (opened.store, policy_of(&config, clients.keys().clone()));
         if let Some(quarantine) = &opened.quarantined {
             let (kept, why) = (quarantine.folder.display().to_string(), &quarantine.reason);
             tracing::error!(kept, why, "the job store could not be used and was set aside");
@@ -128,8 +127,7 @@ impl Setup {
         let performer = Arc::new(Performer {
             outbox_was_mounted: outbox::is_mounted(&folders)?,
             folders,
-            key_print: key.print(),
-            client: client_of(&config, key)?,
+            clients,
             clock: Arc::clone(&clock),
             file_bytes: config.limits.file_bytes,
             inline_bytes: config.limits.inline_bytes,
@@ -150,6 +148,7 @@ impl Setup {
             put_back: None,
             read_config: None,
             rounds: Rounds::default(),
+            swept: false,
             handle,
             watchdog: Watchdog::from_environment(),
             room,
@@ -184,16 +183,8 @@ pub(super) fn intake_of(config: &Config, handle: Handle) -> (IntakeRules, Watch)
     (rules, Box::new(watch))
 }
 
-pub(super) fn client_of(config: &Config, key: ApiKey) -> Result<Client, ClientError> {
-    let mut settings = ClientSettings::new(config.api.base_url.clone(), key);
-    settings.version = config.api.version.clone();
-    settings.connect_timeout = config.api.connect_timeout;
-    settings.idle_timeout = config.api.idle_timeout;
-    Client::new(settings)
-}
-
 /// The engine's numbers out of the configuration.
-pub fn policy_of(config: &Config, key_print: String) -> Policy {
+pub fn policy_of(config: &Config, keys: Keys) -> Policy {
     Policy {
         open_batches: config.limits.open_batches as usize,
         storage_bytes: config.limits.storage_bytes,
@@ -214,22 +205,9 @@ pub fn policy_of(config: &Config, key_print: String) -> Policy {
         },
         duplicate_window_ms: millis(config.intake.duplicate_window),
         records_keep_ms: millis(config.housekeeping.records_keep),
-        key_print,
+        remote_cleanup: config.housekeeping.remote_cleanup,
+        keys,
     }
-}
-
-/// Whether nothing of the job can go on before a person has decided.
-pub fn waits_for_a_person(job: &Job) -> bool {
-    let over_or_stuck = |chunk: &Chunk| match &chunk.state {
-        ChunkState::Stuck { .. } | ChunkState::Settled | ChunkState::Split { .. } => true,
-        ChunkState::Waiting { .. }
-        | ChunkState::Uploading { .. }
-        | ChunkState::Creating { .. }
-        | ChunkState::Uncertain { .. }
-        | ChunkState::Polling(_)
-        | ChunkState::Collecting { .. } => false,
-    };
-    matches!(job.head.state, JobState::Active(_)) && job.chunks.values().all(over_or_stuck)
 }
 
 /// What `systemctl status` shows: jobs by state, and what a person should look at, if anything.

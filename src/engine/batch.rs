@@ -24,8 +24,10 @@ pub struct Batch {
     pub adopted: bool,
     /// The last state heard of it.
     pub remote: RemoteState,
-    /// Fingerprint of the API key it was made with.
+    /// Fingerprint of the API key it was made with, or was seen with since.
     pub key_print: String,
+    /// Its input file was removed at the API, which has read it.
+    pub input_gone: bool,
 }
 
 /// The state of a batch as the API names it. States we do not know are kept as they came.
@@ -132,4 +134,10 @@ pub struct BatchRecord {
     pub adopted: bool,
     /// The error of the whole batch, if any.
     pub error: Option<RemoteError>,
+    /// Fingerprint of the API key it was made with; records of earlier versions do not have it.
+    pub key_print: Option<String>,
+    /// Its input file was removed at the API.
+    pub input_gone: bool,
+    /// Bytes of its results, as far as they lie in a file at the API.
+    pub result_bytes: u64,
 }

@@ -11,16 +11,18 @@ use super::job::{
 use super::lanes::Unit;
 use super::machine::{Engine, find, find_mut, salt};
 use super::policy;
-use super::trouble::Trouble;
 
 impl Engine {
     pub(super) fn polled(
         &mut self,
         units: &[Unit],
         seen: Vec<(BatchName, Polled)>,
+        print: Option<&str>,
         now: Millis,
         turn: &mut Turn,
     ) {
+        // What a key that was exchanged did not see says nothing about the one in use.
+        let counts = print.is_some_and(|print| self.policy.keys.of_print(print).is_some());
         let seen: HashMap<BatchName, Polled> = seen.into_iter().collect();
         for &unit in units {
             let Some((_, chunk)) = find(&self.jobs, unit) else { continue };
@@ -30,13 +32,17 @@ impl Engine {
             let mut note = self.polls.get(&unit).copied().unwrap_or_default();
             note.next = self.policy.next_poll(now, age);
             note.missed = match polled {
-                Some(Polled::Gone) => note.missed.saturating_add(1),
+                Some(Polled::Gone) if counts => note.missed.saturating_add(1),
                 Some(Polled::Seen(_)) => 0,
-                None => note.missed,
+                Some(Polled::Gone) | None => note.missed,
             };
             self.polls.insert(unit, note);
             match polled {
-                Some(Polled::Seen(remote)) => self.seen(unit, batch, remote, now, turn),
+                Some(Polled::Seen(remote)) => {
+                    let now_seen = self.seen_with(batch.clone(), print);
+                    let is_bound = now_seen.key_print != batch.key_print;
+                    self.seen(unit, now_seen, remote, is_bound, now, turn);
+                }
                 Some(Polled::Gone) if note.missed >= policy::GONE_LOOKS => {
                     self.gone(unit, &batch, now, turn);
                 }
@@ -50,17 +56,22 @@ impl Engine {
         unit: Unit,
         batch: Batch,
         remote: &RemoteBatch,
+        is_bound: bool,
         now: Millis,
         turn: &mut Turn,
     ) {
+        let print = batch.key_print.clone();
         if remote.is_finished() {
             let ended = remote.ended.unwrap_or(now);
             let (state, error) = (remote.state.clone(), remote.error.clone());
             let end = RemoteEnd { state, ended, error };
             self.set_chunk(unit, ChunkState::Collecting { batch, end }, turn);
-        } else if remote.state != batch.remote {
+        } else if remote.state != batch.remote || is_bound {
             let batch = Batch { remote: remote.state.clone(), ..batch };
             self.set_chunk(unit, ChunkState::Polling(batch), turn);
+        }
+        if is_bound {
+            self.bind(unit, &print, turn);
         }
     }
 
@@ -80,33 +91,23 @@ impl Engine {
         self.after_attempt(unit, now, turn);
     }
 
-    /// What was made with another key may only be out of sight: it was paid for, so it waits for
-    /// that key, unless the job was cancelled. Answers whether it does.
-    fn waits_for_its_key(&mut self, unit: Unit, batch: &Batch, now: Millis) -> bool {
-        if batch.key_print == self.policy.key_print || self.is_cancelled(unit.job) {
-            return false;
-        }
-        let message = format!(
-            "{} was made with another API key and can not be seen with this one; \
-             put the former key back, or cancel the job",
-            batch.name.0
-        );
-        let not_before = now.plus(self.policy.poll_max_ms);
-        let trouble = Trouble { failures: 1, not_before, message, ..Trouble::default() };
-        self.troubles.insert(unit, trouble);
-        true
-    }
-
     pub(super) fn collected(
         &mut self,
         unit: Unit,
         harvest: &Harvest,
+        print: Option<&str>,
         now: Millis,
         turn: &mut Turn,
     ) {
         let Some((_, chunk)) = find(&self.jobs, unit) else { return };
         let ChunkState::Collecting { batch, end } = chunk.state.clone() else { return };
+        let batch = self.seen_with(batch, print);
         self.conclude(unit, &batch, &end, harvest.answered, harvest.rest, now, turn);
+        if let Some((_, chunk)) = find_mut(&mut self.jobs, unit)
+            && let Some(record) = chunk.batches.last_mut()
+        {
+            record.result_bytes = harvest.bytes;
+        }
         for warning in oddities(unit, harvest) {
             self.warn(unit.job, turn, warning);
         }
@@ -168,6 +169,9 @@ impl Engine {
             ended: end.ended,
             adopted: batch.adopted,
             error: end.error.clone(),
+            key_print: Some(batch.key_print.clone()),
+            input_gone: batch.input_gone,
+            result_bytes: 0,
         });
         chunk.rest = rest;
         chunk.tries += 1;
@@ -205,7 +209,7 @@ impl Engine {
             return;
         }
         let Some(trouble) = self.troubles.get(&unit) else { return };
-        let is_foreign = batch.key_print != self.policy.key_print;
+        let is_foreign = self.policy.keys.of_print(&batch.key_print).is_none();
         let longer_than = |since: Option<Millis>, span_ms| {
             since.is_some_and(|since| policy::is_older_than(since, span_ms, now))
         };

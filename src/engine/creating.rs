@@ -10,17 +10,19 @@ use super::lanes::{Lane, Unit};
 use super::machine::{Engine, find, find_mut, salt};
 use super::policy::{self, Uncertain};
 
+/// A batch that exists.
+pub(super) struct Made<'a> {
+    pub(super) name: BatchName,
+    pub(super) created: Millis,
+    /// It was found, not told of.
+    pub(super) adopted: bool,
+    /// Fingerprint of the key it was made or found with.
+    pub(super) print: Option<&'a str>,
+}
+
 impl Engine {
-    pub(super) fn created(
-        &mut self,
-        unit: Unit,
-        name: BatchName,
-        created: Millis,
-        adopted: bool,
-        now: Millis,
-        turn: &mut Turn,
-    ) {
-        let key_print = self.policy.key_print.clone();
+    pub(super) fn created(&mut self, unit: Unit, made: Made<'_>, now: Millis, turn: &mut Turn) {
+        let Made { name, created, adopted, print } = made;
         let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         let input = match &chunk.state {
             ChunkState::Creating { input, .. } | ChunkState::Uncertain { input, .. } => {
@@ -34,10 +36,19 @@ impl Engine {
             | ChunkState::Settled
             | ChunkState::Split { .. } => return,
         };
-        let remote = RemoteState::Pending;
-        let batch = Batch { name, input, created, adopted, remote, key_print };
+        let (remote, input_gone) = (RemoteState::Pending, false);
+        let key_print = print.map(str::to_owned).or(chunk.key_print.clone()).unwrap_or_default();
+        let (of_key, file) = (key_print.clone(), input.clone());
+        let batch = Batch { name, input, created, adopted, remote, key_print, input_gone };
         let state = ChunkState::Polling(batch);
         self.set_chunk(unit, state, turn);
+        let key = self.policy.keys.of_print(&of_key);
+        if key.is_some() {
+            self.bind(unit, &of_key, turn);
+        }
+        if let (Input::File(file), true) = (file, self.policy.remote_cleanup) {
+            self.drop_input(unit, file, key, turn);
+        }
         let next = self.policy.next_poll(now, 0);
         self.polls.insert(unit, super::machine::PollNote { next, missed: 0 });
         self.change_plan(unit.job, turn, |plan| {
@@ -206,6 +217,7 @@ impl Engine {
         &mut self,
         unit: Unit,
         batches: Vec<RemoteBatch>,
+        print: Option<&str>,
         now: Millis,
         turn: &mut Turn,
     ) {
@@ -215,13 +227,13 @@ impl Engine {
         };
         let cancelled = self.is_cancelled(head.head.id);
         let attempt = chunk.attempt;
-        let is_foreign = !is_of_key(chunk, &self.policy.key_print);
+        let (is_foreign, key) = (self.is_foreign(chunk), self.key_of(head, chunk));
         let running = |batch: &&RemoteBatch| !batch.is_finished();
         let doubles: Vec<BatchName> =
             batches.iter().skip(1).filter(running).map(|batch| batch.name.clone()).collect();
         for batch in &doubles {
             let effect = Effect::CancelBatch { batch: batch.clone() };
-            self.issue(Lane::Cancel, Vec::new(), effect, turn);
+            self.issue(Lane::Cancel, Vec::new(), effect, key, turn);
         }
         let patience = until.plus(self.policy.uncertain_window_ms);
         if !doubles.is_empty() && now < patience {
@@ -235,7 +247,8 @@ impl Engine {
         let mut batches = batches.into_iter();
         if let Some(oldest) = batches.next() {
             let created = policy::plausible(oldest.created, since);
-            self.created(unit, oldest.name, created, true, now, turn);
+            let made = Made { name: oldest.name, created, adopted: true, print };
+            self.created(unit, made, now, turn);
             for other in batches {
                 self.warn(unit.job, turn, doubled(unit, attempt, &other.name));
             }
@@ -288,25 +301,21 @@ impl Engine {
             self.told.insert(unit);
         } else if !job.chunks.values().any(is_stuck) {
             let head = Box::new(job.head.clone());
-            self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, turn);
+            self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, None, turn);
         }
     }
 }
 
-/// Whether what was sent for the chunk can be seen with this key.
-fn is_of_key(chunk: &Chunk, key_print: &str) -> bool {
-    chunk.key_print.as_ref().is_none_or(|print| print == key_print)
-}
-
-/// What people are told of a chunk that waits for them.
-pub(super) fn uncertain(job: JobId, chunk: &Chunk, key_print: &str) -> Refusal {
+/// What people are told of a chunk that waits for them; `is_foreign` says that it was sent with a
+/// key that is not in use any more.
+pub(super) fn uncertain(job: JobId, chunk: &Chunk, is_foreign: bool) -> Refusal {
     let (no, stamp) = (chunk.no.0, Stamp::new(job, chunk.no, chunk.attempt).0);
-    let (message, first) = match is_of_key(chunk, key_print) {
-        true => (
+    let (message, first) = match is_foreign {
+        false => (
             format!("chunk {no} was sent, no answer came, and no batch named {stamp} was found"),
             "",
         ),
-        false => (
+        true => (
             format!(
                 "chunk {no} was sent with another API key, no answer came, and with the key in use \
                  no batch named {stamp} is to be seen"

@@ -6,8 +6,9 @@ use super::creating;
 use super::effect::{Change, Effect, Issued, Turn, Which};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
 use super::job::{Chunk, ChunkState, Head, Input, Job, JobState};
-use super::lanes::{Lane, Size, Unit};
-use super::machine::{Engine, GATE_AFTER, Running, find, find_mut};
+use super::keys::KeyNo;
+use super::lanes::{Lane, Queue, Size, Unit};
+use super::machine::{Engine, Running, find, find_mut};
 use super::policy;
 
 impl Engine {
@@ -46,16 +47,23 @@ impl Engine {
         }
         let job = self.jobs.get(&unit.job);
         let want = job.filter(|_| !self.busy.contains(&unit)).and_then(|job| match unit.chunk {
-            None => wants(&job.head.state).map(|lane| (lane, Millis(0))),
-            Some(no) => job.chunks.get(&no).and_then(|chunk| self.chunk_wants(job, chunk)),
+            None => wants(&job.head.state).map(|lane| (lane, Millis(0), None)),
+            Some(no) => {
+                let chunk = job.chunks.get(&no)?;
+                let (lane, not_before) = self.chunk_wants(job, chunk)?;
+                // What has no key at all waits until it has one.
+                let key = if lane.is_remote() { Some(self.key_of(job, chunk)?) } else { None };
+                Some((lane, not_before, key))
+            }
         });
-        let (Some((lane, not_before)), Some(job)) = (want, job) else {
+        let (Some((lane, not_before, key)), Some(job)) = (want, job) else {
             self.lanes.remove(unit);
             return;
         };
         let pause = self.troubles.get(&unit).map_or(Millis(0), |trouble| trouble.not_before);
         let size = policy::size_in(lane, job.head.source.bytes);
-        self.lanes.put(unit, lane, size, not_before.max(pause), job.head.queue.priority);
+        let priority = job.head.queue.priority;
+        self.lanes.put(unit, (lane, size, key), not_before.max(pause), priority);
     }
 
     pub(super) fn chunk_wants(&self, job: &Job, chunk: &Chunk) -> Option<(Lane, Millis)> {
@@ -90,57 +98,50 @@ impl Engine {
         }
         self.lanes.ripen(now);
         for lane in Lane::ALL {
-            while self.is_open(lane, now) {
-                let Some(unit) = self.take(lane) else { break };
-                self.begin(lane, unit, now, turn);
+            while let Some((unit, queue)) = self.take(lane, now) {
+                self.begin(unit, queue, now, turn);
             }
         }
         self.make_room_at_the_api(now, turn);
     }
 
-    /// Whether the disk has room for a lane that takes some, and the API is well enough for one
-    /// that leads to it.
-    pub(super) fn is_open(&self, lane: Lane, now: Millis) -> bool {
-        if self.full.is_some() && lane.needs_room() {
-            return false;
-        }
-        let Some(gate) = self.gate.as_ref().filter(|_| lane.is_remote()) else { return true };
-        // While the API is ill, one request at a time finds out whether it is well again.
-        let idle = !self.running.values().any(|running| running.lane.is_remote());
-        now >= gate.until && (gate.failures <= GATE_AFTER && gate.mend.is_none() || idle)
-    }
-
     /// The next unit of a lane for which there is room.
-    pub(super) fn take(&mut self, lane: Lane) -> Option<Unit> {
+    pub(super) fn take(&mut self, lane: Lane, now: Millis) -> Option<(Unit, Queue)> {
         let mut lanes = std::mem::take(&mut self.lanes);
-        let has_room = |size| {
-            let under_way = self.under_way.get(&(lane, size)).copied().unwrap_or(0);
-            under_way < policy::at_a_time(lane, size)
+        let has_room = |queue: Queue| {
+            let under_way = self.under_way.get(&queue).copied().unwrap_or(0);
+            under_way < policy::at_a_time(lane, queue.1) && self.is_open(lane, queue.2, now)
         };
-        let fits = |unit, size| lane != Lane::Send || self.obstacle(unit, size).is_none();
+        let fits = |unit, (_, size, key): Queue| {
+            lane != Lane::Send || key.is_none_or(|key| self.obstacle(unit, size, key).is_none())
+        };
         let taken = lanes.take(lane, has_room, fits);
         self.lanes = lanes;
         taken
     }
 
     /// Issues the effect a unit is ready for.
-    pub(super) fn begin(&mut self, lane: Lane, unit: Unit, now: Millis, turn: &mut Turn) {
-        if lane == Lane::Send {
-            self.begin_attempt(unit, now, turn);
+    pub(super) fn begin(&mut self, unit: Unit, queue: Queue, now: Millis, turn: &mut Turn) {
+        let (lane, _, key) = queue;
+        if let (Lane::Send, Some(key)) = (lane, key) {
+            self.begin_attempt(unit, key, now, turn);
             return;
         }
         let mut units = vec![unit];
         if lane == Lane::Poll {
-            while let Some(other) = self.lanes.take(Lane::Poll, |_| true, |_, _| true) {
+            let is_same = |(_, _, of): Queue| of == key;
+            while let Some((other, _)) = self.lanes.take(Lane::Poll, is_same, |_, _| true) {
                 units.push(other);
             }
         }
-        if let Some(effect) = self.effect_for(lane, &units) {
-            self.issue(lane, units, effect, turn);
+        // Work on this machine may end or begin something at the API.
+        let key = key.or_else(|| self.key_of_job(self.jobs.get(&unit.job)?));
+        if let Some(effect) = self.effect_for(lane, &units, key) {
+            self.issue(lane, units, effect, key, turn);
         }
     }
 
-    pub(super) fn begin_attempt(&mut self, unit: Unit, now: Millis, turn: &mut Turn) {
+    pub(super) fn begin_attempt(&mut self, unit: Unit, key: KeyNo, now: Millis, turn: &mut Turn) {
         // Records of an earlier version may still hold such a chunk.
         if self.is_cancelled(unit.job) {
             return self.settle(unit, turn);
@@ -148,23 +149,34 @@ impl Engine {
         let policy = &self.policy;
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         if policy.goes_inline(&head.queue, chunk.rest) {
-            self.begin_create(unit, Input::Inline, now, turn);
+            self.begin_create(unit, Input::Inline, key, now, turn);
             return;
         }
         let file = Stamp::file(head.id, chunk.no, chunk.attempt);
         chunk.state = ChunkState::Uploading { file };
         turn.save.push(Change::Chunk(head.id, chunk.clone()));
         self.account(unit);
-        if let Some(effect) = self.effect_for(Lane::Upload, &[unit]) {
-            self.issue(Lane::Upload, vec![unit], effect, turn);
+        if let Some(effect) = self.effect_for(Lane::Upload, &[unit], Some(key)) {
+            self.issue(Lane::Upload, vec![unit], effect, Some(key), turn);
         }
     }
 
     /// Saves the intent, then creates: the order the whole promise rests on.
-    pub(super) fn begin_create(&mut self, unit: Unit, input: Input, now: Millis, turn: &mut Turn) {
-        let key_print = self.policy.key_print.clone();
+    pub(super) fn begin_create(
+        &mut self,
+        unit: Unit,
+        input: Input,
+        key: KeyNo,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let print = self.policy.keys.print(key).map(str::to_owned);
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
-        chunk.key_print = Some(key_print);
+        if head.key_print != print {
+            head.key_print = print.clone();
+            turn.save.push(Change::Head(head.clone()));
+        }
+        chunk.key_print = print;
         chunk.state = ChunkState::Creating { input: input.clone(), since: now };
         turn.save.push(Change::Chunk(head.id, chunk.clone()));
         let effect = Effect::Create {
@@ -175,20 +187,28 @@ impl Engine {
             priority: head.queue.priority,
         };
         self.account(unit);
-        self.issue(Lane::Send, vec![unit], effect, turn);
+        self.issue(Lane::Send, vec![unit], effect, Some(key), turn);
     }
 
-    pub(super) fn effect_for(&self, lane: Lane, units: &[Unit]) -> Option<Effect> {
+    pub(super) fn effect_for(
+        &self,
+        lane: Lane,
+        units: &[Unit],
+        key: Option<KeyNo>,
+    ) -> Option<Effect> {
         let unit = *units.first()?;
         let job = self.jobs.get(&unit.job)?;
         match (unit.chunk, lane) {
             (_, Lane::Poll) => Some(Effect::Poll { batches: self.batches_of(units) }),
-            (None, _) => job_effect(job, || self.welcomes_early(&job.head)),
+            (None, _) => {
+                job_effect(job, || key.is_some_and(|key| self.welcomes_early(&job.head, key)))
+            }
             (Some(no), _) => {
                 let missing_max = self.troubles.get(&unit).map_or(0, |trouble| {
                     trouble.missing_believed(self.policy.uncertain_window_ms, self.latest)
                 });
-                chunk_effect(job, job.chunks.get(&no)?, missing_max, &self.policy.key_print)
+                let chunk = job.chunks.get(&no)?;
+                chunk_effect(job, chunk, missing_max, self.is_foreign(chunk))
             }
         }
     }
@@ -208,7 +228,14 @@ impl Engine {
         units.iter().filter_map(name).collect()
     }
 
-    pub(super) fn issue(&mut self, lane: Lane, units: Vec<Unit>, effect: Effect, turn: &mut Turn) {
+    pub(super) fn issue(
+        &mut self,
+        lane: Lane,
+        units: Vec<Unit>,
+        effect: Effect,
+        key: Option<KeyNo>,
+        turn: &mut Turn,
+    ) {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         for unit in &units {
@@ -217,11 +244,13 @@ impl Engine {
         }
         let bytes = units.first().and_then(|unit| self.jobs.get(&unit.job));
         let size = policy::size_in(lane, bytes.map_or(0, |job| job.head.source.bytes));
-        *self.under_way.entry((lane, size)).or_default() += 1;
+        let print = key.and_then(|key| self.policy.keys.print(key)).map(str::to_owned);
         let early = matches!(effect, Effect::Plan { early: true, .. });
         self.early_uploads += usize::from(early);
-        self.running.insert(ticket, Running { lane, size, units, early });
-        turn.then.push(Issued { ticket, effect });
+        let running = Running { lane, size, units, early, print: print.clone() };
+        *self.under_way.entry(self.queue_of(&running)).or_default() += 1;
+        self.running.insert(ticket, running);
+        turn.then.push(Issued { ticket, effect, key: print });
     }
 }
 
@@ -259,7 +288,7 @@ fn job_effect(job: &Job, early: impl Fn() -> bool) -> Option<Effect> {
     }
 }
 
-fn chunk_effect(job: &Job, chunk: &Chunk, missing_max: u64, key_print: &str) -> Option<Effect> {
+fn chunk_effect(job: &Job, chunk: &Chunk, missing_max: u64, is_foreign: bool) -> Option<Effect> {
     let which = which(&job.head, chunk);
     match &chunk.state {
         ChunkState::Uploading { file } => Some(Effect::Upload { which, file: file.clone() }),
@@ -272,7 +301,7 @@ fn chunk_effect(job: &Job, chunk: &Chunk, missing_max: u64, key_print: &str) -> 
             missing_max,
         }),
         ChunkState::Stuck { .. } => {
-            let refusal = creating::uncertain(job.head.id, chunk, key_print);
+            let refusal = creating::uncertain(job.head.id, chunk, is_foreign);
             Some(Effect::Notify { head: Box::new(job.head.clone()), refusal })
         }
         ChunkState::Waiting { .. }

@@ -69,8 +69,8 @@ impl Engine {
     pub(super) fn set_back(&mut self, now: Millis) {
         self.troubles.clear();
         self.polls.clear();
-        self.gate = None;
-        self.no_room = None;
+        self.gates.clear();
+        self.no_room.clear();
         let until = now.plus(self.policy.uncertain_window_ms);
         for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
             if let ChunkState::Uncertain { until: window, doubt: Doubt::Lost, .. } =

@@ -35,6 +35,8 @@ pub struct Issued {
     pub ticket: Ticket,
     /// What to do.
     pub effect: Effect,
+    /// Fingerprint of the API key to do it with; `None` if none is needed, or none is there.
+    pub key: Option<String>,
 }
 
 /// Which attempt an effect is for.
@@ -130,6 +132,11 @@ pub enum Effect {
         /// How its requests got there.
         input: Input,
     },
+    /// Remove the input file of a batch that exists: the API has read it (API contract, 3.4).
+    DropInput {
+        /// The file.
+        file: FileName,
+    },
     /// Ask the API to stop a batch.
     CancelBatch {
         /// The batch.
@@ -190,6 +197,7 @@ impl Effect {
             Effect::Poll { .. } => "poll",
             Effect::Collect { .. } => "collect",
             Effect::Discard { .. } => "discard",
+            Effect::DropInput { .. } => "drop",
             Effect::CancelBatch { .. } => "cancel",
             Effect::Merge { .. } => "merge",
             Effect::Deliver { .. } => "deliver",

@@ -108,7 +108,7 @@ pub enum Outcome {
     Moved,
     /// The batch was asked to stop.
     Cancelled,
-    /// The attempt's remains at the API are removed.
+    /// What was to be removed at the API is not there any more.
     Discarded,
     /// People were told.
     Told,
@@ -202,6 +202,8 @@ pub struct Harvest {
     pub repeated: u64,
     /// What is still unanswered in the chunk.
     pub rest: Rest,
+    /// Bytes of the results as they came.
+    pub bytes: u64,
 }
 
 /// Why an effect was not done, sorted by what to do about it.

@@ -142,6 +142,15 @@ impl Stamp {
         Stamp(format!("{}{job}/c{}/a{}", Stamp::PREFIX, chunk.0, attempt.0))
     }
 
+    /// Whose stamp a text is; `None` for anything that is not exactly one.
+    pub fn parse(text: &str) -> Option<(JobId, ChunkNo, Attempt)> {
+        let mut parts = text.strip_prefix(Stamp::PREFIX)?.split('/');
+        let job = parts.next()?.parse().ok()?;
+        let chunk = ChunkNo(parts.next()?.strip_prefix('c')?.parse().ok()?);
+        let attempt = Attempt(parts.next()?.strip_prefix('a')?.parse().ok()?);
+        (Stamp::new(job, chunk, attempt).0 == text).then_some((job, chunk, attempt))
+    }
+
     /// The id that the attempt's input file is given at the API: lower-case letters, digits
     /// and dashes, at most 40 characters (API contract, 7.1).
     pub fn file(job: JobId, chunk: ChunkNo, attempt: Attempt) -> FileName {

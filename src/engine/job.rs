@@ -33,6 +33,9 @@ pub struct Head {
     /// A person has said that the file is to be processed, although it was held for its content;
     /// it is fetched from `held/` then.
     pub released: bool,
+    /// Fingerprint of the API key the job is bound to, once something of it was sent; records of
+    /// earlier versions do not have it.
+    pub key_print: Option<String>,
     /// Where the job stands.
     pub state: JobState,
 }
@@ -70,6 +73,8 @@ pub struct Queue {
     pub attempts: u16,
     /// What counts as an answer.
     pub accept: Accept,
+    /// The credential whose API key is used; empty for the default one.
+    pub credential: String,
     /// Members that every request gets which does not have them: a JSON object, written without
     /// blanks. A planned job does without it: they stand in its prepared lines.
     pub defaults: Option<Arc<str>>,
@@ -100,6 +105,7 @@ impl Default for Queue {
             priority: 0,
             attempts: 3,
             accept: Accept { truncated: true, blocked: false, empty: false },
+            credential: String::new(),
             defaults: None,
             conversion: None,
             media_root: None,

@@ -2,12 +2,14 @@
 //!
 //! A unit is a job or one of its chunks. It stands in at most one place: ready in a lane, or
 //! waiting for a time. Taking the next of a lane costs the same however many jobs there are.
-//! Jobs of different sizes queue apart, so that a small one never waits behind large ones.
+//! Jobs of different sizes queue apart, so that a small one never waits behind large ones; so do
+//! those of different API keys, so that a key that is refused holds up nobody else's.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::{ChunkNo, JobId, Millis};
+use super::keys::KeyNo;
 
 /// A job as a whole (`chunk` is `None`), or one of its chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,8 +98,8 @@ impl Size {
     pub const ALL: [Size; 3] = [Size::Small, Size::Middle, Size::Large];
 }
 
-/// Where a unit queues when it is ready.
-type Queue = (Lane, Size);
+/// Where a unit queues when it is ready; what does not lead to the API has no key.
+pub type Queue = (Lane, Size, Option<KeyNo>);
 
 /// Higher priority first, then older jobs, then earlier chunks.
 type Rank = (Reverse<i64>, Unit);
@@ -118,11 +120,11 @@ pub struct Lanes {
 
 impl Lanes {
     /// Puts a unit where it belongs now, wherever it stood before.
-    pub fn put(&mut self, unit: Unit, lane: Lane, size: Size, not_before: Millis, priority: i64) {
+    pub fn put(&mut self, unit: Unit, queue: Queue, not_before: Millis, priority: i64) {
         self.remove(unit);
         let rank = (Reverse(priority), unit);
         self.timed.insert((not_before, unit));
-        self.places.insert(unit, Place::Timed(not_before, (lane, size), rank));
+        self.places.insert(unit, Place::Timed(not_before, queue, rank));
     }
 
     /// Takes a unit out.
@@ -152,41 +154,38 @@ impl Lanes {
         }
     }
 
-    /// The first ready unit of a lane that passes the test, taken out; of each size, only a
-    /// handful of units that do not pass are looked at.
+    /// The first ready unit of a lane that passes the test, taken out, and where it stood; of each
+    /// queue, only a handful of units that do not pass are looked at.
     pub fn take(
         &mut self,
         lane: Lane,
-        has_room: impl Fn(Size) -> bool,
-        mut fits: impl FnMut(Unit, Size) -> bool,
-    ) -> Option<Unit> {
-        let mut first: Option<(Rank, Size)> = None;
-        for size in Size::ALL.into_iter().filter(|size| has_room(*size)) {
-            let Some(queue) = self.ready.get(&(lane, size)) else { continue };
-            // Whoever stands behind the best of another size need not be looked at.
+        has_room: impl Fn(Queue) -> bool,
+        mut fits: impl FnMut(Unit, Queue) -> bool,
+    ) -> Option<(Unit, Queue)> {
+        let mut first: Option<(Rank, Queue)> = None;
+        for (&queue, ready) in of_lane(&self.ready, lane).filter(|(queue, _)| has_room(**queue)) {
+            // Whoever stands behind the best of another queue need not be looked at.
             let better = |rank: &&Rank| first.is_none_or(|(best, _)| **rank < best);
-            let mut seen = queue.iter().take(LOOK_AHEAD).take_while(better);
-            if let Some(rank) = seen.find(|(_, unit)| fits(*unit, size)) {
-                first = Some((*rank, size));
+            let mut seen = ready.iter().take(LOOK_AHEAD).take_while(better);
+            if let Some(rank) = seen.find(|(_, unit)| fits(*unit, queue)) {
+                first = Some((*rank, queue));
             }
         }
-        let (rank, size) = first?;
-        self.ready.get_mut(&(lane, size))?.remove(&rank);
+        let (rank, queue) = first?;
+        self.ready.get_mut(&queue)?.remove(&rank);
         self.places.remove(&rank.1);
-        Some(rank.1)
+        Some((rank.1, queue))
     }
 
-    /// The first ready unit of each size in a lane.
-    pub fn first_ready(&self, lane: Lane) -> impl Iterator<Item = (Unit, Size)> {
-        Size::ALL.into_iter().filter_map(move |size| {
-            let queue = self.ready.get(&(lane, size))?;
-            queue.first().map(|(_, unit)| (*unit, size))
-        })
+    /// The first ready unit of each queue in a lane.
+    pub fn first_ready(&self, lane: Lane) -> impl Iterator<Item = (Unit, Queue)> {
+        of_lane(&self.ready, lane)
+            .filter_map(|(queue, ready)| ready.first().map(|(_, unit)| (*unit, *queue)))
     }
 
-    /// Whether anybody is ready in a lane.
-    pub fn any_ready(&self, lane: Lane) -> bool {
-        self.first_ready(lane).next().is_some()
+    /// Whether anybody is ready in a lane to work with a key, or without one.
+    pub fn any_ready(&self, lane: Lane, key: Option<KeyNo>) -> bool {
+        self.first_ready(lane).any(|(_, (_, _, of))| of == key)
     }
 
     /// When the next waiting unit gets ready. Units that are ready and only wait for capacity
@@ -194,6 +193,14 @@ impl Lanes {
     pub fn next_time(&self) -> Option<Millis> {
         self.timed.first().map(|(at, _)| *at)
     }
+}
+
+/// What is ready in a lane, by queue.
+fn of_lane(
+    ready: &BTreeMap<Queue, BTreeSet<Rank>>,
+    lane: Lane,
+) -> impl Iterator<Item = (&Queue, &BTreeSet<Rank>)> {
+    ready.range((lane, Size::Small, None)..).take_while(move |((of, _, _), _)| *of == lane)
 }
 
 /// How many units that do not fit are passed over in search of one that does.

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::effect::{Change, Turn};
 use super::event::{Event, Failure, Outcome};
+use super::gates::Gate;
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Ticket};
 use super::job::{Chunk, ChunkState, Head, Job, JobState, Queue, Source};
-use super::lanes::{Lane, Lanes, Size, Unit};
+use super::keys::KeyNo;
+use super::lanes::{Lane, Lanes, Queue as Place, Size, Unit};
+use super::ledger::{Removal, Usage};
 use super::past::Past;
 use super::policy::{self, Policy};
-use super::records::Usage;
 use super::trouble::Trouble;
 
 /// All jobs and what is under way for them.
@@ -32,24 +34,26 @@ pub struct Engine {
     /// Chunks that wait for people who were told so.
     pub(super) told: BTreeSet<Unit>,
     pub(super) discarded: BTreeSet<BatchName>,
-    /// Removals under way that make room at the API, and whose batches they are.
-    pub(super) making_room: BTreeMap<Ticket, (Unit, BatchName)>,
-    /// Why no room is made at the API for a while.
-    pub(super) no_room: Option<Trouble>,
+    /// Removals under way at the API, and what they remove.
+    pub(super) removing: BTreeMap<Ticket, Removal>,
+    /// Why no room is made at the API for a while, by key.
+    pub(super) no_room: BTreeMap<KeyNo, Trouble>,
+    /// Chunks whose batches the key in use can not see.
+    pub(super) unseen: BTreeSet<Unit>,
     pub(super) claiming: BTreeSet<(String, String)>,
     /// Which jobs have which content, by its SHA-256.
     pub(super) contents: BTreeSet<(Box<str>, JobId)>,
-    pub(super) takings: BTreeMap<Unit, Usage>,
-    /// What small jobs take at the API, and what the others do.
-    pub(super) small_usage: Usage,
-    pub(super) other_usage: Usage,
-    /// Effects under way, by lane and size.
-    pub(super) under_way: BTreeMap<(Lane, Size), usize>,
+    pub(super) takings: BTreeMap<Unit, (Option<KeyNo>, Usage)>,
+    /// What small jobs take at the API, and what the others do, by key.
+    pub(super) small_usage: BTreeMap<Option<KeyNo>, Usage>,
+    pub(super) other_usage: BTreeMap<Option<KeyNo>, Usage>,
+    /// Effects under way, by where their units stood.
+    pub(super) under_way: BTreeMap<Place, usize>,
     /// Plans under way beside which an upload may go on.
     pub(super) early_uploads: usize,
     /// The first chunk of a job that may not be settled yet.
     pub(super) unsettled: BTreeMap<JobId, ChunkNo>,
-    pub(super) gate: Option<Gate>,
+    pub(super) gates: BTreeMap<KeyNo, Gate>,
     /// Why nothing is taken on that needs room on the disk, if so.
     pub(super) full: Option<String>,
     pub(super) next_ticket: u64,
@@ -68,6 +72,8 @@ pub(super) struct Running {
     pub(super) units: Vec<Unit>,
     /// Whether an upload may go on beside it.
     pub(super) early: bool,
+    /// Fingerprint of the API key it is done with, which may not be in use any more.
+    pub(super) print: Option<String>,
 }
 
 /// What is remembered of a batch between two looks.
@@ -75,28 +81,6 @@ pub(super) struct Running {
 pub(super) struct PollNote {
     pub(super) next: Millis,
     pub(super) missed: u32,
-}
-
-/// The API as a whole is not to be bothered for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gate {
-    /// Until then.
-    pub until: Millis,
-    /// Failures in a row.
-    pub failures: u32,
-    /// What a person must mend before it can work again, if it is that.
-    pub mend: Option<Mend>,
-    /// What the last failure said.
-    pub message: String,
-}
-
-/// What only a person can mend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mend {
-    /// The API key, or what it may do.
-    Key,
-    /// The way to the API: a certificate, a proxy, an address.
-    Way,
 }
 
 impl Engine {
@@ -132,22 +116,22 @@ impl Engine {
         match event {
             Event::Arrived { id, source, queue } => self.arrived(id, source, queue, now, &mut turn),
             Event::Done { ticket, outcome } => {
-                self.room_made(ticket);
+                self.removed_at_the_api(ticket, &mut turn);
                 if let Some(running) = self.finish(ticket) {
                     self.succeeded(&running, &outcome);
-                    self.apply(&running.units, outcome, now, &mut turn);
+                    self.apply(&running, outcome, now, &mut turn);
                     self.refile_all(&running.units);
                 }
             }
             Event::Failed { ticket, failure } => {
-                self.room_not_made(ticket, &failure, now);
+                self.not_removed_at_the_api(ticket, &failure, now);
                 if let Some(running) = self.finish(ticket) {
                     // That a key was refused, or a way barred, before the settings were changed
                     // says nothing about those in force.
                     if ticket >= self.adopted || !failure.is_of_settings() {
                         self.note_failure(&running, &failure, now);
                     }
-                    self.apply_failure(&running.units, running.lane, failure, now, &mut turn);
+                    self.apply_failure(&running, failure, now, &mut turn);
                     self.refile_all(&running.units);
                 }
             }
@@ -166,13 +150,15 @@ impl Engine {
         self.adopted = Ticket(self.next_ticket);
         self.troubles.clear();
         self.polls.clear();
-        self.gate = None;
-        self.no_room = None;
+        self.gates.clear();
+        self.no_room.clear();
+        self.unseen.clear();
         for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
             if let ChunkState::Waiting { not_before } = &mut chunk.state {
                 *not_before = now.min(*not_before);
             }
         }
+        self.count_anew();
         self.refile_everything();
         let mut turn = Turn::default();
         self.pump(now, &mut turn);
@@ -189,12 +175,13 @@ impl Engine {
         if self.draining {
             return None;
         }
-        let gated = Lane::ALL.iter().any(|lane| lane.is_remote() && self.lanes.any_ready(*lane));
+        let remote = || Lane::ALL.iter().filter(|lane| lane.is_remote());
+        let gated = |key| remote().any(|lane| self.lanes.any_ready(*lane, Some(key)));
         // A gate that is open in time waits for the one request under way, not for a moment.
-        let gate = self.gate.as_ref().map(|gate| gate.until);
-        let gate = gate.filter(|until| gated && *until > self.latest);
-        let room = self.no_room.as_ref().map(|trouble| trouble.not_before);
-        let room = room.filter(|at| *at > self.latest);
+        let is_ahead = |at: &Millis| *at > self.latest;
+        let gates = self.gates.iter().filter(|(_, gate)| is_ahead(&gate.until));
+        let gate = gates.filter(|(key, _)| gated(**key)).map(|(_, gate)| gate.until).min();
+        let room = self.no_room.values().map(|trouble| trouble.not_before).filter(is_ahead).min();
         [self.lanes.next_time(), gate, room].into_iter().flatten().min()
     }
 
@@ -228,9 +215,9 @@ impl Engine {
         !self.running.is_empty()
     }
 
-    /// Why the API is left alone, if it is.
-    pub fn gate(&self) -> Option<&Gate> {
-        self.gate.as_ref()
+    /// The settings in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Why nothing is taken on that needs room on this machine's disk, if so.
@@ -254,7 +241,8 @@ impl Engine {
             return;
         }
         let state = JobState::Claiming;
-        let head = Head { id, source, queue, claimed: now, released: false, state };
+        let (released, key_print) = (false, None);
+        let head = Head { id, source, queue, claimed: now, released, key_print, state };
         turn.save.push(Change::Head(head.clone()));
         self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
         self.refile_job(id);
@@ -262,7 +250,8 @@ impl Engine {
 
     fn finish(&mut self, ticket: Ticket) -> Option<Running> {
         let running = self.running.remove(&ticket)?;
-        if let Some(count) = self.under_way.get_mut(&(running.lane, running.size)) {
+        let place = self.queue_of(&running);
+        if let Some(count) = self.under_way.get_mut(&place) {
             *count -= 1;
         }
         self.early_uploads -= usize::from(running.early);
@@ -273,9 +262,7 @@ impl Engine {
     }
 
     fn succeeded(&mut self, running: &Running, outcome: &Outcome) {
-        if running.lane.is_remote() {
-            self.gate = None;
-        }
+        self.reopen(running);
         // A look that only makes sure before a create is sent again says nothing about the create.
         if !matches!(outcome, Outcome::Found(_)) {
             for unit in &running.units {
@@ -298,31 +285,7 @@ impl Engine {
             let trouble = before.and(failure, now, now.plus(pause));
             self.troubles.insert(*unit, trouble.patient(self.policy.uncertain_window_ms));
         }
-        let mend = match failure {
-            Failure::Denied(_) => Some(Mend::Key),
-            Failure::Barred(_) => Some(Mend::Way),
-            Failure::Transient(_)
-            | Failure::RateLimited { .. }
-            | Failure::Ambiguous(_)
-            | Failure::Rejected(_)
-            | Failure::Gone(_)
-            | Failure::NotReady(_)
-            | Failure::Damaged { .. }
-            | Failure::Local(_)
-            | Failure::Removed(_) => None,
-        };
-        let ill =
-            mend.is_some() || matches!(failure, Failure::Transient(_) | Failure::Ambiguous(_));
-        if running.lane.is_remote() && ill {
-            let failures = self.gate.as_ref().map_or(0, |gate| gate.failures).saturating_add(1);
-            let pause = if mend.is_some() || failures > GATE_AFTER {
-                self.policy.backoff_ms(failures, 0)
-            } else {
-                0
-            };
-            let message = failure.message().to_owned();
-            self.gate = Some(Gate { until: now.plus(pause), failures, mend, message });
-        }
+        self.shut(running, failure, now);
     }
 
     /// Takes note of the room on the disk. When there is some again, nobody waits any longer for
@@ -417,18 +380,19 @@ impl Recollection {
             stopping: BTreeSet::new(),
             told: BTreeSet::new(),
             discarded: BTreeSet::new(),
-            making_room: BTreeMap::new(),
-            no_room: None,
+            removing: BTreeMap::new(),
+            no_room: BTreeMap::new(),
+            unseen: BTreeSet::new(),
             claiming: BTreeSet::new(),
             // Sorted once, not with each job.
             contents: contents.into_iter().collect(),
             takings: BTreeMap::new(),
-            small_usage: Usage::default(),
-            other_usage: Usage::default(),
+            small_usage: BTreeMap::new(),
+            other_usage: BTreeMap::new(),
             under_way: BTreeMap::new(),
             early_uploads: 0,
             unsettled: BTreeMap::new(),
-            gate: None,
+            gates: BTreeMap::new(),
             full,
             next_ticket: 1,
             adopted: Ticket(0),
@@ -475,7 +439,5 @@ pub(super) fn salt(unit: Unit) -> u64 {
 const SET_BACK_MS: u64 = 5_000;
 /// The daemon looks up every few seconds; a longer time unseen is no time passed, milliseconds.
 const UNSEEN_MS: u64 = 120_000;
-/// So many failures in a row are taken for accidents; after that the API seems ill.
-pub(super) const GATE_AFTER: u32 = 3;
 /// Complete jobs that lose the records of their chunks in one housekeeping round, at most.
 const SHED_A_NIGHT: usize = 10_000;

@@ -2,6 +2,7 @@
 
 use super::ids::Millis;
 use super::job::{Queue, Rest, Transport};
+use super::keys::Keys;
 use super::lanes::{Lane, Size};
 
 /// Limits and delays.
@@ -34,8 +35,10 @@ pub struct Policy {
     pub duplicate_window_ms: u64,
     /// How long records of finished jobs are kept, milliseconds.
     pub records_keep_ms: u64,
-    /// Fingerprint of the API key in use.
-    pub key_print: String,
+    /// Whether what is not needed any more is removed at the API.
+    pub remote_cleanup: bool,
+    /// The API keys in use. What may be open or stored at the API is counted for each by itself.
+    pub keys: Keys,
 }
 
 /// What to do when a batch may have been created but is not found.
@@ -230,7 +233,8 @@ pub(super) mod tests {
             duplicates: Duplicates::Hold,
             duplicate_window_ms: 604_800_000,
             records_keep_ms: 7_776_000_000,
-            key_print: "print".to_owned(),
+            remote_cleanup: true,
+            keys: Keys::one("print"),
         }
     }
 

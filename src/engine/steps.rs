@@ -1,5 +1,6 @@
 //! What each outcome and each failure means for the job or the chunk it belongs to.
 
+use super::creating::Made;
 use super::effect::{Change, Turn};
 use super::event::{Failure, Outcome};
 use super::ids::{ChunkNo, JobId, Millis};
@@ -8,14 +9,21 @@ use super::job::{
     Transport,
 };
 use super::lanes::{Lane, Unit};
-use super::machine::{Engine, find, find_mut};
+use super::machine::{Engine, Running, find, find_mut};
 use super::policy::{self, Duplicates};
 use super::records::DUPLICATE;
 
 impl Engine {
     /// An effect was done for these units. Outcomes that do not fit the state any more belong to
     /// something superseded and change nothing.
-    pub(super) fn apply(&mut self, units: &[Unit], outcome: Outcome, now: Millis, turn: &mut Turn) {
+    pub(super) fn apply(
+        &mut self,
+        running: &Running,
+        outcome: Outcome,
+        now: Millis,
+        turn: &mut Turn,
+    ) {
+        let (units, print) = (&running.units, running.print.as_deref());
         let Some(&unit) = units.first() else { return };
         let id = unit.job;
         match outcome {
@@ -34,17 +42,24 @@ impl Engine {
             Outcome::Uploaded { .. } if self.draining => {}
             Outcome::Uploaded { file } => {
                 if self.is_in(unit, |state| matches!(state, ChunkState::Uploading { .. })) {
-                    self.begin_create(unit, Input::File(file), now, turn);
+                    // What was uploaded with another key is uploaded anew: it can not be seen.
+                    let key =
+                        find(&self.jobs, unit).and_then(|(job, chunk)| self.key_of(job, chunk));
+                    if let Some(key) = key.filter(|key| self.key_in(running) == Some(*key)) {
+                        self.begin_create(unit, Input::File(file), key, now, turn);
+                    }
                 }
             }
             Outcome::Created { batch, created } => {
-                self.created(unit, batch, policy::plausible(created, now), false, now, turn);
+                let (created, adopted) = (policy::plausible(created, now), false);
+                let made = Made { name: batch, created, adopted, print };
+                self.created(unit, made, now, turn);
             }
             Outcome::Refused { error, to } => self.refused(unit, error, to, now, turn),
-            Outcome::Found(batches) => self.found(unit, batches, now, turn),
-            Outcome::Polled(seen) => self.polled(units, seen, now, turn),
+            Outcome::Found(batches) => self.found(unit, batches, print, now, turn),
+            Outcome::Polled(seen) => self.polled(units, seen, print, now, turn),
             Outcome::Collected(harvest) => {
-                self.collected(unit, &harvest, now, turn);
+                self.collected(unit, &harvest, print, now, turn);
             }
             Outcome::Merged { tally, stem } => {
                 if let Some(JobState::Merging(plan)) = self.state(id) {
@@ -83,13 +98,12 @@ impl Engine {
     /// An effect could not be done. Most failures only mean: the same again, later.
     pub(super) fn apply_failure(
         &mut self,
-        units: &[Unit],
-        lane: Lane,
+        running: &Running,
         failure: Failure,
         now: Millis,
         turn: &mut Turn,
     ) {
-        let Some(&unit) = units.first() else { return };
+        let Some(&unit) = running.units.first() else { return };
         if let Failure::Removed(message) = failure {
             self.removed(unit, message, now, turn);
             return;
@@ -105,9 +119,12 @@ impl Engine {
                 }
             }
             ChunkState::Collecting { batch, end } => {
-                self.collect_failed(unit, &batch, &end, &failure, now, turn);
+                // What a key that was exchanged did not see says nothing about the one in use.
+                if self.key_in(running).is_some() {
+                    self.collect_failed(unit, &batch, &end, &failure, now, turn);
+                }
             }
-            ChunkState::Polling(batch) if lane == Lane::Cancel => {
+            ChunkState::Polling(batch) if running.lane == Lane::Cancel => {
                 // A batch that can not be stopped any more is polled to its end.
                 if matches!(failure, Failure::Gone(_) | Failure::Rejected(_)) {
                     self.stopping.insert(batch.name);

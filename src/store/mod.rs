@@ -24,6 +24,7 @@ pub mod record;
 #[cfg(feature = "redb")]
 pub mod redb;
 mod reserve;
+pub mod salt;
 pub mod sled;
 mod witness;
 

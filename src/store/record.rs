@@ -269,6 +269,7 @@ fields! {
     Head as HeadV1 {
         id: String, source: SourceV1, queue: QueueV1, claimed: u64,
         #[serde(default, skip_serializing_if = "is_not")] released: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")] key_print: Option<String>,
         state: JobStateV1,
     }
     Source as SourceV1 {
@@ -279,6 +280,7 @@ fields! {
         name: String, model: String, transport: TransportV1, lines_per_batch: u64, priority: i64,
         attempts: u16, accept: AcceptV1,
         #[serde(default, skip_serializing_if = "TaskV1::is_usual")] task: TaskV1,
+        #[serde(default, skip_serializing_if = "String::is_empty")] credential: String,
         #[serde(default, skip_serializing_if = "Option::is_none")] defaults: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")] conversion: Option<ConversionV1>,
         #[serde(default, skip_serializing_if = "Option::is_none")] media_root: Option<String>,
@@ -321,12 +323,16 @@ fields! {
     Batch as BatchV1 {
         name: String, input: InputV1, created: u64, adopted: bool, remote: RemoteStateV1,
         key_print: String,
+        #[serde(default, skip_serializing_if = "is_not")] input_gone: bool,
     }
     RemoteEnd as RemoteEndV1 { state: RemoteStateV1, ended: u64, error: Option<RemoteErrorV1>, }
     RemoteError as RemoteErrorV1 { code: i32, message: String, }
     BatchRecord as BatchRecordV1 {
         name: String, attempt: u16, input: InputV1, state: RemoteStateV1, lines: u64,
         bytes: u64, answered: u64, created: u64, ended: u64, adopted: bool, error: Option<RemoteErrorV1>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] key_print: Option<String>,
+        #[serde(default, skip_serializing_if = "is_not")] input_gone: bool,
+        #[serde(default, skip_serializing_if = "is_nothing")] result_bytes: u64,
     }
 }
 
@@ -373,6 +379,10 @@ impl TaskV1 {
     fn is_usual(&self) -> bool {
         matches!(self, TaskV1::Generate)
     }
+}
+
+fn is_nothing(value: &u64) -> bool {
+    *value == 0
 }
 
 fn is_not(value: &bool) -> bool {

@@ -29,7 +29,7 @@ fn job(id: &str, state: JobState) -> Job {
     };
     let claimed = Millis(1_700_000_000_123);
     Job {
-        head: Head { id, source, queue, claimed, released: false, state },
+        head: Head { id, source, queue, claimed, released: false, key_print: None, state },
         chunks: BTreeMap::new(),
     }
 }
@@ -70,6 +70,7 @@ fn at_google(remote: RemoteState) -> ChunkState {
         adopted: false,
         remote,
         key_print: "print".to_owned(),
+        input_gone: false,
     })
 }
 
@@ -124,6 +125,9 @@ fn lines_add_up_while_some_chunks_are_settled() {
         ended: Millis(2),
         adopted: false,
         error: None,
+        key_print: None,
+        input_gone: false,
+        result_bytes: 0,
     });
     let view = JobView::new(&active(vec![settled, chunk(2, 6, 10, waiting())]));
     assert_eq!(view.lines, Lines { total: 10, answered: 4, failed: 1, open: 5 });

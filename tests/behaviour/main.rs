@@ -9,6 +9,7 @@ mod attempts;
 mod bad_input;
 mod chunks;
 mod converting;
+mod credentials;
 mod embeddings;
 mod inbox;
 mod lost_store;

@@ -35,16 +35,25 @@ impl Rig {
 
     /// A rig with more settings, each `section.key = value`.
     pub async fn with(faults: Faults, settings: &[&str]) -> Rig {
-        let described = Checker::default();
-        let options = Options {
+        Rig::over(Rig::options(faults), settings).await
+    }
+
+    /// How the emulators of rigs behave.
+    pub fn options(faults: Faults) -> Options {
+        Options {
             faults,
-            recorder: Some(described.recorder()),
             pending_for: Duration::from_millis(20),
             running_for: Duration::from_millis(20),
             cancel_for: Duration::from_millis(10),
             granularity: 4096,
             ..Options::default()
-        };
+        }
+    }
+
+    /// A rig with another emulator.
+    pub async fn over(options: Options, settings: &[&str]) -> Rig {
+        let described = Checker::default();
+        let options = Options { recorder: Some(described.recorder()), ..options };
         // RUST_LOG=debug shows what the daemon does; nothing is printed without it.
         let _ = gemini_batchd::telemetry::init(&LogOptions {
             default_level: "off",

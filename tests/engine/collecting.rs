@@ -3,6 +3,7 @@
 use gemini_batchd::engine::effect::Effect;
 use gemini_batchd::engine::event::{Failure, Harvest, Polled, RemoteBatch};
 use gemini_batchd::engine::job::{JobState, RemoteEnd, RemoteError, RemoteState, Rest, Transport};
+use gemini_batchd::engine::keys::Keys;
 use gemini_batchd::engine::{Attempt, ChunkState};
 
 use crate::rig::{ROW_BYTES, Rig, policy, queue, remote, rest};
@@ -241,7 +242,7 @@ fn a_batch_that_a_look_did_not_tell_of_is_neither_seen_nor_missed() {
 #[test]
 fn a_batch_made_with_another_key_is_never_taken_for_gone() {
     let mut rig = polling(10);
-    rig.policy.key_print = "another".to_owned();
+    rig.policy.keys = Keys::one("another");
     rig.restart();
     rig.pass(400_000);
     for _ in 0..5 {
@@ -313,7 +314,7 @@ fn results_are_not_given_up_after_a_few_looks_however_far_apart_they_are() {
 #[test]
 fn results_of_a_batch_made_with_another_key_are_waited_for_and_not_given_up() {
     let mut rig = ended(10, RemoteState::Succeeded);
-    rig.policy.key_print = "another".to_owned();
+    rig.policy.keys = Keys::one("another");
     rig.restart();
     for failure in [Failure::Gone("404".to_owned()), Failure::Rejected("403".to_owned())] {
         rig.answer("collect", Err(failure));
@@ -322,7 +323,7 @@ fn results_of_a_batch_made_with_another_key_are_waited_for_and_not_given_up() {
         assert!(told.contains("put the former key back"), "{told}");
         assert_eq!(rig.wait(), rig.policy.poll_max_ms);
     }
-    rig.policy.key_print = "key".to_owned();
+    rig.policy.keys = Keys::one("key");
     rig.restart();
     rig.collect(harvest(10, 0));
     assert!(matches!(rig.job(), JobState::Merging(_)));

@@ -3,6 +3,7 @@
 use gemini_batchd::engine::effect::Effect;
 use gemini_batchd::engine::event::{Failure, Outcome, RemoteBatch};
 use gemini_batchd::engine::job::{Doubt, Input, JobState, RemoteState, Transport};
+use gemini_batchd::engine::keys::Keys;
 use gemini_batchd::engine::policy::{Policy, Uncertain};
 use gemini_batchd::engine::{Attempt, ChunkState, Engine, Job, Millis};
 
@@ -303,7 +304,7 @@ fn what_was_sent_with_a_former_key_is_not_sent_again_unless_a_person_says_so() {
     assert!(refusal.message.contains("another API key"), "{}", refusal.message);
     assert!(refusal.remedy.contains("put the former key back"), "{}", refusal.remedy);
 
-    exchange_key(&mut rig, &policy().key_print);
+    exchange_key(&mut rig, "key");
     let turn = rig.engine.release(id(1), rig.now).expect("it waits");
     rig.consume(turn);
     rig.answer("withdraw", Ok(Outcome::Told));
@@ -330,7 +331,7 @@ fn a_release_looks_once_more_before_it_sends_again() {
 }
 
 fn exchange_key(rig: &mut Rig, key_print: &str) {
-    let policy = Policy { key_print: key_print.to_owned(), ..rig.policy.clone() };
+    let policy = Policy { keys: Keys::one(key_print), ..rig.policy.clone() };
     let turn = rig.engine.adopt(policy.clone(), rig.now);
     rig.policy = policy;
     rig.consume(turn);

@@ -92,36 +92,80 @@ fn the_way_requests_travel_is_chosen_by_their_size() {
     }
 }
 
+/// The batch of the first upload is created; its input stays at the API, since removing it fails.
+fn create_keeping_its_input(rig: &mut Rig) {
+    let created = Outcome::Created { batch: batch("b"), created: Some(rig.now) };
+    rig.answer("create", Ok(created));
+    let begun = rig.answer("drop", Err(Failure::Transient("503".to_owned())));
+    assert_eq!(begun, Effect::DropInput { file: FileName("files/1".to_owned()) });
+    let ChunkState::Polling(batch) = rig.state(1) else { panic!("{:?}", rig.state(1)) };
+    assert!(!batch.input_gone);
+}
+
+fn uploaded() -> Outcome {
+    Outcome::Uploaded { file: FileName("files/1".to_owned()) }
+}
+
 #[test]
-fn storage_is_counted_from_the_upload_to_the_end_of_the_job() {
+fn storage_is_counted_from_the_upload_until_the_input_is_removed() {
     let policy = Policy { storage_bytes: 15 * ROW_BYTES, ..policy() };
     let mut rig = Rig::with_job(policy, queue(Transport::File), &[10, 10]);
     let bytes = |rig: &Rig| rig.engine.usage().stored_bytes;
     assert_eq!((rig.kinds(), bytes(&rig)), (vec!["upload"], 10 * ROW_BYTES));
-    rig.answer("upload", Ok(Outcome::Uploaded { file: FileName("files/1".to_owned()) }));
+    rig.answer("upload", Ok(uploaded()));
     assert_eq!((rig.kinds(), bytes(&rig)), (vec!["create"], 10 * ROW_BYTES));
-    rig.create("b");
-    assert_eq!(bytes(&rig), 10 * ROW_BYTES);
-    rig.end("b", RemoteState::Succeeded);
-    assert_eq!((rig.kinds(), bytes(&rig)), (vec!["collect"], 10 * ROW_BYTES));
-    rig.collect(Harvest { answered: 10, ..Harvest::default() });
-    // The second chunk waits for room, so what is collected is removed at the API.
-    assert_eq!(rig.kinds(), ["discard"]);
-    let begun = rig.answer("discard", Err(Failure::Transient("503".to_owned())));
-    let Effect::Discard { batch: name, input } = begun else { unreachable!() };
-    assert_eq!((name, input), (batch("b"), Input::File(FileName("files/1".to_owned()))));
+    create_keeping_its_input(&mut rig);
+    // The second chunk waits for room, so it is tried again.
+    rig.answer("drop", Err(Failure::Transient("503".to_owned())));
     assert_eq!((rig.kinds(), bytes(&rig)), (vec![], 10 * ROW_BYTES), "it lies there still");
     let pause = rig.wait();
     assert!((750..=1250).contains(&pause), "{pause}");
-    rig.answer("discard", Ok(Outcome::Discarded));
+    rig.answer("drop", Ok(Outcome::Discarded));
     assert_eq!((rig.kinds(), bytes(&rig)), (vec!["upload"], 10 * ROW_BYTES), "now there is room");
+    let ChunkState::Polling(batch) = rig.state(1) else { panic!("{:?}", rig.state(1)) };
+    assert!(batch.input_gone, "it is saved, so that a restart does not count it");
+}
+
+#[test]
+fn results_are_counted_and_removed_when_room_is_needed() {
+    let policy = Policy { storage_bytes: 15 * ROW_BYTES, ..policy() };
+    let mut rig = Rig::with_job(policy, queue(Transport::File), &[10]);
+    rig.answer("upload", Ok(uploaded()));
+    rig.create("b");
+    rig.end("b", RemoteState::Succeeded);
+    rig.add_job(2, queue(Transport::File), &[3]);
+    rig.answer("upload", Err(Failure::Transient("503".to_owned())));
+    let bytes = 13 * ROW_BYTES;
+    rig.collect(Harvest { answered: 4, rest: rest(6), bytes, ..Harvest::default() });
+    let stored = |rig: &Rig| rig.engine.usage().stored_bytes;
+    assert_eq!(stored(&rig), bytes + 3 * ROW_BYTES);
+    rig.pass(120_000);
+    let begun = rig.answer("discard", Err(Failure::Transient("503".to_owned())));
+    let Effect::Discard { batch: name, input } = begun else { unreachable!() };
+    assert_eq!((name, input), (batch("b"), Input::File(FileName("files/1".to_owned()))));
+    rig.pass(60_000);
+    rig.answer("discard", Ok(Outcome::Discarded));
+    assert_eq!(stored(&rig), 9 * ROW_BYTES, "what is sent again, and the other job's");
+}
+
+#[test]
+fn without_permission_to_clean_up_nothing_is_removed_at_the_api() {
+    let storage_bytes = 15 * ROW_BYTES;
+    let policy = Policy { remote_cleanup: false, storage_bytes, ..policy() };
+    let mut rig = Rig::with_job(policy, queue(Transport::File), &[10, 10]);
+    rig.answer("upload", Ok(uploaded()));
+    rig.create("b");
+    rig.end("b", RemoteState::Succeeded);
+    rig.collect(Harvest { answered: 10, ..Harvest::default() });
+    rig.pass(120_000);
+    assert_eq!(rig.kinds(), [""; 0], "the second chunk waits for room, and nobody makes any");
 }
 
 #[test]
 fn what_is_collected_stays_at_the_api_while_nobody_needs_the_room() {
     let mut rig = Rig::with_job(policy(), queue(Transport::File), &[10]);
-    rig.answer("upload", Ok(Outcome::Uploaded { file: FileName("files/1".to_owned()) }));
-    rig.create("b");
+    rig.answer("upload", Ok(uploaded()));
+    create_keeping_its_input(&mut rig);
     rig.end("b", RemoteState::Expired);
     rig.collect(Harvest { answered: 4, rest: rest(6), ..Harvest::default() });
     assert_eq!(rig.kinds(), [""; 0]);

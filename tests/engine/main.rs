@@ -6,6 +6,7 @@ mod clocks;
 mod collecting;
 mod creating;
 mod in_doubt;
+mod keys;
 mod limits;
 mod rig;
 mod road;

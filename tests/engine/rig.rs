@@ -10,6 +10,7 @@ use gemini_batchd::engine::job::{
     Accept, Chunk, ChunkState, Job, JobState, Plan, Queue, RemoteState, Rest, Share, Source, Task,
     Transport,
 };
+use gemini_batchd::engine::keys::{Credential, Keys};
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
 use gemini_batchd::engine::{BatchName, ChunkNo, Engine, JobId, Millis, Row, Rows};
 
@@ -100,7 +101,7 @@ impl Rig {
 
     /// The oldest effect of a kind that was begun comes to its end.
     pub fn answer(&mut self, kind: &str, result: Result<Outcome, Failure>) -> Effect {
-        let Issued { ticket, effect } = self.take(kind);
+        let Issued { ticket, effect, .. } = self.take(kind);
         match result {
             Ok(outcome) => self.tell(Event::Done { ticket, outcome }),
             Err(failure) => self.tell(Event::Failed { ticket, failure }),
@@ -182,6 +183,9 @@ impl Rig {
     pub fn create(&mut self, name: &str) {
         let created = Outcome::Created { batch: batch(name), created: Some(self.now) };
         self.answer("create", Ok(created));
+        if self.kinds().contains(&"drop") {
+            self.answer("drop", Ok(Outcome::Discarded));
+        }
     }
 
     /// The next look at the batches tells this of one of them.
@@ -220,8 +224,14 @@ pub fn policy() -> Policy {
         duplicates: Duplicates::Process,
         duplicate_window_ms: 604_800_000,
         records_keep_ms: 7_776_000_000,
-        key_print: "key".to_owned(),
+        remote_cleanup: true,
+        keys: Keys::one("key"),
     }
+}
+
+/// A credential and the fingerprint of its key.
+pub fn credential(name: &str, print: &str) -> Credential {
+    Credential { name: name.to_owned(), print: print.to_owned(), former: None }
 }
 
 /// The settings of a queue whose requests travel like this.

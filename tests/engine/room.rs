@@ -2,6 +2,7 @@
 
 use gemini_batchd::engine::event::{Event, Failure, Harvest, Outcome};
 use gemini_batchd::engine::job::{JobState, RemoteState, Transport};
+use gemini_batchd::engine::keys::Keys;
 use gemini_batchd::engine::{ChunkState, Recollection};
 
 use crate::rig::{Rig, id, planned, policy, queue, rest};
@@ -90,7 +91,7 @@ fn changed_settings_are_in_force_at_once_and_end_every_pause() {
     rig.answer("create", Err(Failure::Denied("403".to_owned())));
     assert!(rig.engine.gate().is_some());
     let mut policy = policy();
-    policy.key_print = "another".to_owned();
+    policy.keys = Keys::one("another");
     let turn = rig.engine.adopt(policy, rig.now);
     assert!(rig.engine.gate().is_none() && rig.engine.latest_trouble().is_none());
     rig.consume(turn);

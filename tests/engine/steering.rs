@@ -3,6 +3,7 @@
 use gemini_batchd::engine::effect::Effect;
 use gemini_batchd::engine::event::{Failure, Harvest, Objection, Outcome, Polled};
 use gemini_batchd::engine::job::{JobState, RemoteError, RemoteState, Transport};
+use gemini_batchd::engine::keys::Keys;
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
 use gemini_batchd::engine::{Attempt, ChunkState};
 
@@ -107,7 +108,7 @@ fn a_job_whose_batch_can_not_be_seen_with_this_key_ends_when_it_is_cancelled() {
         if collecting {
             rig.end("b", RemoteState::Succeeded);
         }
-        rig.policy.key_print = "another".to_owned();
+        rig.policy.keys = Keys::one("another");
         rig.restart();
         rig.pass(400_000);
         cancel(&mut rig);

@@ -3,12 +3,13 @@
 use gemini_batchd::engine::event::{Failure, Objection, Outcome, RemoteBatch};
 use gemini_batchd::engine::ids::NotAJobId;
 use gemini_batchd::engine::job::{Accept, RemoteError, RemoteState, Tokens, Transport};
+use gemini_batchd::engine::keys::Keys;
 use gemini_batchd::engine::lanes::{Lane, Lanes, Size, Unit};
 use gemini_batchd::engine::policy::{self, Policy};
 use gemini_batchd::engine::verdict::{AnswerFacts, Verdict, judge_answer, judge_error};
 use gemini_batchd::engine::{Attempt, JobId, Millis, Row, Rows};
 
-use crate::rig::{Rig, id, policy, queue, remote, rest};
+use crate::rig::{Rig, credential, id, policy, queue, remote, rest};
 
 /// Pauses are the same on every machine and after every restart: these are some of them.
 #[test]
@@ -268,30 +269,50 @@ fn a_failure_says_what_happened() {
 #[test]
 fn units_stand_in_one_place_and_come_out_in_order() {
     let unit = |number| Unit { job: id(number), chunk: None };
+    let (small, large) = ((Lane::Send, Size::Small, None), (Lane::Send, Size::Large, None));
     let mut lanes = Lanes::default();
-    lanes.put(unit(1), Lane::Send, Size::Small, Millis(50), 0);
-    lanes.put(unit(2), Lane::Send, Size::Small, Millis(10), 0);
-    lanes.put(unit(3), Lane::Send, Size::Large, Millis(10), 7);
-    assert_eq!((lanes.next_time(), lanes.any_ready(Lane::Send)), (Some(Millis(10)), false));
+    lanes.put(unit(1), small, Millis(50), 0);
+    lanes.put(unit(2), small, Millis(10), 0);
+    lanes.put(unit(3), large, Millis(10), 7);
+    assert_eq!((lanes.next_time(), lanes.any_ready(Lane::Send, None)), (Some(Millis(10)), false));
     lanes.ripen(Millis(9));
-    assert!(!lanes.any_ready(Lane::Send));
+    assert!(!lanes.any_ready(Lane::Send, None));
     lanes.ripen(Millis(10));
     assert_eq!(lanes.next_time(), Some(Millis(50)));
     let first: Vec<_> = lanes.first_ready(Lane::Send).collect();
-    assert_eq!(first, [(unit(2), Size::Small), (unit(3), Size::Large)]);
-    assert!(!lanes.any_ready(Lane::Poll));
+    assert_eq!(first, [(unit(2), small), (unit(3), large)]);
+    assert!(!lanes.any_ready(Lane::Poll, None));
     // Moved elsewhere, it is not where it was.
-    lanes.put(unit(1), Lane::Poll, Size::Small, Millis(10), 0);
+    lanes.put(unit(1), (Lane::Poll, Size::Small, None), Millis(10), 0);
     lanes.ripen(Millis(10));
     assert_eq!(lanes.next_time(), None);
-    let mut take = |room: fn(Size) -> bool| lanes.take(Lane::Send, room, |_, _| true);
+    let mut take = |room: fn(Size) -> bool| {
+        let taken = lanes.take(Lane::Send, |(_, size, _)| room(size), |_, _| true);
+        taken.map(|(unit, _)| unit)
+    };
     assert_eq!(take(|size| size == Size::Middle), None);
     assert_eq!(take(|_| true), Some(unit(3)), "the higher priority");
     assert_eq!(take(|size| size == Size::Large), None, "it is out");
     assert_eq!(take(|_| true), Some(unit(2)));
     assert_eq!(take(|_| true), None);
     lanes.remove(unit(1));
-    assert!(!lanes.any_ready(Lane::Poll));
+    assert!(!lanes.any_ready(Lane::Poll, None));
+}
+
+#[test]
+fn a_unit_is_found_behind_any_number_of_units_of_another_key() {
+    let keys = Keys::new(["a", "b"].map(|name| credential(name, name)));
+    let mut lanes = Lanes::default();
+    let unit = |number| Unit { job: id(number), chunk: None };
+    for number in 1..=1000 {
+        let name = if number == 1000 { "b" } else { "a" };
+        lanes.put(unit(number), (Lane::Send, Size::Small, keys.named(name)), Millis(0), 0);
+    }
+    lanes.ripen(Millis(0));
+    assert!(lanes.any_ready(Lane::Send, keys.named("a")) && !lanes.any_ready(Lane::Send, None));
+    let of_b = |(_, _, key)| key == keys.named("b");
+    assert_eq!(lanes.take(Lane::Send, of_b, |_, _| true).map(|(unit, _)| unit), Some(unit(1000)));
+    assert!(!lanes.any_ready(Lane::Send, keys.named("b")));
 }
 
 #[test]

@@ -38,6 +38,9 @@ fn batch(state: RemoteState, created: u64) -> BatchRecord {
         ended: Millis(created + 1),
         adopted: false,
         error: None,
+        key_print: None,
+        input_gone: false,
+        result_bytes: 0,
     }
 }
 

@@ -74,6 +74,7 @@ impl Api {
             granularity: 1,
             storage_bytes,
             bad_keys: Vec::new(),
+            projects: Vec::new(),
             seed,
         };
         let mut server = Server::new(rules, Faults::default());

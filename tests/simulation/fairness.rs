@@ -133,7 +133,7 @@ fn perform(effect: Effect, now: Millis) -> Result<Outcome, Failure> {
         }
         Effect::Deliver { .. } => Outcome::Delivered,
         Effect::Clean { .. } => Outcome::Cleaned,
-        Effect::Discard { .. } => Outcome::Discarded,
+        Effect::Discard { .. } | Effect::DropInput { .. } => Outcome::Discarded,
         other @ (Effect::Find { .. }
         | Effect::CancelBatch { .. }
         | Effect::Refuse { .. }

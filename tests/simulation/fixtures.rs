@@ -6,6 +6,7 @@ use gemini_batchd::engine::ids::{BatchName, JobId, Millis, Row, Rows};
 use gemini_batchd::engine::job::{
     Accept, Plan, Queue, RemoteState, Share, Source, Task, Transport,
 };
+use gemini_batchd::engine::keys::Keys;
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
 
 /// The limits as they are by default.
@@ -24,7 +25,8 @@ pub fn limits() -> Policy {
         duplicates: Duplicates::Process,
         duplicate_window_ms: 0,
         records_keep_ms: u64::MAX,
-        key_print: "key".to_owned(),
+        remote_cleanup: true,
+        keys: Keys::one("key"),
     }
 }
 

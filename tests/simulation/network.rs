@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use gemini_batchd::engine::effect::Which;
 use gemini_batchd::engine::event::{Failure, Objection, Outcome, Polled, RemoteBatch};
-use gemini_batchd::engine::ids::{BatchName, Millis};
+use gemini_batchd::engine::ids::{BatchName, FileName, Millis};
 use gemini_batchd::engine::job::{Input, RemoteState};
 use gemini_batchd::provider::gemini::classify::{ErrorAnswer, ErrorHead, Verdict};
 use gemini_batchd::provider::gemini::operation::Operation;
@@ -250,6 +250,13 @@ impl World {
         }
         self.step()?;
         let Input::File(file) = input else { return Ok(Ok(())) };
+        match self.call(|api, now| api.delete_file(&file.0, now))? {
+            Ok(_) | Err(Failure::Gone(_) | Failure::Denied(_)) => Ok(Ok(())),
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    pub fn drop_input(&mut self, file: &FileName) -> Step<Result<(), Failure>> {
         match self.call(|api, now| api.delete_file(&file.0, now))? {
             Ok(_) | Err(Failure::Gone(_) | Failure::Denied(_)) => Ok(Ok(())),
             Err(failure) => Ok(Err(failure)),

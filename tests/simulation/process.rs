@@ -61,7 +61,7 @@ impl World {
     }
 
     pub fn do_effect(&mut self, issued: Issued) -> Step {
-        let Issued { ticket, effect } = issued;
+        let Issued { ticket, effect, .. } = issued;
         self.note(words(&effect));
         let breaks = self.is_faulty() && self.random.chance(15);
         let dies = self.is_faulty() && self.random.chance(10);
@@ -252,6 +252,7 @@ fn words(effect: &Effect) -> String {
         Effect::Poll { batches } => format!("poll {}", batches.len()),
         Effect::Collect { which, .. } => attempt("collect", which),
         Effect::Discard { batch, .. } => format!("discard {}", batch.0),
+        Effect::DropInput { file } => format!("drop {}", file.0),
         Effect::CancelBatch { batch } => format!("cancel {}", batch.0),
         Effect::Merge { job: it } => job("merge", it.head.id),
         Effect::Deliver { job: it } => job("deliver", it.head.id),

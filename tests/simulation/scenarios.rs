@@ -4,6 +4,7 @@ use gemini_batchd::engine::effect::{Change, Effect, Issued, Turn};
 use gemini_batchd::engine::event::{Event, Failure, Harvest, Outcome, Polled};
 use gemini_batchd::engine::ids::{BatchName, JobId, Millis, Ticket};
 use gemini_batchd::engine::job::{ChunkState, Input, Job, Rest, Transport};
+use gemini_batchd::engine::keys::Keys;
 use gemini_batchd::engine::policy::{Policy, Uncertain};
 use gemini_batchd::engine::{ChunkNo, Engine};
 
@@ -111,7 +112,7 @@ fn results_of_another_key_are_waited_for() {
     let mut scene = Scene::new(limits());
     let job = scene.drop_file(1, Transport::Inline);
     scene.run_until_collecting();
-    scene.restart(Policy { key_print: "another".to_owned(), ..limits() });
+    scene.restart(Policy { keys: Keys::one("another"), ..limits() });
     let begin = scene.now;
     while scene.now.since(begin) < 3 * DAY_MS {
         let collect = scene.begun("collect");

@@ -42,6 +42,7 @@ impl World {
             Effect::Collect { which, batch, missing_max, .. } => {
                 self.collect(which, &batch, missing_max)
             }
+            Effect::DropInput { file } => Ok(self.drop_input(&file)?.map(|()| Outcome::Discarded)),
             Effect::CancelBatch { batch } => self.cancel_batch(&batch),
             Effect::Discard { batch, input } => {
                 Ok(self.discard(&batch, &input)?.map(|()| Outcome::Discarded))

@@ -66,7 +66,10 @@ impl Dice {
     /// A head in any state.
     pub fn head(&mut self, id: JobId) -> Head {
         let state = self.below(JOB_STATES);
-        self.head_in(id, state)
+        let mut head = self.head_in(id, state);
+        head.key_print = self.maybe(Dice::text);
+        head.queue.credential = self.text();
+        head
     }
 
     /// A head in a given state.
@@ -94,6 +97,7 @@ impl Dice {
             },
             claimed: self.millis(),
             released: false,
+            key_print: None,
             state: self.job_state(state),
         }
     }
@@ -118,7 +122,17 @@ impl Dice {
     /// A chunk in any state.
     pub fn chunk(&mut self, no: ChunkNo) -> Chunk {
         let state = self.below(CHUNK_STATES);
-        Chunk { key_print: self.maybe(Dice::text), ..self.chunk_in(no, state) }
+        let mut chunk = Chunk { key_print: self.maybe(Dice::text), ..self.chunk_in(no, state) };
+        for batch in &mut chunk.batches {
+            batch.key_print = self.maybe(Dice::text);
+            batch.input_gone = self.coin();
+            batch.result_bytes = self.number();
+        }
+        if let ChunkState::Polling(batch) | ChunkState::Collecting { batch, .. } = &mut chunk.state
+        {
+            batch.input_gone = self.coin();
+        }
+        chunk
     }
 
     /// A chunk in a given state, as version 1 had them.
@@ -233,6 +247,7 @@ impl Dice {
             adopted: self.coin(),
             remote: self.remote(),
             key_print: self.text(),
+            input_gone: false,
         }
     }
 
@@ -272,6 +287,9 @@ impl Dice {
             ended: self.millis(),
             adopted: self.coin(),
             error: self.maybe(Dice::error),
+            key_print: None,
+            input_gone: false,
+            result_bytes: 0,
         }
     }
 }

@@ -44,10 +44,16 @@ impl ApiKey {
         Ok(ApiKey(SecretString::from(text)))
     }
 
-    /// The key's fingerprint: the first 12 hexadecimal digits of its SHA-256. Safe to store.
-    pub fn print(&self) -> String {
-        let digest = Sha256::digest(self.0.expose_secret().as_bytes());
-        digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    /// The key's fingerprint: the first 12 hexadecimal digits of the SHA-256 of it and a salt. Safe
+    /// to store: nobody can tell the key from it, or that it is the same as elsewhere.
+    pub fn print(&self, salt: &str) -> String {
+        let digest = Sha256::new().chain_update(format!("gemini-batchd {salt} "));
+        start_of(digest.chain_update(self.0.expose_secret().as_bytes()))
+    }
+
+    /// The fingerprint as earlier versions made it, without a salt: records may still hold it.
+    pub fn former_print(&self) -> String {
+        start_of(Sha256::new().chain_update(self.0.expose_secret().as_bytes()))
     }
 
     /// The value of the `x-goog-api-key` header, marked so that it is not printed.
@@ -64,6 +70,10 @@ impl ApiKey {
         let key = self.0.expose_secret();
         if text.contains(key) { text.replace(key, "[API key]") } else { text }
     }
+}
+
+fn start_of(digest: Sha256) -> String {
+    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for ApiKey {
@@ -88,9 +98,18 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_is_that_of_the_key_alone() {
+    fn the_fingerprint_is_that_of_key_and_salt() {
         // First digits of SHA-256("abc"), FIPS 180-2.
-        assert_eq!(ApiKey::new(" abc\n").expect("a key").print(), "ba7816bf8f01");
+        let key = ApiKey::new(" abc\n").expect("a key");
+        assert_eq!(key.former_print(), "ba7816bf8f01");
+        let salted = key.print("salt");
+        assert_eq!(salted, ApiKey::new("abc").expect("a key").print("salt"));
+        let others = [
+            ApiKey::new("abd").expect("a key").print("salt"),
+            key.print("other"),
+            key.former_print(),
+        ];
+        assert!(!others.contains(&salted), "{others:?}");
     }
 
     #[test]

@@ -103,6 +103,13 @@ pub fn display_name(job: JobId, media: &MediaId) -> String {
     format!("{}{job}/media/{}", Stamp::PREFIX, &media.hex()[..16])
 }
 
+/// Whose file bears this display name; `None` for anything that is not exactly one of ours.
+pub fn job_of(display_name: &str) -> Option<JobId> {
+    let (job, media) = display_name.strip_prefix(Stamp::PREFIX)?.split_once("/media/")?;
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    (media.len() == 16 && media.bytes().all(is_hex)).then(|| job.parse().ok())?
+}
+
 /// The addresses of files, as they go out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses {

@@ -86,6 +86,9 @@ pub struct Options {
     pub storage_bytes: u64,
     /// Keys that are answered as not valid.
     pub bad_keys: Vec<String>,
+    /// Keys that belong to one project, and see the same batches and files. Any other key has a
+    /// project of its own.
+    pub projects: Vec<Vec<String>>,
     /// Where its own folder is made; the system's folder for temporary files if `None`.
     pub folder: Option<PathBuf>,
     /// Whether it remembers what it knew before each answer: [`Emulator::memories`]. All bytes it
@@ -109,6 +112,7 @@ impl Default for Options {
             granularity: 8_388_608,
             storage_bytes: 21_474_836_480,
             bad_keys: Vec::new(),
+            projects: Vec::new(),
             folder: None,
             remembers: false,
             recorder: None,
@@ -154,6 +158,7 @@ pub async fn start(options: Options) -> Result<Emulator, EmulatorError> {
         granularity: options.granularity.max(1),
         storage_bytes: options.storage_bytes,
         bad_keys: options.bad_keys.clone(),
+        projects: options.projects.clone(),
         seed: options.seed,
     };
     let server = Server::new(rules, options.faults.clone());

@@ -38,6 +38,8 @@ pub struct Rules {
     pub storage_bytes: u64,
     /// Keys that are not valid.
     pub bad_keys: Vec<String>,
+    /// Keys that belong to one project.
+    pub projects: Vec<Vec<String>>,
     /// Everything that looks random is drawn from it.
     pub seed: u64,
 }
@@ -57,7 +59,7 @@ pub struct Server {
     struck_13: Arc<HashSet<u64>>,
 }
 
-/// What belongs to one key.
+/// What belongs to one key, or to several of one project.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Project {
     key: String,
@@ -152,6 +154,9 @@ impl Server {
         if self.rules.bad_keys.iter().any(|bad| bad == key) {
             return Err(Reply::Refused(bad_key()));
         }
+        // The first key of a project stands for all of them.
+        let shared = self.rules.projects.iter().find(|keys| keys.iter().any(|of| of == key));
+        let key = shared.and_then(|keys| keys.first()).map_or(key, String::as_str);
         let known = self.projects.iter().position(|project| project.key == key);
         Ok(ProjectNo(known.unwrap_or_else(|| {
             self.projects.push(Project { key: key.to_owned(), ..Project::default() });
