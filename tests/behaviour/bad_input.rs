@@ -26,7 +26,7 @@ async fn files_without_a_single_valid_line_are_refused_with_the_place() {
     let reason = refused("text.jsonl", b"\nhello, please answer this\n").await;
     assert_eq!(reason["line"], 2, "{reason}");
     refused("list.json", b"[1, 2").await;
-    refused("picture.png", b"\x89PNG").await;
+    refused("program.exe", b"MZ").await;
     let reason = refused("bare.jsonl", b"{\"prompt\": \"hello\"}\n").await;
     assert_eq!(reason["line"], 1, "{reason}");
 }

@@ -19,7 +19,7 @@ fn without_renames_that_never_overwrite_the_same_files_come_out() {
     for more in [None, Some("linkat:error=EPERM")] {
         let rig = Rig::new(Faults::default(), &["queue.default.lines_per_batch = 8"]);
         rig.drop_file("a.jsonl", requests(30));
-        rig.drop_file("picture.png", "no input");
+        rig.drop_file("program.exe", "no input");
         let taken = rig.spool().join("outbox/a.results.jsonl");
         fs::create_dir_all(taken.parent().expect("a folder")).expect("made");
         fs::write(&taken, "of somebody else").expect("written");
@@ -41,7 +41,7 @@ fn without_renames_that_never_overwrite_the_same_files_come_out() {
         let manifest: serde_json::Value = serde_json::from_reader(manifest).expect("JSON");
         assert_eq!(manifest["answered"], 30);
         assert!(rig.spool().join("archive/a.jsonl").exists());
-        assert!(rig.spool().join("failed/picture.png.reason.json").exists());
+        assert!(rig.spool().join("failed/program.exe.reason.json").exists());
         assert!(!rig.spool().join("inbox/a.jsonl").exists());
     }
 }
