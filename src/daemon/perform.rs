@@ -388,7 +388,11 @@ fn asks(queue: &Queue) -> u64 {
         Task::Embed => "embed",
     };
     let defaults = queue.defaults.as_deref().unwrap_or_default();
-    let sum = Sha256::digest(format!("{}\n{task}\n{defaults}", queue.model));
+    let mut all = format!("{}\n{task}\n{defaults}", queue.model);
+    if let Some(template) = &queue.conversion().template {
+        all += &format!("\n{template}");
+    }
+    let sum = Sha256::digest(all);
     u64::from_be_bytes(sum[..8].try_into().expect("a sum has 32 bytes"))
 }
 

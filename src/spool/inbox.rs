@@ -294,17 +294,13 @@ impl Walk<'_> {
             return;
         }
         match source::ending(name) {
-            Ending::Lines | Ending::Document => {
+            Ending::Lines | Ending::Document | Ending::Text | Ending::Table => {
                 self.candidate(stat.st_ino, changed_ns(stat), folder, name, whole);
             }
-            Ending::Compressed => {
-                let message = format!("`{name}`: compressed input is not supported yet");
-                let refusal = refusal("compressed", message, "Decompress it and drop it again.");
-                self.refuse(path, refusal);
-            }
             Ending::Unknown => {
-                let message = format!("`{name}` ends neither in .jsonl nor in .ndjson or .json");
-                let remedy = "Drop files with one JSON request a line, named so.";
+                let message = format!("`{name}` does not end in {}", source::ENDINGS_TOLD);
+                let remedy = "Drop files with one JSON request a line, named .jsonl, or one of the \
+                              other kinds.";
                 self.refuse(path, refusal("unknown_ending", message, remedy));
             }
         }
@@ -389,7 +385,7 @@ const ENDINGS_LEFT_ALONE: [&str; 4] = [".part", ".tmp", ".crdownload", sidecar::
 const NAMES_LEFT_ALONE: [&str; 2] = ["@eaDir", "lost+found"];
 
 fn is_input(name: &str) -> bool {
-    matches!(source::ending(name), Ending::Lines | Ending::Document)
+    source::ending(name) != Ending::Unknown
 }
 
 /// Troubles kept of one scan.

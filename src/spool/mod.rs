@@ -9,6 +9,7 @@ pub mod aside;
 pub mod body;
 pub mod buffer;
 pub mod claim;
+pub mod convert;
 pub mod defaults;
 pub mod document;
 pub mod durable;
@@ -210,6 +211,11 @@ impl JobFolder {
     /// Errors before they are delivered.
     pub fn merged_errors(&self) -> PathBuf {
         self.path.join("out").join("errors.jsonl")
+    }
+
+    /// The answers to a table as a table, before they are delivered.
+    pub fn merged_table(&self) -> PathBuf {
+        self.path.join("out").join("results.csv")
     }
 
     /// The mirror of the job's records.

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use super::convert;
 use super::document::{Broken, Document};
 use super::forms::{self, Fault, Wanted};
 use super::index::LineFate;
@@ -47,7 +48,7 @@ impl CutRules {
     }
 
     /// Bytes that a line may have, as far as an index can tell.
-    pub(super) fn line_limit(&self) -> usize {
+    pub fn line_limit(&self) -> usize {
         // The index counts the length of a row, and its distance to its key, in 31 bits.
         self.line_bytes_max.min(1 << 30) as usize
     }
@@ -369,6 +370,14 @@ impl From<Broken> for PlanError {
             line: Some(broken.line),
             column: Some(broken.column),
         })
+    }
+}
+
+/// What it means that an input could not be read any further.
+pub(super) fn unread(error: io::Error, input: &Path) -> PlanError {
+    match convert::refusal_of(&error) {
+        Some(refusal) => PlanError::Unusable(refusal.clone()),
+        None => SpoolError { action: "read", path: input.to_owned(), source: error }.into(),
     }
 }
 

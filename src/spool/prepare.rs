@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::body::blank_line_breaks;
+use super::convert;
 use super::defaults::Defaults;
 use super::document::Document;
 use super::forms::{self, Fault};
@@ -73,17 +74,24 @@ pub enum Unmapped {
 impl<'a> Recipe<'a> {
     /// What has to be done to an input; `None` if it can be sent as it stands.
     pub fn of(name: &'a str, queue: &'a Queue) -> Option<Recipe<'a>> {
-        queue.defaults.is_some().then_some(Recipe { name, queue })
+        let needed = queue.defaults.is_some() || convert::is_needed(name);
+        needed.then_some(Recipe { name, queue })
     }
 
     /// The bytes of the input as lines, or as a document.
-    fn open<'f>(&self, input: impl Read + 'f) -> Result<Box<dyn Read + 'f>, PlanError> {
-        Ok(Box::new(input))
+    fn open<'f>(&self, input: impl Read + 'f, rules: &CutRules) -> io::Result<Box<dyn Read + 'f>> {
+        let conversion = self.queue.conversion();
+        let Queue { task, .. } = *self.queue;
+        let line_bytes_max = rules.line_limit();
+        convert::open(input, self.name, convert::Rules { conversion, task, line_bytes_max })
     }
 
     /// What the name of the input says of what [`Recipe::open`] gives.
     fn ending(&self) -> Ending {
-        source::ending(self.name)
+        match source::ending(self.name) {
+            Ending::Text | Ending::Table => Ending::Lines,
+            ending @ (Ending::Lines | Ending::Document | Ending::Unknown) => ending,
+        }
     }
 
     /// The steps for each request, in order.
@@ -139,7 +147,8 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn run(&self) -> Result<(Content, Vec<String>), PlanError> {
-        let beginning = self.recipe.open(Positioned { file: self.file, at: 0 })?;
+        let beginning = self.recipe.open(Positioned { file: self.file, at: 0 }, self.rules);
+        let beginning = beginning.map_err(|error| plan::unread(error, self.input))?;
         let Beginning { start, shape } =
             shape::look(beginning, self.input, self.recipe.ending(), self.rules)?;
         if shape == Shape::Lines {
@@ -196,7 +205,8 @@ impl Work<'_> {
     ) -> Result<Content, PlanError> {
         let mut summed =
             Summed { input: Positioned { file: self.file, at: 0 }, hash: Sha256::new(), bytes: 0 };
-        let mut chain = self.recipe.open(&mut summed)?;
+        let unread = |error| plan::unread(error, self.input);
+        let mut chain = self.recipe.open(&mut summed, self.rules).map_err(unread)?;
         let mut block = vec![0; BLOCK_BYTES];
         let mut skip = start as usize;
         loop {
@@ -204,7 +214,7 @@ impl Work<'_> {
                 Ok(0) => break,
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).at("read", self.input)?,
+                Err(error) => return Err(unread(error)),
             };
             let skipped = skip.min(len);
             skip -= skipped;

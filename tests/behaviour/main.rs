@@ -8,6 +8,7 @@
 mod attempts;
 mod bad_input;
 mod chunks;
+mod converting;
 mod embeddings;
 mod inbox;
 mod lost_store;
