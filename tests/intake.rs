@@ -44,7 +44,7 @@ impl Claimed {
         match plan(&self.folder, &self.name, rules, &|_| {}) {
             Ok(planned) => Ok(planned),
             Err(PlanError::Unusable(refusal)) => Err(refusal),
-            Err(PlanError::Spool(error)) => panic!("{error}"),
+            Err(error @ (PlanError::Spool(_) | PlanError::NamesFiles)) => panic!("{error}"),
         }
     }
 

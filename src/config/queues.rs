@@ -3,6 +3,7 @@
 //! What a queue does not say comes from the default queue. Each is checked on its own.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use crate::engine::job::{Accept, Conversion, Queue, Task, Transport};
@@ -61,6 +62,7 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
             blocked: layers.flag(section, "accept_blocked"),
             empty: layers.flag(section, "accept_empty"),
         },
+        media_root: media_root(layers, section),
         defaults: defaults(layers, section, task),
         conversion: conversion(layers, section),
         wrong: None,
@@ -212,6 +214,26 @@ fn defaults(layers: &mut Layers, section: &str, task: Task) -> Option<Arc<str>> 
         let why = format!(
             "{section}.defaults takes {saved} bytes, more than the {DEFAULTS_BYTES_MAX} that are \
              saved with each job"
+        );
+        layers.problem(&origin, why);
+    }
+    Some(text.into())
+}
+
+/// The folder of which lines may name files. It has to be whole, since everything below it can be
+/// sent away by whoever may drop files.
+fn media_root(layers: &mut Layers, section: &str) -> Option<Arc<str>> {
+    let text = layers.text(section, "media_root");
+    if text.is_empty() {
+        return None;
+    }
+    let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    let path = Path::new(&text);
+    if !path.is_absolute() || path == Path::new("/") || !path.components().all(is_plain) {
+        let origin = layers.get(section, "media_root").origin.clone();
+        let why = format!(
+            "{section}.media_root is {text:?}; write the whole path of a folder, such as \
+             \"/data/pictures\""
         );
         layers.problem(&origin, why);
     }

@@ -96,6 +96,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     set(QUEUE, "lines_per_batch", Kind::Integer, "0", "0: as many as the limits allow"),
     set(QUEUE, "priority", Kind::Integer, "0", "higher goes first"),
     set(QUEUE, "attempts", Kind::Integer, "3", "how often an unanswered line is sent before it counts as failed"),
+    set(QUEUE, "media_root", Kind::Text, r#""""#, "lines may name files below this folder, too; empty: only beside their input"),
     set(QUEUE, "accept_truncated", Kind::Flag, "true", "an answer cut off at the token limit counts as answered"),
     set(QUEUE, "accept_blocked", Kind::Flag, "false", "so does one blocked by a filter"),
     set(QUEUE, "accept_empty", Kind::Flag, "false", "so does one without content"),

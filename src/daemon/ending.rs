@@ -125,6 +125,12 @@ impl Performer {
                 return;
             }
         }
+        if job.head.state.plan().is_some_and(|plan| plan.media)
+            && let Err(failure) = self.remove_media(job.head.id).await
+        {
+            let why = failure.message();
+            tracing::warn!(why, "files that lines name are left at the API for housekeeping");
+        }
     }
 
     /// Moves the input to `failed/` or `held/`.

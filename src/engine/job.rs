@@ -75,6 +75,8 @@ pub struct Queue {
     pub defaults: Option<Arc<str>>,
     /// How its inputs are converted; `None`: as usual.
     pub conversion: Option<Arc<Conversion>>,
+    /// An absolute folder: lines may name files below it, and not only beside the input.
+    pub media_root: Option<Arc<str>>,
     /// What is wrong with the settings that lay beside the file: it is refused once it is ours.
     pub wrong: Option<Box<Refusal>>,
 }
@@ -100,6 +102,7 @@ impl Default for Queue {
             accept: Accept { truncated: true, blocked: false, empty: false },
             defaults: None,
             conversion: None,
+            media_root: None,
             wrong: None,
         }
     }
@@ -190,6 +193,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Rows are read from the prepared lines in the working folder, not from the input.
     pub prepared: bool,
+    /// Lines name files, which were taken into the working folder.
+    pub media: bool,
 }
 
 /// A merged job on its way to the outbox.

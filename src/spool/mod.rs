@@ -28,6 +28,7 @@ pub mod lines;
 pub mod loose;
 pub mod lost;
 pub mod manifest;
+pub mod media;
 pub mod merge;
 pub mod mirror;
 pub mod outbox;
@@ -164,6 +165,16 @@ impl JobFolder {
     /// What the rows of a planned job are read from: its prepared lines, or the input itself.
     pub fn requests(&self, name: &str, prepared: bool) -> PathBuf {
         if prepared { self.prepared() } else { self.input(name) }
+    }
+
+    /// Where addresses have to stand in the prepared lines, if they name files.
+    pub fn slots(&self) -> PathBuf {
+        self.path.join("slots.idx")
+    }
+
+    /// The files that lines name, and what is known of them at the API.
+    pub fn media(&self) -> PathBuf {
+        self.path.join("media")
     }
 
     /// The line index.

@@ -281,6 +281,7 @@ fields! {
         #[serde(default, skip_serializing_if = "TaskV1::is_usual")] task: TaskV1,
         #[serde(default, skip_serializing_if = "Option::is_none")] defaults: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")] conversion: Option<ConversionV1>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] media_root: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")] wrong: Option<RefusalV1>,
     }
     Conversion as ConversionV1 {
@@ -298,6 +299,7 @@ fields! {
         first_create: Option<u64>, last_result: Option<u64>, cancelled: bool,
         warnings: Vec<String>,
         #[serde(default, skip_serializing_if = "is_not")] prepared: bool,
+        #[serde(default, skip_serializing_if = "is_not")] media: bool,
     }
     Delivery as DeliveryV1 { plan: PlanV1, tally: TallyV1, stem: String, delivered: u64, }
     Tally as TallyV1 {

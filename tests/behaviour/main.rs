@@ -12,6 +12,7 @@ mod converting;
 mod embeddings;
 mod inbox;
 mod lost_store;
+mod media;
 mod operators;
 mod paid_once;
 mod reloading;

@@ -125,4 +125,12 @@ pub const FEATURES: &[Feature] = &[
         failed: 0,
         makes: &[],
     },
+    Feature {
+        shows: "pictures named by their path, uploaded once for all lines; a lost one fails its line",
+        file: embedded!("pictures/look.jsonl"),
+        beside: &[embedded!("pictures/shapes/circle.png"), embedded!("pictures/shapes/square.png")],
+        answered: 3,
+        failed: 1,
+        makes: &[],
+    },
 ];

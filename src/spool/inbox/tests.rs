@@ -258,6 +258,20 @@ fn whatever_is_no_plain_file_with_a_plain_name_is_refused_with_its_reason() {
 }
 
 #[test]
+fn what_lines_may_name_is_left_where_it_is() {
+    let mut inbox = Inbox::new();
+    for name in ["cat.PNG", "films/a.mp4", "paper.pdf", "a.jsonl"] {
+        inbox.drop(name, "x", 1_000);
+    }
+    let scan = inbox.scan(100_000);
+    assert_eq!((names(&scan), reasons(&scan)), (vec!["|a.jsonl".to_owned()], Vec::new()));
+    assert_eq!(scan.next_look, None);
+    // A link is no file, whatever its name.
+    std::os::unix::fs::symlink("/etc/passwd", inbox.folders.inbox.join("b.png")).expect("linked");
+    assert_eq!(reasons(&inbox.scan(100_000)).len(), 1);
+}
+
+#[test]
 fn folders_beyond_the_depth_are_refused_not_walked() {
     let mut inbox = Inbox::new();
     inbox.drop(&format!("{}a.jsonl", "d/".repeat(DEPTH_MAX)), "x", 1_000);
