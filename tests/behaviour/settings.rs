@@ -181,6 +181,23 @@ async fn a_wrong_sidecar_refuses_its_file_and_both_can_be_mended_and_moved_back(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_is_a_link_is_neither_followed_nor_passed_over() {
+    let rig = Rig::new(Faults::default()).await;
+    fs::write(rig.path("elsewhere"), "model = \"gemini-2.5-pro\"\n").expect("written");
+    fs::create_dir_all(rig.path("inbox")).expect("made");
+    let link = rig.path("inbox/a.job.toml");
+    std::os::unix::fs::symlink(rig.path("elsewhere"), &link).expect("a link");
+    rig.drop_file("a.jsonl", requests(1));
+    rig.drain().await;
+    let note = rig.json("failed/a.jsonl.reason.json");
+    assert_eq!(note["reason"], "sidecar", "{note}");
+    assert!(note["message"].as_str().expect("a text").contains("`a.job.toml` is a symbolic link"));
+    assert!(link.is_symlink(), "it stays: {}", rig.listing());
+    assert!(!rig.path("failed/a.jsonl.job.toml").exists());
+    assert!(rig.creates().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_that_two_files_could_claim_refuse_both_and_stay() {
     let rig = Rig::new(Faults::default()).await;
     rig.drop_file("a.job.toml", "model = \"gemini-2.5-pro\"\n");
