@@ -62,6 +62,22 @@ pub const FEATURES: &[Feature] = &[
         makes: &[],
     },
     Feature {
+        shows: "what a queue's defaults say once, no line needs to say",
+        file: embedded!("settings/proverbs.jsonl"),
+        beside: &[],
+        answered: 3,
+        failed: 0,
+        makes: &[],
+    },
+    Feature {
+        shows: "settings for one file, in a sidecar beside it",
+        file: embedded!("settings/names.jsonl"),
+        beside: &[embedded!("settings/names.job.toml")],
+        answered: 2,
+        failed: 0,
+        makes: &[],
+    },
+    Feature {
         shows: "bad lines fail alone, each with its number and a reason",
         file: embedded!("mistakes/two-bad-lines.jsonl"),
         beside: &[],
