@@ -111,7 +111,7 @@ fn tell_unusable(path: &Path, why: &str) {
         folder,
         why,
         "this job could not be rebuilt; its input lies in input/ there: to process it anew, move \
-         it back into the inbox"
+         it back into the inbox, and before it its settings (.job.toml in that folder) if it has any"
     );
 }
 

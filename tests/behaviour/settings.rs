@@ -94,6 +94,20 @@ async fn defaults_of_an_embed_queue_set_the_dimension() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_input_is_prepared_before_its_upload_begins_early() {
+    let settings = [BRIEF, "queue.default.transport = \"file\""];
+    let rig = Rig::with(Faults::default(), &settings).await;
+    // More than is planned on the spot.
+    let long = request("k", &"a question of some length ".repeat(1000));
+    rig.drop_file("a.jsonl", long.repeat(400));
+    rig.drain().await;
+    let results = rig.lines("a.results.jsonl");
+    assert_eq!(results.len(), 400, "{:?}", rig.manifest("a"));
+    assert!(results.iter().all(is_cut_off));
+    assert_eq!(rig.creates().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_of_too_many_bytes_fails_alone_where_lines_are_prepared_too() {
     let rig = Rig::with(Faults::default(), &[BRIEF]).await;
     let huge = request("huge", &"x".repeat(65_000_000));

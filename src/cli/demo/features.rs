@@ -62,7 +62,7 @@ pub const FEATURES: &[Feature] = &[
         makes: &[],
     },
     Feature {
-        shows: "what a queue's defaults say once, no line needs to say",
+        shows: "a queue's defaults: members under every request that lacks them",
         file: embedded!("settings/proverbs.jsonl"),
         beside: &[],
         answered: 3,
@@ -70,7 +70,7 @@ pub const FEATURES: &[Feature] = &[
         makes: &[],
     },
     Feature {
-        shows: "settings for one file, in a sidecar beside it",
+        shows: "settings for one file, in a file beside it",
         file: embedded!("settings/names.jsonl"),
         beside: &[embedded!("settings/names.job.toml")],
         answered: 2,
