@@ -44,7 +44,7 @@ impl Claimed {
         match plan(&self.folder, &self.name, rules, &|_| {}) {
             Ok(planned) => Ok(planned),
             Err(PlanError::Unusable(refusal)) => Err(refusal),
-            Err(PlanError::Spool(error)) => panic!("{error}"),
+            Err(error @ (PlanError::Spool(_) | PlanError::NamesFiles)) => panic!("{error}"),
         }
     }
 
@@ -126,7 +126,7 @@ fn files_without_a_single_request_are_refused_with_place_and_remedy() {
         ("a.jsonl", b"\xef\xbb\xbf\n", "empty", None, "blank"),
         ("a.json", b"[]", "empty", None, "list of requests is empty"),
         ("a.jsonl", b"\xff\xfe{\0}\0", "utf16", None, "UTF-16"),
-        ("a.jsonl", b"\x1f\x8b\x08\0abc", "compressed", None, "not supported yet"),
+        ("a.jsonl", b"\x1f\x8b\x08\0abc", "compressed", None, "does not say so"),
         ("a.jsonl", b"\nhello\n", "no_valid_line", Some((2, 1)), "line 2, column 1: not valid"),
         ("a.jsonl", b"{\"key\": \"\xe4\"}", "no_valid_line", Some((1, 10)), "UTF-8"),
         ("a.jsonl", b"{}\0\0\0\0", "no_valid_line", Some((1, 3)), "NUL"),

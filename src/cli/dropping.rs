@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::spool::durable::{self, Moved};
-use crate::spool::{At, SpoolError, sidecar};
+use crate::spool::{At, SpoolError, sidecar, source};
 
 /// A file that lies in the inbox now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn drop_with(
     }
     aside.as_file().sync_all().at("sync", aside.path())?;
     let aside = aside.into_temp_path();
-    let (stem, ending) = split_ending(name);
+    let (stem, ending) = source::split(name);
     for number in 1..=NAMES_TRIED {
         let name = match number {
             1 => name.to_owned(),
@@ -102,20 +102,6 @@ pub fn drop_with(
     Err(io::Error::other("too many files of this name wait already")).at("drop", &folder.join(name))
 }
 
-/// The name in two: `a.jsonl` is `a` and `.jsonl`, `a.jsonl.gz` is `a` and `.jsonl.gz`. The
-/// ending is empty if it is none that the inbox takes.
-pub fn split_ending(name: &str) -> (&str, &str) {
-    let lower = name.to_ascii_lowercase();
-    let packed = PACKED.iter().find(|packed| lower.ends_with(**packed)).map_or(0, |p| p.len());
-    let plain = &lower[..lower.len() - packed];
-    let Some(ending) = ENDINGS.iter().find(|ending| plain.ends_with(**ending)) else {
-        return (name, "");
-    };
-    name.split_at(plain.len() - ending.len())
-}
-
-const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".json"];
-const PACKED: &[&str] = &[".gz", ".zst"];
 const BUFFER_BYTES: usize = 256 * 1024;
 const NAMES_TRIED: u32 = 10_000;
 
@@ -168,15 +154,5 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         assert!(drop_with(folder.path(), "a.jsonl", &mut Broken, Some("")).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 0);
-    }
-
-    #[test]
-    fn endings_are_found_behind_compression_and_in_capitals() {
-        assert_eq!(split_ending("a.b.jsonl"), ("a.b", ".jsonl"));
-        assert_eq!(split_ending("a.JSON"), ("a", ".JSON"));
-        assert_eq!(split_ending("a.ndjson.zst"), ("a", ".ndjson.zst"));
-        assert_eq!(split_ending("a.txt"), ("a.txt", ""));
-        assert_eq!(split_ending("a.gz"), ("a.gz", ""));
-        assert_eq!(split_ending("日本.jsonl"), ("日本", ".jsonl"));
     }
 }

@@ -137,6 +137,9 @@ impl Reading {
             Ok(planned) => Ok(planned),
             Err(PlanError::Unusable(refusal)) => Err(refusal),
             Err(PlanError::Spool(error)) => return Err(error.into()),
+            Err(error @ PlanError::NamesFiles) => {
+                return Err(Failure::new(ExitCode::Failed, error));
+            }
         };
         Ok(Reading { read, queue, rules, requests, indexes })
     }

@@ -130,15 +130,11 @@ impl Submit {
                 "`{}` is no name for the inbox: it {what}",
                 source::spoken(name.as_ref())
             ))
-            .with_remedy("use a name that ends in .jsonl, .ndjson or .json (see --name)")
+            .with_remedy(format!("use a name that ends in {} (see --name)", source::ENDINGS_TOLD))
         };
         source::check_name(name.as_ref()).map_err(refuse)?;
-        match source::ending(&name) {
-            source::Ending::Lines | source::Ending::Document => {}
-            source::Ending::Compressed => {
-                return Err(refuse("is compressed, which is not supported yet"));
-            }
-            source::Ending::Unknown => return Err(refuse("has another ending")),
+        if source::ending(&name) == source::Ending::Unknown {
+            return Err(refuse("has another ending"));
         }
         Ok(name)
     }
@@ -226,7 +222,7 @@ mod tests {
     fn names_that_the_inbox_would_refuse_are_refused_before() {
         for (file, name) in [
             ("-", None),
-            ("a.txt", None),
+            ("a.pdf", None),
             ("a.jsonl", Some("../a.jsonl")),
             ("a.jsonl", Some(".a.jsonl")),
             ("a.jsonl", Some("a\n.jsonl")),
@@ -241,9 +237,9 @@ mod tests {
 
     #[test]
     fn a_file_keeps_its_name_and_standard_input_gets_one() {
-        let names = submit(&["x/a.jsonl", "b.json"], None).named().expect("fine");
+        let names = submit(&["x/a.jsonl", "b.csv.gz"], None).named().expect("fine");
         assert_eq!(names[0].1, "a.jsonl");
-        assert_eq!(names[1].1, "b.json");
+        assert_eq!(names[1].1, "b.csv.gz");
         assert_eq!(submit(&["-"], Some("n.jsonl")).named().expect("fine")[0].1, "n.jsonl");
     }
 }

@@ -16,11 +16,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::control::ClientError;
-use crate::spool::Folders;
+use crate::spool::{Folders, source};
 use crate::telemetry::escaped;
 use crate::view::{Snapshot, told};
 
-use super::dropping::{Dropped, split_ending};
+use super::dropping::Dropped;
 use super::progress::Bars;
 use super::{ExitCode, Failure, status};
 
@@ -159,7 +159,7 @@ pub async fn wait_for_all(
 impl Baseline {
     /// What lies there now for a file of this name.
     pub fn of(folders: &Folders, sub: &str, name: &str) -> Baseline {
-        let (stem, _) = split_ending(name);
+        let (stem, _) = source::split(name);
         let manifests = candidates(&folders.outbox, sub, stem, MANIFEST);
         let reasons = [&folders.failed, &folders.held]
             .into_iter()
@@ -221,7 +221,7 @@ impl fmt::Display for Ending {
 
 /// Looks once whether the file has come to its end.
 fn look(folders: &Folders, one: &Awaited) -> Option<Ending> {
-    let (stem, _) = split_ending(&one.dropped.name);
+    let (stem, _) = source::split(&one.dropped.name);
     let fresh = |folder: &Path, ending: &str| {
         let found = candidates(folder, &one.sub, stem, ending);
         found.into_iter().filter(|path| !one.baseline.seen.contains(path)).collect::<Vec<_>>()
@@ -285,7 +285,7 @@ fn belongs_to(name: &str, stem: &str) -> bool {
         Some(_) | None => name.to_owned(),
     };
     let name = unnumbered(name);
-    let (front, _) = split_ending(&name);
+    let (front, _) = source::split(&name);
     name == stem || front == stem || unnumbered(front) == stem
 }
 

@@ -53,6 +53,7 @@ impl Config {
             layers.put(BESIDE, setting.key, placed);
         }
         layers.add_sidecar(path, text)?;
+        check_media_root(&mut layers, &section);
         typed::refuse_what_is_not_there_yet(&mut layers);
         let name = queue.name.clone();
         let queue = queues::read_one(&mut layers, BESIDE, name, &section);
@@ -117,6 +118,23 @@ impl Layers {
     }
 }
 
+/// A sidecar is written by whoever may drop files: it can open no folder that the configuration
+/// does not open already.
+fn check_media_root(layers: &mut Layers, queue: &str) {
+    let (own, allowed) = (layers.text(BESIDE, KEY), layers.text(queue, KEY));
+    let is_within = !allowed.is_empty() && Path::new(&own).starts_with(&allowed);
+    if own.is_empty() || own == allowed || is_within {
+        return;
+    }
+    let origin = layers.get(BESIDE, KEY).origin.clone();
+    let why = format!(
+        "{KEY} is {own:?}; a sidecar can only name a folder within the {KEY} of the queue's own \
+         settings, which {}",
+        if allowed.is_empty() { "have none".to_owned() } else { format!("is {allowed:?}") }
+    );
+    layers.problem(&origin, why);
+}
+
 /// The settings of a section, named as those of another.
 fn shown_of(layers: &Layers, section: &str, named: &str) -> Vec<Shown> {
     let there = |key: &str| !NOT_YET.iter().any(|(_, not_yet, _)| *not_yet == key);
@@ -128,6 +146,9 @@ fn shown_of(layers: &Layers, section: &str, named: &str) -> Vec<Shown> {
     let keys = of_section(QUEUE).map(|setting| setting.key);
     keys.filter(|key| there(key)).map(one).collect()
 }
+
+/// The key that opens a folder.
+const KEY: &str = "media_root";
 
 /// What is listed of problems is saved with a job.
 const LISTED_CHARS_MAX: usize = 2000;

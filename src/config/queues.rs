@@ -3,9 +3,11 @@
 //! What a queue does not say comes from the default queue. Each is checked on its own.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
-use crate::engine::job::{Accept, Queue, Task, Transport};
+use crate::engine::job::{Accept, Conversion, Queue, Task, Transport};
+use crate::spool::convert::Template;
 use crate::spool::defaults::known as known_member;
 
 use super::layers::{Layers, Origin, Value, nearest};
@@ -60,7 +62,9 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
             blocked: layers.flag(section, "accept_blocked"),
             empty: layers.flag(section, "accept_empty"),
         },
+        media_root: media_root(layers, section),
         defaults: defaults(layers, section, task),
+        conversion: conversion(layers, section),
         wrong: None,
     }
 }
@@ -106,6 +110,67 @@ fn model(layers: &mut Layers, section: &str, of: Task, above: &str) -> String {
         layers.problem(&origin, why);
     }
     bare
+}
+
+/// How packed inputs, texts and tables are converted; `None` if all of it is as usual.
+fn conversion(layers: &mut Layers, section: &str) -> Option<Arc<Conversion>> {
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let template = some(layers.text(section, "template"));
+    if let Some(text) = &template
+        && let Err(what) = Template::parse(text)
+    {
+        let origin = layers.get(section, "template").origin.clone();
+        layers.problem(&origin, format!("{section}.template: {what}"));
+    }
+    let conversion = Conversion {
+        template,
+        key_column: some(layers.text(section, "key_column")),
+        csv_delimiter: delimiter(layers, section),
+        emit_csv: layers.flag(section, "emit_csv"),
+        unpacked_bytes: packed(layers, "unpacked_bytes"),
+        unpacked_ratio: packed(layers, "unpacked_ratio"),
+    };
+    let saved = [&conversion.template, &conversion.key_column].into_iter().flatten();
+    if saved.map(String::len).sum::<usize>() > TEMPLATE_BYTES_MAX {
+        let origin = layers.get(section, "template").origin.clone();
+        let why = format!(
+            "{section}.template and {section}.key_column take more than the {TEMPLATE_BYTES_MAX} \
+             bytes that are saved with each job; what all prompts share can stand in \
+             {section}.defaults as systemInstruction"
+        );
+        layers.problem(&origin, why);
+    }
+    (conversion != Conversion::USUAL).then(|| Arc::new(conversion))
+}
+
+/// A limit of what is packed; that it is one is checked with its section.
+fn packed(layers: &Layers, key: &'static str) -> u64 {
+    match layers.get("intake", key).value {
+        Value::Size(bytes) => bytes,
+        Value::Integer(number) => u64::try_from(number).unwrap_or(1),
+        Value::Text(_) | Value::Duration(_) | Value::Flag(_) | Value::List(_) => {
+            unreachable!("intake.{key} is a number by the table")
+        }
+    }
+}
+
+fn delimiter(layers: &mut Layers, section: &str) -> Option<char> {
+    let text = layers.text(section, "csv_delimiter");
+    let mut chars = text.chars();
+    match (chars.next(), chars.next()) {
+        (None, _) => None,
+        (Some(one), None) if one.is_ascii() && !"\"\r\n\0".contains(one) => Some(one),
+        _ if text == "tab" => Some('\t'),
+        _ => {
+            let origin = layers.get(section, "csv_delimiter").origin.clone();
+            let why = format!(
+                "{section}.csv_delimiter is {text:?}; write one plain character such as \";\", or \
+                 \"tab\""
+            );
+            layers.problem(&origin, why);
+            None
+        }
+    }
 }
 
 /// Members for every request. What a request of the task can not hold is a problem.
@@ -155,6 +220,26 @@ fn defaults(layers: &mut Layers, section: &str, task: Task) -> Option<Arc<str>> 
     Some(text.into())
 }
 
+/// The folder of which lines may name files. It has to be whole, since everything below it can be
+/// sent away by whoever may drop files.
+fn media_root(layers: &mut Layers, section: &str) -> Option<Arc<str>> {
+    let text = layers.text(section, "media_root");
+    if text.is_empty() {
+        return None;
+    }
+    let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    let path = Path::new(&text);
+    if !path.is_absolute() || path == Path::new("/") || !path.components().all(is_plain) {
+        let origin = layers.get(section, "media_root").origin.clone();
+        let why = format!(
+            "{section}.media_root is {text:?}; write the whole path of a folder, such as \
+             \"/data/pictures\""
+        );
+        layers.problem(&origin, why);
+    }
+    Some(text.into())
+}
+
 fn priority(layers: &Layers, section: &str) -> i64 {
     let Value::Integer(number) = layers.get(section, "priority").value else {
         unreachable!("{section}.priority is a number by the table")
@@ -179,3 +264,6 @@ const EMBED: &[&str] = &["taskType", "title", "outputDimensionality", "embedCont
 
 /// The record of a job may have 64 KiB; this leaves room for the rest.
 const DEFAULTS_BYTES_MAX: usize = 40 * 1024;
+
+/// Of those 64 KiB this is for the template, whose characters may be written with six each.
+const TEMPLATE_BYTES_MAX: usize = 2 * 1024;

@@ -197,6 +197,29 @@ fn wrong_values_are_refused_with_their_line() {
 }
 
 #[test]
+fn media_root_is_a_whole_path_and_a_sidecar_only_narrows_it() {
+    for bad in ["pictures", "/", "/data/../etc", "~/pictures"] {
+        let why = complaint(&format!("[queue.zoo]\nmedia_root = {bad:?}\n"));
+        assert!(why.contains("queue.zoo.media_root") && why.contains("whole path"), "{why}");
+    }
+    let config = World::with("[queue.zoo]\nmedia_root = \"/data/zoo\"\n").load(&[]).expect("valid");
+    assert_eq!(config.queue_for("zoo").media_root.as_deref(), Some("/data/zoo"));
+    assert_eq!(config.queue_for("").media_root, None);
+    let beside = |folder: &str, root: &str| {
+        config.queue_beside(folder, "a.job.toml", &format!("media_root = {root:?}"))
+    };
+    for narrower in ["/data/zoo/cats", "/data/zoo", ""] {
+        let queue = beside("zoo", narrower).expect("narrower");
+        assert_eq!(queue.media_root.as_deref().unwrap_or_default(), narrower);
+    }
+    for (folder, wider) in [("zoo", "/data"), ("zoo", "/data/zoology"), ("", "/data/zoo")] {
+        let why = beside(folder, wider).expect_err("wider").listed();
+        assert!(why.contains("a.job.toml:1") && why.contains("only name a folder"), "{why}");
+    }
+    assert!(beside("zoo", "/data/zoo/../..").is_err());
+}
+
+#[test]
 fn a_size_may_be_any_whole_number_of_toml() {
     for (written, bytes) in [("0x100000", 1 << 20), ("0o400", 256), ("0b1000", 8), ("1_000", 1000)]
     {

@@ -137,6 +137,9 @@ fn intake(layers: &mut Layers) -> Intake {
         "poll" => Watch::Poll,
         _ => Watch::Auto,
     };
+    // Each queue reads them for itself.
+    layers.size("intake", "unpacked_bytes", 1 << 60);
+    layers.integer::<u64>("intake", "unpacked_ratio", 1, i64::MAX);
     let duplicates = match layers.text("intake", "duplicates").as_str() {
         "process" => Duplicates::Process,
         _ => Duplicates::Hold,
@@ -359,7 +362,8 @@ impl Layers {
         duration
     }
 
-    fn size(&mut self, section: &str, key: &'static str, most: u64) -> u64 {
+    /// A number of bytes up to `most`.
+    pub fn size(&mut self, section: &str, key: &'static str, most: u64) -> u64 {
         let placed = self.get(section, key).clone();
         let Value::Size(size) = placed.value else {
             unreachable!("{section}.{key} is a size by the table")

@@ -8,10 +8,12 @@ use crate::engine::event::{Failure, Outcome};
 use crate::engine::ids::BatchName;
 use crate::engine::job::{Head, Input, Job, JobState, Plan, Refusal};
 use crate::spool::aside::{self, Aside};
+use crate::spool::convert::{self, written_back};
 use crate::spool::late::{self, Late};
 use crate::spool::lost::{self, Needed};
 use crate::spool::outbox::{self, DeliverOutcome};
-use crate::spool::{archive, manifest, merge, problem};
+use crate::spool::plan::CutRules;
+use crate::spool::{JobFolder, SpoolError, archive, manifest, merge, problem};
 
 use super::blocking::blocking;
 use super::early;
@@ -45,8 +47,10 @@ impl Performer {
                 Ok(problem) => problem.message,
                 Err(error) => error.to_string(),
             };
-            let merged = merge::merge(&folders, &job, &explain)
-                .and_then(|tally| Ok((tally, outbox::free_stem(&folders, &job.head.source)?)));
+            let merged = merge::merge(&folders, &job, &explain).and_then(|tally| {
+                write_back(&folder, &job, &rules)?;
+                Ok((tally, outbox::free_stem(&folders, &job.head)?))
+            });
             let (tally, stem) = merged.map_err(|error| local(&error))?;
             Ok(Outcome::Merged { tally, stem })
         })
@@ -72,7 +76,7 @@ impl Performer {
             match outbox::deliver(folders, &job, &delivery, &manifest)? {
                 DeliverOutcome::Done => Ok(Outcome::Delivered),
                 DeliverOutcome::NameTaken => {
-                    let free = outbox::free_stem(folders, &job.head.source)?;
+                    let free = outbox::free_stem(folders, &job.head)?;
                     Ok(Outcome::NameTaken { free })
                 }
             }
@@ -121,6 +125,12 @@ impl Performer {
                 return;
             }
         }
+        if job.head.state.plan().is_some_and(|plan| plan.media)
+            && let Err(failure) = self.remove_media(job.head.id).await
+        {
+            let why = failure.message();
+            tracing::warn!(why, "files that lines name are left at the API for housekeeping");
+        }
     }
 
     /// Moves the input to `failed/` or `held/`.
@@ -144,4 +154,15 @@ impl Performer {
         self.give_up_early(id, address);
         Ok(Outcome::Moved)
     }
+}
+
+/// Writes the answers to a table beside its records, if its queue wants that.
+fn write_back(folder: &JobFolder, job: &Job, rules: &CutRules) -> Result<(), SpoolError> {
+    let Head { source, queue, state, .. } = &job.head;
+    let Some(plan) = state.plan().filter(|_| written_back::is_wanted(&job.head)) else {
+        return Ok(());
+    };
+    let (conversion, task) = (queue.conversion(), queue.task);
+    let rules = convert::Rules { conversion, task, line_bytes_max: rules.line_limit() };
+    written_back::write(folder, &source.name, plan.bytes, rules)
 }

@@ -12,6 +12,7 @@ pub mod failpoints;
 mod harvest;
 pub mod housekeeping;
 mod intake;
+mod media;
 pub mod operators;
 mod payload;
 pub mod perform;

@@ -3,7 +3,9 @@
 //! A thread of its own reads blocks of 256 KiB ahead of the connection; the channel between them
 //! holds two, so that memory stays constant however large the chunk is.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +21,20 @@ use crate::spool::body::{Body, BodyReader};
 /// Makes the rows of a chunk uploadable.
 pub fn payload(body: Arc<Body>) -> Payload {
     Payload { len: body.len(), open: Arc::new(move |offset, len| stream(&body, offset, len)) }
+}
+
+/// Makes a file of so many bytes uploadable.
+pub fn file_payload(path: PathBuf, len: u64) -> Payload {
+    let open = move |offset: u64, len: u64| {
+        let path = path.clone();
+        let reader = move || {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            Ok(file)
+        };
+        blocks("upload:block", reader, len)
+    };
+    Payload { len, open: Arc::new(open) }
 }
 
 /// The next `len` bytes of a chunk that still grows. Whoever stops reading them before their end

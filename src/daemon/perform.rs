@@ -21,6 +21,8 @@ use crate::spool::body::Body;
 use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::lost::{self, Needed};
+use crate::spool::media::addresses::Addresses;
+use crate::spool::media::take::Places;
 use crate::spool::plan::{self, CutRules, PlanError, Planned};
 use crate::spool::prepare::{self, Prepared, Recipe};
 use crate::spool::sketch::OnKnown;
@@ -29,6 +31,7 @@ use crate::spool::{At, Folders, JobFolder, SpoolError, session};
 use super::blocking::blocking;
 use super::early::{self, EarlyUploads};
 use super::harvest;
+use super::media::{MediaTurns, Named, places, plan_naming};
 use super::payload::payload;
 
 /// Everything effects need.
@@ -53,6 +56,8 @@ pub struct Performer {
     pub skew_told: AtomicBool,
     /// Uploads that began before their files were planned.
     pub early: Arc<EarlyUploads>,
+    /// Whose turn it is to upload files that lines name.
+    pub media_turns: Arc<MediaTurns>,
     /// Whether something was put into the inbox that nobody has looked at yet.
     pub dropped_late: Arc<AtomicBool>,
 }
@@ -132,8 +137,10 @@ impl Performer {
             };
             let is_ours = matches!(claimed, Claimed::Now | Claimed::Already);
             let planned = (plan && is_ours).then(|| {
-                let prepared = prepare_in(&folder, &head, &rules)?;
-                plan_in(&folder, &head, prepared.as_ref(), &rules, None)
+                let places = places(folders, &head);
+                let prepared = prepare_in(&folder, &head, &rules, &places)?;
+                let planned = plan_in(&folder, &head, prepared.as_ref(), &rules, None);
+                planned.or_else(|error| plan_naming(&folder, &head, &rules, &places, error))
             });
             Ok((claimed, planned))
         });
@@ -150,23 +157,33 @@ impl Performer {
         let key_print = self.key_print.clone();
         let stale = self.on_disk(move |folders| early::forget(&folders.job(job), &key_print));
         self.give_up_early(job, stale.await?);
-        let (head, rules) = (Arc::new(head), Arc::new(rules));
-        let preparing = (folder.clone(), Arc::clone(&head), Arc::clone(&rules));
-        let prepared = blocking(move || prepare_in(&preparing.0, &preparing.1, &preparing.2));
+        let places = places(&self.folders, &head);
+        let whole = Arc::new((folder, head, rules, places));
+        let preparing = Arc::clone(&whole);
+        let prepared = blocking(move || {
+            let (folder, head, rules, places) = &*preparing;
+            prepare_in(folder, head, rules, places)
+        });
         let prepared = match prepared.await {
             Ok(prepared) => prepared,
             Err(error) => return self.planned(Err(error), asks),
         };
-        let lead = early.then(|| self.begin_early(&head, prepared.is_some()));
+        // What lines name has no address yet.
+        let early = early && !prepared.as_ref().is_some_and(|prepared| prepared.media);
+        let lead = early.then(|| self.begin_early(&whole.1, prepared.is_some()));
         let on_known = lead.clone();
         let planned = blocking(move || {
+            let (folder, head, rules, places) = &*whole;
             let known = on_known.map(|lead| move |known| lead.known(known));
             let on_known = known.as_ref().map(|known| known as OnKnown<'_>);
-            plan_in(&folder, &head, prepared.as_ref(), &rules, on_known)
+            let planned = plan_in(folder, head, prepared.as_ref(), rules, on_known);
+            let goes_on = planned.is_ok();
+            let planned = planned.or_else(|error| plan_naming(folder, head, rules, places, error));
+            (planned, goes_on)
         });
-        let planned = planned.await;
+        let (planned, goes_on) = planned.await;
         if let Some(lead) = lead {
-            self.settle_early(&lead, job, planned.is_ok()).await;
+            self.settle_early(&lead, job, goes_on).await;
         }
         self.planned(planned, asks)
     }
@@ -190,15 +207,17 @@ impl Performer {
                     cancelled: false,
                     warnings: planned.warnings,
                     prepared: planned.prepared,
+                    media: planned.media,
                 },
                 chunks: planned.chunks,
             }),
             Err(PlanError::Unusable(refusal)) => Ok(Outcome::Unusable(refusal)),
             Err(PlanError::Spool(error)) => Err(local(&error)),
+            Err(error @ PlanError::NamesFiles) => Err(Failure::Local(error.to_string())),
         }
     }
 
-    async fn body(&self, which: &Which, frame: Frame) -> Result<Arc<Body>, Failure> {
+    pub(super) async fn body(&self, which: &Which, frame: Frame) -> Result<Arc<Body>, Failure> {
         let rows = which.rows;
         self.with_input(which, move |folder, input| {
             Body::open(folder, input, rows, frame).map(Arc::new)
@@ -206,11 +225,17 @@ impl Performer {
         .await
     }
 
-    /// The rows as items; few of them are read at once, without a thread of their own.
-    async fn inline_body(&self, which: &Which) -> Result<(Arc<Body>, Payload), Failure> {
+    /// The rows as items; few of them are read at once, without a thread of their own. Rows that
+    /// name files get their `addresses`.
+    async fn inline_body(
+        &self,
+        which: &Which,
+        addresses: Option<Arc<Addresses>>,
+    ) -> Result<(Arc<Body>, Payload), Failure> {
         let rows = which.rows;
         self.with_input(which, move |folder, input| {
-            let body = Arc::new(Body::open(folder, input.clone(), rows, Frame::InlineItem)?);
+            let body = Body::open(folder, input.clone(), rows, Frame::InlineItem)?;
+            let body = Arc::new(body.with(addresses.unwrap_or_default()));
             if body.len() > READ_AT_ONCE_BYTES {
                 let items = payload(Arc::clone(&body));
                 return Ok((body, items));
@@ -224,10 +249,21 @@ impl Performer {
     }
 
     async fn upload(&self, which: Which, file: FileName) -> Result<Outcome, Failure> {
-        let payload = payload(self.body(&which, Frame::FileLine).await?);
+        let mut body = self.body(&which, Frame::FileLine).await?;
+        // With other addresses the bytes are others, and the session is of no use.
+        let mut key_print = self.key_print.clone();
+        match self.media_of(&which, &body).await? {
+            Named::Nothing => {}
+            Named::Refused(outcome) => return Ok(outcome),
+            Named::Ready(ready) => {
+                self.note_sent(&which, &file, &ready).await?;
+                key_print = format!("{key_print}-{}", ready.addresses.print());
+                body = Arc::new(body.with(ready.addresses));
+            }
+        }
+        let payload = payload(body);
         self.await_early(&which).await;
         let folder = self.folders.job(which.job);
-        let key_print = self.key_print.clone();
         let kept = session::load(&folder, which.chunk, which.attempt, &key_print);
         let on_session = move |address: Option<&str>| {
             // Without it a restart begins the upload anew; that costs time, nothing else.
@@ -252,10 +288,20 @@ impl Performer {
         let (body, request) = match input {
             Input::Inline => {
                 // Nothing was sent yet: a disk that fails now leaves no doubt about the batch.
-                let (body, items) = self.inline_body(&which).await?;
+                let addresses = match self.media_inline(&which).await? {
+                    Named::Nothing => None,
+                    Named::Refused(outcome) => return Ok(outcome),
+                    Named::Ready(ready) => Some(ready.addresses),
+                };
+                let (body, items) = self.inline_body(&which, addresses).await?;
                 (Some(body), CreateInput::Inline(items))
             }
-            Input::File(file) => (None, CreateInput::File(file)),
+            Input::File(file) => {
+                if let Some(refused) = self.outlived(&which, &file).await? {
+                    return Ok(refused);
+                }
+                (None, CreateInput::File(file))
+            }
         };
         let created = self.client.create(model, task, &which.stamp(), priority, request).await;
         let (error, kind) = match created {
@@ -352,21 +398,25 @@ impl Performer {
     }
 }
 
-/// Prepares an input that can not be sent as it stands. One with wrong settings is refused here,
-/// where it and they are moved as every other.
+/// Prepares an input that can not be sent as it stands, so far as that is known before it is read.
+/// One with wrong settings is refused here, where it and they are moved as every other.
 fn prepare_in(
     folder: &JobFolder,
     head: &Head,
     rules: &CutRules,
+    places: &Places,
 ) -> Result<Option<Prepared>, PlanError> {
     if let Some(refusal) = &head.queue.wrong {
         return Err(PlanError::Unusable((**refusal).clone()));
     }
-    let recipe = Recipe::of(&head.source.name, &head.queue);
-    recipe.map(|recipe| prepare::prepare(folder, &recipe, rules)).transpose()
+    if Recipe::of(&head.source.name, &head.queue).is_none() {
+        return Ok(None);
+    }
+    let recipe = Recipe::taking(&head.source.name, &head.queue, places);
+    prepare::prepare(folder, &recipe, rules).map(Some)
 }
 
-fn plan_in(
+pub(super) fn plan_in(
     folder: &JobFolder,
     head: &Head,
     prepared: Option<&Prepared>,
@@ -388,7 +438,11 @@ fn asks(queue: &Queue) -> u64 {
         Task::Embed => "embed",
     };
     let defaults = queue.defaults.as_deref().unwrap_or_default();
-    let sum = Sha256::digest(format!("{}\n{task}\n{defaults}", queue.model));
+    let mut all = format!("{}\n{task}\n{defaults}", queue.model);
+    if let Some(template) = &queue.conversion().template {
+        all += &format!("\n{template}");
+    }
+    let sum = Sha256::digest(all);
     u64::from_be_bytes(sum[..8].try_into().expect("a sum has 32 bytes"))
 }
 

@@ -107,6 +107,7 @@ fn performer(old: &Performer, config: &Config) -> Result<Performer, SetupError> 
         outbox_was_mounted: old.outbox_was_mounted,
         skew_told: AtomicBool::new(false),
         early: Arc::clone(&old.early),
+        media_turns: Arc::clone(&old.media_turns),
         dropped_late: Arc::clone(&old.dropped_late),
     })
 }

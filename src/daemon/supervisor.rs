@@ -136,6 +136,7 @@ impl Setup {
             remote_cleanup: config.housekeeping.remote_cleanup,
             skew_told: AtomicBool::new(false),
             early: Arc::default(),
+            media_turns: Arc::default(),
             dropped_late: Arc::default(),
         });
         let daemon = Daemon {

@@ -56,7 +56,19 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
-        if !self.is_in(unit, |state| matches!(state, ChunkState::Creating { .. })) {
+        // Lines can be refused for the files that they name, before anything of them is sent.
+        let is_lines = matches!(to, Objection::Lines { .. });
+        if !self.is_in(unit, |state| match state {
+            ChunkState::Creating { .. } => true,
+            ChunkState::Uploading { .. } => is_lines,
+            ChunkState::Waiting { .. }
+            | ChunkState::Uncertain { .. }
+            | ChunkState::Stuck { .. }
+            | ChunkState::Polling(_)
+            | ChunkState::Collecting { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => false,
+        }) {
             return;
         }
         let (spent, creating) = (self.anything_spent(unit.job), self.creating_in(unit.job));

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use super::batch::{Batch, BatchRecord, Input, RemoteEnd, RemoteError, RemoteState};
+pub use super::conversion::Conversion;
 use super::ids::{Attempt, ChunkNo, FileName, JobId, Millis, Row, Rows};
 
 /// One input file and all that is done for it.
@@ -72,8 +73,19 @@ pub struct Queue {
     /// Members that every request gets which does not have them: a JSON object, written without
     /// blanks. A planned job does without it: they stand in its prepared lines.
     pub defaults: Option<Arc<str>>,
+    /// How its inputs are converted; `None`: as usual.
+    pub conversion: Option<Arc<Conversion>>,
+    /// An absolute folder: lines may name files below it, and not only beside the input.
+    pub media_root: Option<Arc<str>>,
     /// What is wrong with the settings that lay beside the file: it is refused once it is ours.
     pub wrong: Option<Box<Refusal>>,
+}
+
+impl Queue {
+    /// How its inputs are converted.
+    pub fn conversion(&self) -> &Conversion {
+        self.conversion.as_deref().unwrap_or(&Conversion::USUAL)
+    }
 }
 
 /// What holds where nothing is said.
@@ -89,6 +101,8 @@ impl Default for Queue {
             attempts: 3,
             accept: Accept { truncated: true, blocked: false, empty: false },
             defaults: None,
+            conversion: None,
+            media_root: None,
             wrong: None,
         }
     }
@@ -179,6 +193,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Rows are read from the prepared lines in the working folder, not from the input.
     pub prepared: bool,
+    /// Lines name files, which were taken into the working folder.
+    pub media: bool,
 }
 
 /// A merged job on its way to the outbox.

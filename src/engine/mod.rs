@@ -6,6 +6,7 @@
 
 pub mod batch;
 mod collecting;
+pub mod conversion;
 mod creating;
 mod dispatch;
 mod doubt;

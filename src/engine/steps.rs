@@ -5,6 +5,7 @@ use super::event::{Failure, Outcome};
 use super::ids::{ChunkNo, JobId, Millis};
 use super::job::{
     Chunk, ChunkState, Delivery, Input, JobState, Plan, Refusal, RemoteEnd, RemoteError, Rest,
+    Transport,
 };
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, find, find_mut};
@@ -172,6 +173,10 @@ impl Engine {
         if let Some(job) = self.jobs.get_mut(&id) {
             // They stand in the prepared lines by now; in memory there would be one of each job.
             job.head.queue.defaults = None;
+            if plan.media && job.head.queue.transport == Transport::Auto {
+                // Uploading what its lines name takes time, and no create is begun before.
+                job.head.queue.transport = Transport::File;
+            }
         }
         self.advance(id, JobState::Active(plan), turn);
         let Some(job) = self.jobs.get_mut(&id) else { return };

@@ -2,14 +2,19 @@
 //!
 //! Sent are the rows that are valid and still open, in input order, each in its frame. The same
 //! rows give the same bytes as long as no outcome is written, so that an upload can go on at any
-//! byte. Memory is a few hundred kilobytes, whatever the size of the chunk.
+//! byte. Memory is a few hundred kilobytes, whatever the size of the chunk, and a little for each
+//! file that its rows name: the addresses of those are put in on the way ([`Body::with`]).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::frame::{Frame, Piece};
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
+use super::media::addresses::Addresses;
+use super::media::slots::{MediaId, Patch, Slots};
 use super::source;
 use super::{At, JobFolder, SpoolError, durable};
 use crate::engine::ids::{Row, Rows};
@@ -24,6 +29,7 @@ pub struct Body {
     len: u64,
     count: u64,
     marks: Marks,
+    addresses: Arc<Addresses>,
 }
 
 impl Body {
@@ -45,6 +51,7 @@ impl Body {
             len: 0,
             count: 0,
             marks: Marks::default(),
+            addresses: Arc::default(),
         };
         let mut open = OpenRows::new(folder, rows)?;
         while let Some((row, entry)) = open.next()? {
@@ -53,6 +60,38 @@ impl Body {
             body.count += 1;
         }
         Ok(body)
+    }
+
+    /// The same rows, with the addresses of the files that they name. Without them such rows can
+    /// not be read.
+    pub fn with(&self, addresses: Arc<Addresses>) -> Body {
+        Body { addresses, ..self.clone() }
+    }
+
+    /// The files that the rows name, each with the first row that does.
+    ///
+    /// # Errors
+    /// If the indexes can not be read.
+    pub fn media(&self) -> Result<BTreeMap<MediaId, Row>, SpoolError> {
+        let mut named = BTreeMap::new();
+        self.each_named(|media, row| {
+            named.entry(media).or_insert(row);
+        })?;
+        Ok(named)
+    }
+
+    /// Calls `each` with every file that a row names, and the row.
+    ///
+    /// # Errors
+    /// If the indexes can not be read.
+    pub fn each_named(&self, mut each: impl FnMut(MediaId, Row)) -> Result<(), SpoolError> {
+        let Some(mut slots) = self.slots()? else { return Ok(()) };
+        let mut open = OpenRows::new(&self.folder, self.rows)?;
+        while let Some((row, entry)) = open.next()? {
+            let end = entry.request_start + u64::from(entry.request_len);
+            slots.within(entry.request_start, end, |slot| each(slot.media, row))?;
+        }
+        Ok(())
     }
 
     /// Bytes on the wire.
@@ -85,6 +124,8 @@ impl Body {
             row: None,
             first: mark.offset == 0,
         };
+        reader.window.patch =
+            self.slots()?.map(|slots| Patch::new(slots, Arc::clone(&self.addresses)));
         let mut skip = offset - mark.offset;
         while let Some((row, entry)) = reader.open.next()? {
             let len = self.frame.len(row, reader.first, entry.request_len);
@@ -96,6 +137,11 @@ impl Body {
             reader.first = false;
         }
         Ok(reader)
+    }
+
+    fn slots(&self) -> Result<Option<Slots>, SpoolError> {
+        let is_prepared = self.input == self.folder.prepared();
+        if is_prepared { Slots::open(&self.folder.slots()) } else { Ok(None) }
     }
 
     /// The row at a position among the open ones, from 1: what the API means by a line number.
@@ -283,11 +329,13 @@ struct Window {
     len: usize,
     /// Where the last read ended.
     last: u64,
+    /// Puts addresses in, if lines name files.
+    patch: Option<Patch>,
 }
 
 impl Window {
     fn over(file: File) -> Window {
-        Window { file, start: 0, bytes: Box::default(), len: 0, last: 0 }
+        Window { file, start: 0, bytes: Box::default(), len: 0, last: 0, patch: None }
     }
 
     /// Reads some of the bytes at `start`, at least one, unless `buffer` is empty.
@@ -316,6 +364,9 @@ impl Window {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         self.last = start + taken as u64;
+        if let Some(patch) = &mut self.patch {
+            patch.apply(start, &mut buffer[..taken]).map_err(io::Error::other)?;
+        }
         Ok(taken)
     }
 }

@@ -8,19 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::loose::cut;
+pub use super::source::split;
 use super::{At, SpoolError};
-
-/// Splits an input's name before its ending: `a.jsonl.gz` into `a` and `.jsonl.gz`.
-pub fn split(name: &str) -> (&str, &str) {
-    let lower = name.to_ascii_lowercase();
-    let packed = [".gz", ".zst"].iter().find(|ending| lower.ends_with(**ending));
-    let bare = lower.len() - packed.map_or(0, |ending| ending.len());
-    let plain = [".jsonl", ".ndjson", ".json"].iter().find(|end| lower[..bare].ends_with(**end));
-    match plain.map(|ending| bare - ending.len()) {
-        Some(at) if at > 0 => name.split_at(at),
-        Some(_) | None => (name, ""),
-    }
-}
 
 /// The first of `stem`, `stem~2`, … that `is_free`. The stem is shortened if it must be, so that
 /// `room` bytes suffice.
@@ -81,16 +70,6 @@ const TRIES: u32 = 9_999;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endings_of_inputs_are_split_off_and_no_others() {
-        assert_eq!(split("a.jsonl"), ("a", ".jsonl"));
-        assert_eq!(split("a.b.NDJSON.Zst"), ("a.b", ".NDJSON.Zst"));
-        assert_eq!(split("é.json"), ("é", ".json"));
-        assert_eq!(split("a.txt"), ("a.txt", ""));
-        assert_eq!(split("a.gz"), ("a.gz", ""));
-        assert_eq!(split(".jsonl"), (".jsonl", ""));
-    }
 
     #[test]
     fn a_long_stem_is_shortened_between_characters() {

@@ -1,7 +1,8 @@
 //! Looks through the inbox and says which files have arrived whole.
 //!
 //! A scan is the truth, events only ask for one. It goes through sub-folders by open folder
-//! handles, follows no symbolic link, and opens regular files only. A file is ready when an event
+//! handles, follows no symbolic link, and opens regular files only. Pictures and the like, which the
+//! lines of an input may name, are passed over and stay where they are. A file is ready when an event
 //! said that it was renamed in, or when its size and time of change have been still for the
 //! settling time. Nothing is moved here, and nothing outside of the inbox is looked at.
 //!
@@ -23,7 +24,7 @@ use rustix::io::Errno;
 
 use super::sidecar;
 use super::source::{self, DEPTH_MAX, Ending, refusal};
-use super::{At, Folders, SpoolError};
+use super::{At, Folders, SpoolError, media};
 use crate::engine::ids::Millis;
 use crate::engine::job::{Refusal, Source};
 
@@ -186,6 +187,12 @@ impl Walk<'_> {
                 continue;
             }
             if entry.file_type() == FileType::RegularFile
+                && name.to_str().is_some_and(media::is_left_in_inbox)
+            {
+                // It is no input: lines of one may name it.
+                continue;
+            }
+            if entry.file_type() == FileType::RegularFile
                 && self.need_not_ask(entry.ino(), folder, name, |walk| {
                     whole || walk.is_fresh(path, name)
                 })
@@ -289,22 +296,21 @@ impl Walk<'_> {
     }
 
     fn file(&mut self, path: PathBuf, (folder, name): (&str, &str), stat: &Stat, whole: bool) {
+        if media::is_left_in_inbox(name) {
+            return;
+        }
         let was_whole = self.still_before.get(&stat.st_ino) == Some(&changed_ns(stat));
         if !whole && !was_whole && !self.is_still(stat) {
             return;
         }
         match source::ending(name) {
-            Ending::Lines | Ending::Document => {
+            Ending::Lines | Ending::Document | Ending::Text | Ending::Table => {
                 self.candidate(stat.st_ino, changed_ns(stat), folder, name, whole);
             }
-            Ending::Compressed => {
-                let message = format!("`{name}`: compressed input is not supported yet");
-                let refusal = refusal("compressed", message, "Decompress it and drop it again.");
-                self.refuse(path, refusal);
-            }
             Ending::Unknown => {
-                let message = format!("`{name}` ends neither in .jsonl nor in .ndjson or .json");
-                let remedy = "Drop files with one JSON request a line, named so.";
+                let message = format!("`{name}` does not end in {}", source::ENDINGS_TOLD);
+                let remedy = "Drop files with one JSON request a line, named .jsonl, or one of the \
+                              other kinds.";
                 self.refuse(path, refusal("unknown_ending", message, remedy));
             }
         }
@@ -389,7 +395,7 @@ const ENDINGS_LEFT_ALONE: [&str; 4] = [".part", ".tmp", ".crdownload", sidecar::
 const NAMES_LEFT_ALONE: [&str; 2] = ["@eaDir", "lost+found"];
 
 fn is_input(name: &str) -> bool {
-    matches!(source::ending(name), Ending::Lines | Ending::Document)
+    source::ending(name) != Ending::Unknown
 }
 
 /// Troubles kept of one scan.

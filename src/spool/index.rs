@@ -56,6 +56,12 @@ pub enum LineFate {
     BadKey = 6,
     /// A form that belongs to another task, such as an embedding in a generate queue.
     OtherTask = 7,
+    /// Names a file that is not there.
+    MediaMissing = 8,
+    /// Names a file outside of the folders that are allowed.
+    MediaOutside = 9,
+    /// Names a file that can not be sent.
+    MediaUnusable = 10,
 }
 
 impl LineFate {
@@ -70,6 +76,9 @@ impl LineFate {
             LineFate::OtherModel => "other_model",
             LineFate::BadKey => "invalid_key",
             LineFate::OtherTask => "other_task",
+            LineFate::MediaMissing => "media_missing",
+            LineFate::MediaOutside => "media_outside",
+            LineFate::MediaUnusable => "media_unusable",
         }
     }
 
@@ -93,6 +102,9 @@ impl LineFate {
         LineFate::OtherModel,
         LineFate::BadKey,
         LineFate::OtherTask,
+        LineFate::MediaMissing,
+        LineFate::MediaOutside,
+        LineFate::MediaUnusable,
     ];
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::durable::{self, Moved};
 use super::free_name::{first_free, is_free, split, sub_folder};
-use super::source::{self, NAME_BYTES_MAX, Opened};
+use super::source::{self, Ending, NAME_BYTES_MAX, Opened};
 use super::{At, Folders, JobFolder, SpoolError, sidecar};
 use crate::engine::ids::JobId;
 use crate::engine::job::{Plan, Source};
@@ -31,6 +31,11 @@ pub enum Late {
     },
     /// Nobody wants an answer to what was added: the job was cancelled.
     Left {
+        /// Bytes the input has now.
+        bytes: u64,
+    },
+    /// What was added is no file by itself: the end of a packed one, or records without a header.
+    Part {
         /// Bytes the input has now.
         bytes: u64,
     },
@@ -55,6 +60,11 @@ impl Late {
             Late::Left { bytes } => format!(
                 "the input had {bytes_read} bytes when it was read and has {bytes} now; what came \
                  then was not sent, since the job was cancelled"
+            ),
+            Late::Part { bytes } => format!(
+                "the input had {bytes_read} bytes when it was read and has {bytes} now; what came \
+                 then was not sent, since it can not be read without the rest: drop it again as a \
+                 file of its own (the whole input is in the archive); {advice}"
             ),
             Late::Shorter { bytes } => format!(
                 "the input had {bytes_read} bytes when it was read and has {bytes} now: somebody \
@@ -88,6 +98,9 @@ pub fn hand_on(
     }
     if plan.cancelled {
         return Ok((len > bytes_read).then_some(Late::Left { bytes: len }));
+    }
+    if source::packing(&source.name).is_some() || source::ending(&source.name) == Ending::Table {
+        return Ok((len > bytes_read).then_some(Late::Part { bytes: len }));
     }
     let cuts = Cuts::of(&folder)?;
     let known = cuts.end.unwrap_or(bytes_read);
@@ -358,6 +371,18 @@ mod tests {
         world.hand_on(4).expect("another piece");
         assert_eq!(world.inbox(), ["three\n", "two\nthr"]);
         assert_eq!(world.hand_on_of(4, true), Some(Late::Left { bytes: 14 }), "if cancelled");
+    }
+
+    #[test]
+    fn what_is_no_file_by_itself_is_told_and_left() {
+        for name in ["a.csv", "a.txt.gz"] {
+            let mut world = world("one\n", "two\n");
+            let input = |name: &str| world.folders.job(world.job).input(name);
+            fs::rename(input("a.jsonl"), input(name)).expect("renamed");
+            world.source.name = name.to_owned();
+            assert_eq!(world.hand_on(4), Some(Late::Part { bytes: 8 }), "{name}");
+            assert!(world.inbox().is_empty());
+        }
     }
 
     /// Fault 39.

@@ -256,7 +256,10 @@ impl Input {
             LineFate::NotARequest
             | LineFate::OtherModel
             | LineFate::BadKey
-            | LineFate::OtherTask => self.request_within(entry)?,
+            | LineFate::OtherTask
+            | LineFate::MediaMissing
+            | LineFate::MediaOutside
+            | LineFate::MediaUnusable => self.request_within(entry)?,
         };
         while left > 0 {
             let size = left.min(PIECE_BYTES as u64) as usize;

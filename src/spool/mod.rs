@@ -9,6 +9,7 @@ pub mod aside;
 pub mod body;
 pub mod buffer;
 pub mod claim;
+pub mod convert;
 pub mod defaults;
 pub mod document;
 pub mod durable;
@@ -27,6 +28,7 @@ pub mod lines;
 pub mod loose;
 pub mod lost;
 pub mod manifest;
+pub mod media;
 pub mod merge;
 pub mod mirror;
 pub mod outbox;
@@ -165,6 +167,16 @@ impl JobFolder {
         if prepared { self.prepared() } else { self.input(name) }
     }
 
+    /// Where addresses have to stand in the prepared lines, if they name files.
+    pub fn slots(&self) -> PathBuf {
+        self.path.join("slots.idx")
+    }
+
+    /// The files that lines name, and what is known of them at the API.
+    pub fn media(&self) -> PathBuf {
+        self.path.join("media")
+    }
+
     /// The line index.
     pub fn lines(&self) -> PathBuf {
         self.path.join("lines.idx")
@@ -210,6 +222,11 @@ impl JobFolder {
     /// Errors before they are delivered.
     pub fn merged_errors(&self) -> PathBuf {
         self.path.join("out").join("errors.jsonl")
+    }
+
+    /// The answers to a table as a table, before they are delivered.
+    pub fn merged_table(&self) -> PathBuf {
+        self.path.join("out").join("results.csv")
     }
 
     /// The mirror of the job's records.

@@ -11,11 +11,12 @@ use std::io::{self, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::convert::written_back;
 use super::durable::{self, Moved};
 use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
 use super::{At, Folders, SpoolError, moment};
 use crate::engine::ids::JobId;
-use crate::engine::job::{Delivery, Job, Source};
+use crate::engine::job::{Delivery, Head, Job};
 
 /// Whether the outbox is where a file system of its own begins, so that it can be there without
 /// its content.
@@ -58,11 +59,11 @@ pub enum DeliverOutcome {
 ///
 /// # Errors
 /// If the outbox can not be looked at.
-pub fn free_stem(folders: &Folders, source: &Source) -> Result<String, SpoolError> {
-    let folder = sub_folder(&folders.outbox, &source.folder)?;
-    let (stem, _) = split(&source.name);
+pub fn free_stem(folders: &Folders, head: &Head) -> Result<String, SpoolError> {
+    let folder = sub_folder(&folders.outbox, &head.source.folder)?;
+    let (stem, _) = split(&head.source.name);
     first_free(stem, STEM_MAX, &folder, |stem| {
-        let names = Names::new(&folder, stem);
+        let names = Names::new(&folder, stem, head);
         Ok(names.all_free()? && is_free(&names.claim)?)
     })
 }
@@ -79,11 +80,14 @@ pub fn deliver(
     manifest: &[u8],
 ) -> Result<DeliverOutcome, SpoolError> {
     let folder = make_folder(folders, &job.head.source.folder)?;
-    let names = Names::new(&folder, &delivery.stem);
+    let names = Names::new(&folder, &delivery.stem, &job.head);
     let work = folders.job(job.head.id);
     let mut moves = vec![(work.merged_results(), names.results.clone())];
     if delivery.tally.failed > 0 {
         moves.push((work.merged_errors(), names.errors.clone()));
+    }
+    if let Some(table) = &names.table {
+        moves.push((work.merged_table(), table.clone()));
     }
     let receipts = work.path.join("out");
     let parcel = Parcel { id: job.head.id, folder, names, moves, receipts };
@@ -298,23 +302,33 @@ impl Parcel {
 struct Names {
     results: PathBuf,
     errors: PathBuf,
+    /// Only where one is wanted.
+    table: Option<PathBuf>,
     manifest: PathBuf,
     claim: PathBuf,
 }
 
 impl Names {
-    fn new(folder: &Path, stem: &str) -> Names {
+    fn new(folder: &Path, stem: &str, head: &Head) -> Names {
+        let table = || folder.join(format!("{stem}.results.csv"));
         let manifest = folder.join(format!("{stem}.manifest.json"));
         Names {
             results: folder.join(format!("{stem}.results.jsonl")),
             errors: folder.join(format!("{stem}.errors.jsonl")),
+            table: written_back::is_wanted(head).then(table),
             claim: hidden(&manifest),
             manifest,
         }
     }
 
     fn all_free(&self) -> Result<bool, SpoolError> {
-        Ok(is_free(&self.results)? && is_free(&self.errors)? && is_free(&self.manifest)?)
+        let plain = [&self.results, &self.errors, &self.manifest];
+        for path in plain.into_iter().chain(&self.table) {
+            if !is_free(path)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

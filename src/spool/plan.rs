@@ -9,10 +9,12 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+use super::convert;
 use super::document::{Broken, Document};
 use super::forms::{self, Fault, Wanted};
 use super::index::LineFate;
 use super::lines::{Lines, Piece};
+use super::media::parts::Named;
 use super::pass::{self, Content};
 use super::prepare::Prepared;
 use super::problem::{Problem, too_long};
@@ -47,7 +49,7 @@ impl CutRules {
     }
 
     /// Bytes that a line may have, as far as an index can tell.
-    pub(super) fn line_limit(&self) -> usize {
+    pub fn line_limit(&self) -> usize {
         // The index counts the length of a row, and its distance to its key, in 31 bits.
         self.line_bytes_max.min(1 << 30) as usize
     }
@@ -72,6 +74,8 @@ pub struct Planned {
     pub first_problem: Option<Problem>,
     /// The indexes are about prepared lines.
     pub prepared: bool,
+    /// Lines of it name files, which were taken.
+    pub media: bool,
 }
 
 /// Why there is no plan.
@@ -83,9 +87,13 @@ pub enum PlanError {
     /// It could not be read, or the indexes not be written; trying again may help.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// Lines of it seem to name files, which have to be taken first: prepare it.
+    #[error("the input names files that have to be taken first")]
+    NamesFiles,
 }
 
-/// Plans a job: reads `name` in its working folder and writes both indexes there.
+/// Plans a job: reads `name` in its working folder and writes both indexes there. An input whose
+/// lines name files has to be prepared first.
 ///
 /// # Errors
 /// See [`PlanError`]. `progress` is told the bytes read so far.
@@ -95,7 +103,7 @@ pub fn plan(
     rules: &CutRules,
     progress: &dyn Fn(u64),
 ) -> Result<Planned, PlanError> {
-    let from = Reads { input: &folder.input(name), prepared: None };
+    let from = Reads { input: &folder.input(name), prepared: None, stops_at_files: true };
     plan_in(folder, from, rules, progress, None)
 }
 
@@ -111,7 +119,7 @@ pub fn plan_telling(
     rules: &CutRules,
     on_known: OnKnown<'_>,
 ) -> Result<Planned, PlanError> {
-    let from = Reads { input: &folder.input(name), prepared: None };
+    let from = Reads { input: &folder.input(name), prepared: None, stops_at_files: true };
     plan_in(folder, from, rules, &|_| {}, Some(on_known))
 }
 
@@ -159,7 +167,14 @@ pub fn plan_file(
     rules: &CutRules,
     progress: &dyn Fn(u64),
 ) -> Result<Planned, PlanError> {
-    plan_at(Reads { input, prepared: None }, lines, outcomes, rules, progress, None)
+    plan_at(
+        Reads { input, prepared: None, stops_at_files: false },
+        lines,
+        outcomes,
+        rules,
+        progress,
+        None,
+    )
 }
 
 /// The same from lines that were prepared of a file.
@@ -181,16 +196,18 @@ struct Reads<'a> {
     input: &'a Path,
     /// What it was made of, if these are prepared lines.
     prepared: Option<&'a Prepared>,
+    /// Whether a line that seems to name a file ends the plan.
+    stops_at_files: bool,
 }
 
 impl<'a> Reads<'a> {
     fn prepared(prepared: &'a Prepared) -> Reads<'a> {
-        Reads { input: &prepared.path, prepared: Some(prepared) }
+        Reads { input: &prepared.path, prepared: Some(prepared), stops_at_files: false }
     }
 }
 
 fn plan_at(
-    Reads { input, prepared }: Reads<'_>,
+    Reads { input, prepared, stops_at_files }: Reads<'_>,
     lines: &Path,
     outcomes: &Path,
     rules: &CutRules,
@@ -199,9 +216,12 @@ fn plan_at(
 ) -> Result<Planned, PlanError> {
     let file = open(input)?;
     let before = identity(&file, input)?;
-    let job = Job { input, lines, outcomes, rules, progress, on_known, file: &file, prepared };
-    let planned = Planned { prepared: prepared.is_some(), ..job.plan()? };
-    if identity(&file, input)? != before {
+    let file = &file;
+    let job =
+        Job { input, lines, outcomes, rules, progress, on_known, file, prepared, stops_at_files };
+    let media = prepared.is_some_and(|prepared| prepared.media);
+    let planned = Planned { prepared: prepared.is_some(), media, ..job.plan()? };
+    if identity(file, input)? != before {
         let error = io::Error::other("it was changed while it was being read; try again");
         return Err(error).at("plan", input)?;
     }
@@ -218,6 +238,7 @@ struct Job<'a> {
     file: &'a File,
     /// What is read are prepared lines.
     prepared: Option<&'a Prepared>,
+    stops_at_files: bool,
 }
 
 impl Job<'_> {
@@ -242,7 +263,7 @@ impl Job<'_> {
                 let sketch = self.sketch()?;
                 return self.as_lines(start, sketch).map_err(|error| match error {
                     PlanError::Unusable(_) => PlanError::Unusable(refusal),
-                    PlanError::Spool(error) => PlanError::Spool(error),
+                    PlanError::Spool(_) | PlanError::NamesFiles => error,
                 });
             }
             Err(error) => return Err(error),
@@ -329,7 +350,11 @@ impl Job<'_> {
         start: u64,
         mut feed: impl FnMut(&[u8]) -> Result<(), PlanError>,
     ) -> Result<Content, PlanError> {
+        let mut named = Named::default();
         let each = |offset: u64, block: &[u8]| {
+            if self.stops_at_files && named.seen_in(block) {
+                return Err(PlanError::NamesFiles);
+            }
             let skip = start.saturating_sub(offset).min(block.len() as u64) as usize;
             feed(&block[skip..])?;
             (self.progress)(offset + block.len() as u64);
@@ -369,6 +394,14 @@ impl From<Broken> for PlanError {
             line: Some(broken.line),
             column: Some(broken.column),
         })
+    }
+}
+
+/// What it means that an input could not be read any further.
+pub(super) fn unread(error: io::Error, input: &Path) -> PlanError {
+    match convert::refusal_of(&error) {
+        Some(refusal) => PlanError::Unusable(refusal.clone()),
+        None => SpoolError { action: "read", path: input.to_owned(), source: error }.into(),
     }
 }
 

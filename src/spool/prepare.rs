@@ -16,11 +16,13 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::body::blank_line_breaks;
+use super::convert;
 use super::defaults::Defaults;
 use super::document::Document;
 use super::forms::{self, Fault};
 use super::index::LineFate;
 use super::lines::{Lines, Piece};
+use super::media::take::{Places, Take, TakeError};
 use super::pass::Content;
 use super::plan::{self, CutRules, PlanError, Positioned};
 use super::problem::{Problem, too_long};
@@ -39,6 +41,8 @@ pub struct Prepared {
     pub content: Content,
     /// What the user should know although it is no failure.
     pub warnings: Vec<String>,
+    /// Lines of it name files, which were taken.
+    pub media: bool,
 }
 
 /// What has to be done to an input.
@@ -48,6 +52,8 @@ pub struct Recipe<'a> {
     name: &'a str,
     /// The settings it is answered with.
     queue: &'a Queue,
+    /// Where the files are that its lines name, if these are to be taken.
+    media: Option<&'a Places>,
 }
 
 /// One step of what is done to each request.
@@ -73,17 +79,35 @@ pub enum Unmapped {
 impl<'a> Recipe<'a> {
     /// What has to be done to an input; `None` if it can be sent as it stands.
     pub fn of(name: &'a str, queue: &'a Queue) -> Option<Recipe<'a>> {
-        queue.defaults.is_some().then_some(Recipe { name, queue })
+        let needed = queue.defaults.is_some() || convert::is_needed(name);
+        needed.then_some(Recipe { name, queue, media: None })
+    }
+
+    /// The same, or at least that files are taken which its lines name.
+    pub fn taking(name: &'a str, queue: &'a Queue, media: &'a Places) -> Recipe<'a> {
+        Recipe { name, queue, media: Some(media) }
+    }
+
+    /// The last step: files that lines name are taken. `target` is where the lines are written.
+    fn take(&self, target: &Path) -> Result<Option<Take>, SpoolError> {
+        let Some((places, folder)) = self.media.zip(target.parent()) else { return Ok(None) };
+        Take::begin(&JobFolder { path: folder.to_owned() }, places).map(Some)
     }
 
     /// The bytes of the input as lines, or as a document.
-    fn open<'f>(&self, input: impl Read + 'f) -> Result<Box<dyn Read + 'f>, PlanError> {
-        Ok(Box::new(input))
+    fn open<'f>(&self, input: impl Read + 'f, rules: &CutRules) -> io::Result<Box<dyn Read + 'f>> {
+        let conversion = self.queue.conversion();
+        let Queue { task, .. } = *self.queue;
+        let line_bytes_max = rules.line_limit();
+        convert::open(input, self.name, convert::Rules { conversion, task, line_bytes_max })
     }
 
     /// What the name of the input says of what [`Recipe::open`] gives.
     fn ending(&self) -> Ending {
-        source::ending(self.name)
+        match source::ending(self.name) {
+            Ending::Text | Ending::Table => Ending::Lines,
+            ending @ (Ending::Lines | Ending::Document | Ending::Unknown) => ending,
+        }
     }
 
     /// The steps for each request, in order.
@@ -121,12 +145,13 @@ pub fn prepare_file(
 ) -> Result<Prepared, PlanError> {
     let file = plan::open(input)?;
     let before = plan::identity(&file, input)?;
-    let (content, warnings) = Work { input, target, recipe, rules, file: &file }.run()?;
+    let Done { content, warnings, media } =
+        Work { input, target, recipe, rules, file: &file }.run()?;
     if plan::identity(&file, input)? != before {
         let error = io::Error::other("it was changed while it was being read; try again");
         return Err(error).at("prepare", input)?;
     }
-    Ok(Prepared { path: target.to_owned(), content, warnings })
+    Ok(Prepared { path: target.to_owned(), content, warnings, media })
 }
 
 struct Work<'a> {
@@ -137,9 +162,17 @@ struct Work<'a> {
     file: &'a File,
 }
 
+/// What came of it.
+struct Done {
+    content: Content,
+    warnings: Vec<String>,
+    media: bool,
+}
+
 impl Work<'_> {
-    fn run(&self) -> Result<(Content, Vec<String>), PlanError> {
-        let beginning = self.recipe.open(Positioned { file: self.file, at: 0 })?;
+    fn run(&self) -> Result<Done, PlanError> {
+        let beginning = self.recipe.open(Positioned { file: self.file, at: 0 }, self.rules);
+        let beginning = beginning.map_err(|error| plan::unread(error, self.input))?;
         let Beginning { start, shape } =
             shape::look(beginning, self.input, self.recipe.ending(), self.rules)?;
         if shape == Shape::Lines {
@@ -148,28 +181,31 @@ impl Work<'_> {
         let mut writer = self.writer()?;
         match self.as_document(start, &mut writer) {
             Ok(_) if writer.line == 0 => Err(shape::empty_list()),
-            Ok(done) => writer.finish().map(|()| done).map_err(PlanError::from),
+            Ok((content, warnings)) => {
+                let media = writer.finish()?;
+                Ok(Done { content, warnings, media })
+            }
             // With a list begun it can be nothing else. Otherwise it may still be JSON Lines whose
             // first line is broken.
             Err(PlanError::Unusable(refusal)) if shape == Shape::Unclear && writer.line == 0 => {
                 drop(writer);
                 self.as_lines(start).map_err(|error| match error {
                     PlanError::Unusable(_) => PlanError::Unusable(refusal),
-                    PlanError::Spool(error) => PlanError::Spool(error),
+                    PlanError::Spool(_) | PlanError::NamesFiles => error,
                 })
             }
             Err(error) => Err(error),
         }
     }
 
-    fn as_lines(&self, start: u64) -> Result<(Content, Vec<String>), PlanError> {
+    fn as_lines(&self, start: u64) -> Result<Done, PlanError> {
         let mut writer = self.writer()?;
         let mut lines = Lines::new(start, self.rules.line_limit());
         let mut sink = |piece: Piece<'_>| writer.put(piece);
         let content = self.read(start, |block| lines.feed(block, &mut sink))?;
         lines.finish(&mut sink)?;
-        writer.finish()?;
-        Ok((content, Vec::new()))
+        let media = writer.finish()?;
+        Ok(Done { content, warnings: Vec::new(), media })
     }
 
     fn as_document(
@@ -185,7 +221,8 @@ impl Work<'_> {
     }
 
     fn writer(&self) -> Result<Writer<'_>, SpoolError> {
-        Writer::create(self.target, self.recipe.mappers(), self.rules)
+        let take = self.recipe.take(self.target)?;
+        Writer::create(self.target, self.recipe.mappers(), take, self.rules)
     }
 
     /// Reads the input through the chain, but for `start` bytes; answers with what the input is.
@@ -196,7 +233,8 @@ impl Work<'_> {
     ) -> Result<Content, PlanError> {
         let mut summed =
             Summed { input: Positioned { file: self.file, at: 0 }, hash: Sha256::new(), bytes: 0 };
-        let mut chain = self.recipe.open(&mut summed)?;
+        let unread = |error| plan::unread(error, self.input);
+        let mut chain = self.recipe.open(&mut summed, self.rules).map_err(unread)?;
         let mut block = vec![0; BLOCK_BYTES];
         let mut skip = start as usize;
         loop {
@@ -204,7 +242,7 @@ impl Work<'_> {
                 Ok(0) => break,
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).at("read", self.input)?,
+                Err(error) => return Err(unread(error)),
             };
             let skipped = skip.min(len);
             skip -= skipped;
@@ -241,9 +279,11 @@ struct Writer<'a> {
     aside: PathBuf,
     file: BufWriter<SteadyFile>,
     mappers: Vec<Box<dyn Mapper>>,
+    take: Option<Take>,
     rules: &'a CutRules,
-    /// Lines so far.
+    /// Lines so far, and bytes.
     line: u64,
+    bytes: u64,
     /// The line under way, and what the next mapper makes of it.
     now: Vec<u8>,
     next: Vec<u8>,
@@ -254,17 +294,21 @@ impl<'a> Writer<'a> {
     fn create(
         target: &'a Path,
         mappers: Vec<Box<dyn Mapper>>,
+        take: Option<Take>,
         rules: &'a CutRules,
     ) -> Result<Writer<'a>, SpoolError> {
         let aside = durable::aside(target);
         let file = SteadyFile::new(File::create(&aside).at("write", &aside)?);
         let file = BufWriter::with_capacity(BLOCK_BYTES, file);
-        let (now, next) = (Vec::new(), Vec::new());
-        Ok(Writer { target, aside, file, mappers, rules, line: 0, now, next, whole: false })
+        let (now, next, line, bytes) = (Vec::new(), Vec::new(), 0, 0);
+        let whole = false;
+        Ok(Writer { target, aside, file, mappers, take, rules, line, bytes, now, next, whole })
     }
 
     /// Writes what becomes of a request.
     fn put(&mut self, piece: Piece<'_>) -> Result<(), PlanError> {
+        let blank = piece.number.saturating_sub(self.line + 1);
+        self.bytes += blank;
         match piece.bytes {
             Some(bytes) => match self.map(bytes, piece.number) {
                 Ok(()) => {}
@@ -274,12 +318,12 @@ impl<'a> Writer<'a> {
             None => self.fault(b"", LineFate::TooLong, &too_long(piece.len, self.rules)),
         }
         blank_line_breaks(&mut self.now);
-        let blank = piece.number.saturating_sub(self.line + 1);
         io::copy(&mut io::repeat(b'\n').take(blank), &mut self.file)
             .and_then(|_| self.file.write_all(&self.now))
             .and_then(|()| self.file.write_all(b"\n"))
             .at("write", &self.aside)?;
         self.line = piece.number;
+        self.bytes += self.now.len() as u64 + 1;
         for buffer in [&mut self.now, &mut self.next] {
             // One long line must not cost its memory for the rest of the file.
             buffer.clear();
@@ -303,6 +347,16 @@ impl<'a> Writer<'a> {
             mapper.map(&self.now, &mut self.next)?;
             std::mem::swap(&mut self.now, &mut self.next);
         }
+        if let Some(take) = &mut self.take {
+            self.next.clear();
+            take.line(&self.now, self.bytes, &mut self.next).map_err(|error| match error {
+                TakeError::Line { fate, message } => {
+                    Unmapped::Fault(Fault::new(fate, None, message))
+                }
+                TakeError::Spool(error) => Unmapped::Spool(error),
+            })?;
+            std::mem::swap(&mut self.now, &mut self.next);
+        }
         Ok(())
     }
 
@@ -311,14 +365,17 @@ impl<'a> Writer<'a> {
         fault_line::write(original, fate, message, &mut self.now);
     }
 
-    /// Syncs the lines and gives them their name.
-    fn finish(mut self) -> Result<(), SpoolError> {
+    /// Syncs the lines and gives them their name; before that, the files that they name are where
+    /// they are to be. Tells whether there are any.
+    fn finish(mut self) -> Result<bool, SpoolError> {
+        let media = self.take.take().map(Take::finish).transpose()?.unwrap_or(false);
         self.file.flush().at("write", &self.aside)?;
         self.file.get_mut().sync().at("sync", &self.aside)?;
         moment("prepare:written", self.target)?;
         durable::rename(&self.aside, self.target)?;
         self.whole = true;
-        moment("prepare:named", self.target)
+        moment("prepare:named", self.target)?;
+        Ok(media)
     }
 }
 

@@ -6,11 +6,10 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use super::At;
 use super::document::{Document, Whole};
 use super::forms;
 use super::lines::{Piece, is_blank};
-use super::plan::{CutRules, PlanError};
+use super::plan::{self, CutRules, PlanError};
 use super::source::{Ending, refusal};
 
 /// How the requests stand.
@@ -43,11 +42,12 @@ pub(super) fn look(
     ending: Ending,
     rules: &CutRules,
 ) -> Result<Beginning, PlanError> {
+    let unread = |error| plan::unread(error, path);
     let mut head = Vec::with_capacity(HEAD_BYTES);
-    (&mut input).take(HEAD_BYTES as u64).read_to_end(&mut head).at("read", path)?;
+    (&mut input).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(unread)?;
     let start = check_head(&head)?;
     let rest = head[start as usize..].chain(input);
-    let shape = match (ending, first_line(rest, rules).at("read", path)?) {
+    let shape = match (ending, first_line(rest, rules).map_err(unread)?) {
         // Whoever names it JSON Lines mostly means it; a document there is told by what cannot
         // be anything else.
         (Ending::Lines, FirstLine::Listed) | (Ending::Document, FirstLine::Long) => Shape::Unclear,
@@ -56,7 +56,7 @@ pub(super) fn look(
         (Ending::Lines | Ending::Document, FirstLine::Body) => Shape::Document,
         (Ending::Lines | Ending::Document, FirstLine::CutOff) => Shape::Unclear,
         (Ending::Lines | Ending::Document, FirstLine::Other) => Shape::Lines,
-        (Ending::Compressed | Ending::Unknown, _) => Shape::Lines,
+        (Ending::Text | Ending::Table | Ending::Unknown, _) => Shape::Lines,
     };
     Ok(Beginning { start, shape })
 }
@@ -110,8 +110,8 @@ fn check_head(head: &[u8]) -> Result<u64, PlanError> {
         }
         [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] => unusable(
             "compressed",
-            "compressed input is not supported yet",
-            "Decompress it and drop it again.",
+            "the file is compressed, and its name does not say so",
+            "Name it .jsonl.gz or .jsonl.zst, after what it is, and drop it again.",
         ),
         [0xef, 0xbb, 0xbf, ..] => Ok(3),
         [..] => Ok(0),

@@ -183,6 +183,7 @@ impl<'a> Sketch<'a> {
             warnings,
             first_problem: self.first_problem,
             prepared: false,
+            media: false,
         })
     }
 

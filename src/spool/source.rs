@@ -24,32 +24,74 @@ pub const NAME_BYTES_MAX: usize = 200;
 /// Folders below folders, counted from the inbox.
 pub const DEPTH_MAX: usize = 16;
 
-/// What the ending of a name says about the content.
+/// What the ending of a name says about the content, unpacked if the name says that it is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// `.jsonl` or `.ndjson`: one request a line.
     Lines,
     /// `.json`: one request a line, or one document.
     Document,
-    /// One of these with `.gz` or `.zst` after it.
-    Compressed,
+    /// `.txt`: one prompt a line.
+    Text,
+    /// `.csv`: a record for each request, below a line with the names of the columns.
+    Table,
     /// Anything else.
     Unknown,
 }
 
+/// How a file is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// `.gz`
+    Gzip,
+    /// `.zst`
+    Zstd,
+}
+
 /// Reads the ending of a name; upper and lower case are the same.
 pub fn ending(name: &str) -> Ending {
-    let name = name.to_ascii_lowercase();
-    match name.rsplit_once('.') {
-        Some((_, "jsonl" | "ndjson")) => Ending::Lines,
-        Some((_, "json")) => Ending::Document,
-        Some((stem, "gz" | "zst")) => match ending(stem) {
-            Ending::Lines | Ending::Document => Ending::Compressed,
-            Ending::Compressed | Ending::Unknown => Ending::Unknown,
-        },
+    let (_, ending) = split(name);
+    let plain = ending.get(1..).and_then(|ending| ending.split('.').next());
+    match plain.map(str::to_ascii_lowercase).as_deref() {
+        Some("jsonl" | "ndjson") => Ending::Lines,
+        Some("json") => Ending::Document,
+        Some("txt") => Ending::Text,
+        Some("csv") => Ending::Table,
         Some(_) | None => Ending::Unknown,
     }
 }
+
+/// How a file with this name is packed.
+pub fn packing(name: &str) -> Option<Packing> {
+    let (_, ending) = split(name);
+    PACKINGS.iter().find(|(packed, _)| has_ending(ending, packed)).map(|(_, packing)| *packing)
+}
+
+/// Splits a name before the ending that makes it an input: `a.b.jsonl.gz` into `a.b` and
+/// `.jsonl.gz`. The ending is empty if there is none, and a name is never nothing but one.
+pub fn split(name: &str) -> (&str, &str) {
+    let packed = PACKINGS.iter().find(|(packed, _)| has_ending(name, packed));
+    let bare = name.len() - packed.map_or(0, |(packed, _)| packed.len());
+    let plain = ENDINGS.iter().find(|ending| has_ending(&name[..bare], ending));
+    match plain.map(|ending| bare - ending.len()) {
+        Some(at) if at > 0 => name.split_at(at),
+        Some(_) | None => (name, ""),
+    }
+}
+
+fn has_ending(name: &str, ending: &str) -> bool {
+    let at = name.len().checked_sub(ending.len());
+    at.and_then(|at| name.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
+}
+
+/// How the names of inputs end.
+const ENDINGS: [&str; 5] = [".jsonl", ".ndjson", ".json", ".txt", ".csv"];
+
+/// What may stand after it.
+const PACKINGS: [(&str, Packing); 2] = [(".gz", Packing::Gzip), (".zst", Packing::Zstd)];
+
+/// The endings, for messages.
+pub const ENDINGS_TOLD: &str = ".jsonl, .ndjson, .json, .txt or .csv, each also with .gz or .zst";
 
 /// The name, if it may become part of a path: one component, UTF-8, no control characters, not
 /// hidden, not overlong.
@@ -237,18 +279,41 @@ mod tests {
 
     #[test]
     fn endings_are_told_apart_in_any_case() {
-        for (name, expected) in [
-            ("a.jsonl", Ending::Lines),
-            ("a.b.NDJSON", Ending::Lines),
-            ("a.JSON", Ending::Document),
-            ("a.jsonl.gz", Ending::Compressed),
-            ("a.json.zst", Ending::Compressed),
-            ("a.gz", Ending::Unknown),
-            ("a.jsonl.gz.gz", Ending::Unknown),
-            ("jsonl", Ending::Unknown),
-            ("a.csv", Ending::Unknown),
+        use Packing::{Gzip, Zstd};
+        for (name, expected, packing_expected) in [
+            ("a.jsonl", Ending::Lines, None),
+            ("a.b.NDJSON", Ending::Lines, None),
+            ("a.JSON", Ending::Document, None),
+            ("a.txt", Ending::Text, None),
+            ("a.CSV", Ending::Table, None),
+            ("a.jsonl.gz", Ending::Lines, Some(Gzip)),
+            ("a.json.ZST", Ending::Document, Some(Zstd)),
+            ("a.csv.gz", Ending::Table, Some(Gzip)),
+            ("a.txt.zst", Ending::Text, Some(Zstd)),
+            ("a.gz", Ending::Unknown, None),
+            ("a.jsonl.gz.gz", Ending::Unknown, None),
+            ("jsonl", Ending::Unknown, None),
+            (".jsonl", Ending::Unknown, None),
+            ("a.pdf", Ending::Unknown, None),
+            ("aé", Ending::Unknown, None),
         ] {
-            assert_eq!(ending(name), expected, "{name}");
+            assert_eq!((ending(name), packing(name)), (expected, packing_expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn endings_of_inputs_are_split_off_and_no_others() {
+        for (name, stem, ending) in [
+            ("a.jsonl", "a", ".jsonl"),
+            ("a.b.NDJSON.Zst", "a.b", ".NDJSON.Zst"),
+            ("é.json", "é", ".json"),
+            ("日本.csv.gz", "日本", ".csv.gz"),
+            ("a.txt", "a", ".txt"),
+            ("a.pdf", "a.pdf", ""),
+            ("a.gz", "a.gz", ""),
+            (".jsonl", ".jsonl", ""),
+        ] {
+            assert_eq!(split(name), (stem, ending), "{name}");
         }
     }
 

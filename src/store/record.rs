@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::job::{
-    Accept, Batch, BatchRecord, Delivery, Doubt, Input, Plan, Queue, Refusal, RemoteEnd,
-    RemoteError, RemoteState, Rest, Share, Source, Tally, Task, Tokens, Transport,
+    Accept, Batch, BatchRecord, Conversion, Delivery, Doubt, Input, Plan, Queue, Refusal,
+    RemoteEnd, RemoteError, RemoteState, Rest, Share, Source, Tally, Task, Tokens, Transport,
 };
 use crate::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, Job, JobId, JobState, Millis,
@@ -280,7 +280,16 @@ fields! {
         attempts: u16, accept: AcceptV1,
         #[serde(default, skip_serializing_if = "TaskV1::is_usual")] task: TaskV1,
         #[serde(default, skip_serializing_if = "Option::is_none")] defaults: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] conversion: Option<ConversionV1>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] media_root: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")] wrong: Option<RefusalV1>,
+    }
+    Conversion as ConversionV1 {
+        unpacked_bytes: u64, unpacked_ratio: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")] template: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] key_column: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] csv_delimiter: Option<char>,
+        #[serde(default, skip_serializing_if = "is_not")] emit_csv: bool,
     }
     Accept as AcceptV1 { truncated: bool, blocked: bool, empty: bool, }
     Plan as PlanV1 {
@@ -290,6 +299,7 @@ fields! {
         first_create: Option<u64>, last_result: Option<u64>, cancelled: bool,
         warnings: Vec<String>,
         #[serde(default, skip_serializing_if = "is_not")] prepared: bool,
+        #[serde(default, skip_serializing_if = "is_not")] media: bool,
     }
     Delivery as DeliveryV1 { plan: PlanV1, tally: TallyV1, stem: String, delivered: u64, }
     Tally as TallyV1 {
@@ -349,7 +359,7 @@ choices! {
 
 bare! { Millis(u64), ChunkNo(u32), Attempt(u16), Row(u64), BatchName(String), FileName(String), }
 
-same! { u64, i64, u16, i32, bool, String, BTreeMap<String, u64>, }
+same! { u64, i64, u16, i32, bool, char, String, BTreeMap<String, u64>, }
 
 /// What came later than its version is only written where it says something.
 /// Records of the first versions had no task: there was only one.
@@ -390,6 +400,18 @@ impl Form for Arc<str> {
 
     fn restore(stored: String) -> Result<Arc<str>, String> {
         Ok(stored.into())
+    }
+}
+
+impl Form for Arc<Conversion> {
+    type Stored = ConversionV1;
+
+    fn store(&self) -> ConversionV1 {
+        self.as_ref().store()
+    }
+
+    fn restore(stored: ConversionV1) -> Result<Arc<Conversion>, String> {
+        Form::restore(stored).map(|conversion: Conversion| Arc::new(conversion))
     }
 }
 

@@ -8,9 +8,11 @@
 mod attempts;
 mod bad_input;
 mod chunks;
+mod converting;
 mod embeddings;
 mod inbox;
 mod lost_store;
+mod media;
 mod operators;
 mod paid_once;
 mod reloading;

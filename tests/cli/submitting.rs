@@ -49,8 +49,8 @@ fn a_name_that_the_daemon_would_refuse_is_refused_before_the_drop() {
     let long = format!("{}.jsonl", "n".repeat(200));
     for (name, why) in [
         (long.as_str(), "longer than 200 bytes"),
-        ("a.jsonl.gz", "compressed"),
-        ("a.txt", "another ending"),
+        ("a.jsonl.bz2", "another ending"),
+        ("a.pdf", "another ending"),
         (".a.jsonl", "begins with a dot"),
         ("../a.jsonl", "not the name of one file"),
     ] {

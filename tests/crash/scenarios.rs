@@ -56,6 +56,13 @@ pub const SCENARIOS: [Scenario; 12] = [
         drain: Rig::once,
     },
     Scenario {
+        name: "a table",
+        faults: Faults::default,
+        settings: &["queue.default.emit_csv = true", "queue.default.lines_per_batch = 2"],
+        prepare: |rig| rig.drop_file("a.csv", "key,prompt\n1,one\n2,\n3,\"two\nlines\"\n4,four\n"),
+        drain: Rig::once,
+    },
+    Scenario {
         name: "refused",
         faults: Faults::default,
         settings: &[],

@@ -7,7 +7,7 @@ use gemini_batchd::engine::job::{
 };
 use gemini_batchd::engine::{Attempt, ChunkState, FileName, Millis};
 
-use crate::rig::{ROW_BYTES, Rig, batch, id, policy, queue, rest};
+use crate::rig::{ROW_BYTES, Rig, batch, id, planned, policy, queue, rest};
 
 fn inline(chunks: &[u64]) -> Rig {
     Rig::with_job(policy(), queue(Transport::Inline), chunks)
@@ -83,6 +83,36 @@ fn named_lines_fail_alone_and_the_rest_is_sent_at_once() {
     rig.answer("create", refused(Objection::Lines { named: 7, rest: Rest::default() }));
     assert_eq!(*rig.state(1), ChunkState::Settled);
     assert!(matches!(rig.job(), JobState::Merging(_)));
+}
+
+#[test]
+fn lines_can_be_refused_for_what_they_name_before_anything_of_them_is_sent() {
+    let mut rig = Rig::with_job(policy(), queue(Transport::File), &[10]);
+    rig.answer("upload", refused(Objection::Lines { named: 4, rest: rest(6) }));
+    let chunk = rig.chunk(1);
+    assert_eq!((chunk.rest, chunk.attempt, chunk.tries), (rest(6), Attempt(2), 0));
+    assert!(matches!(chunk.state, ChunkState::Uploading { .. }), "{chunk:?}");
+    // Nothing else can be refused before a create.
+    rig.answer("upload", refused(Objection::Model));
+    assert_eq!(rig.chunk(1).attempt, Attempt(2));
+    assert!(matches!(rig.job(), JobState::Active(_)));
+}
+
+#[test]
+fn lines_that_name_files_go_by_file_unless_the_queue_says_otherwise() {
+    for (transport, by_file) in
+        [(Transport::Auto, true), (Transport::File, true), (Transport::Inline, false)]
+    {
+        let mut rig = Rig::new(policy());
+        rig.arrive(1, queue(transport), 100);
+        let Outcome::Planned { mut plan, chunks } = planned("content", &[2]) else { panic!() };
+        plan.media = true;
+        rig.answer("claim", Ok(Outcome::Planned { plan, chunks }));
+        let uploads = matches!(rig.state(1), ChunkState::Uploading { .. });
+        assert_eq!(uploads, by_file, "{transport:?}: {:?}", rig.state(1));
+    }
+    let small = Rig::with_job(policy(), queue(Transport::Auto), &[2]);
+    assert!(matches!(small.state(1), ChunkState::Creating { .. }));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use gemini_batchd::engine::job::{Delivery, Source, Tally};
+use gemini_batchd::engine::job::{Delivery, Head, Source, Tally};
 use gemini_batchd::spool::manifest::manifest;
 use gemini_batchd::spool::outbox::{DeliverOutcome, deliver, free_stem};
 
@@ -171,7 +171,7 @@ fn a_name_taken_by_somebody_is_never_overwritten_and_nothing_is_left_behind() {
         taken(&world, &delivery, &manifest);
         assert_eq!(outbox(&world), BTreeMap::from([(format!("sub/{name}"), b"theirs".to_vec())]));
         assert_eq!(tree(&world.folder().path), working);
-        let stem = free_stem(&world.folders, &world.job.head.source).unwrap();
+        let stem = free_stem(&world.folders, &world.job.head).unwrap();
         assert_eq!(stem, "a~2");
         done(&world, &Delivery { stem, ..delivery }, &manifest);
         assert_eq!(outbox(&world).len(), 4);
@@ -218,25 +218,32 @@ fn two_jobs_with_equal_outputs_never_share_a_stem() {
     assert!(second.folder().merged_results().exists());
 }
 
+/// The head of the world's job, had its input another name.
+fn named(world: &World, name: &str) -> Head {
+    Head { source: source(name), ..world.job.head.clone() }
+}
+
 #[test]
 fn a_stem_claimed_by_a_delivery_under_way_is_not_free() {
     let (world, _, manifest) = merged();
     fs::create_dir(world.folders.outbox.join("sub")).unwrap();
     fs::write(at(&world, ".a.manifest.json.aside"), manifest).unwrap();
-    assert_eq!(free_stem(&world.folders, &source("a.ndjson")).unwrap(), "a~2");
+    assert_eq!(free_stem(&world.folders, &named(&world, "a.ndjson")).unwrap(), "a~2");
 }
 
 #[test]
 fn stems_count_up_and_fit_into_a_file_name() {
     let (world, delivery, bytes) = merged();
-    assert_eq!(free_stem(&world.folders, &source("a.jsonl.gz")).unwrap(), "a");
+    assert_eq!(free_stem(&world.folders, &named(&world, "a.jsonl.gz")).unwrap(), "a");
     fs::create_dir(world.folders.outbox.join("sub")).unwrap();
     fs::write(at(&world, "a.errors.jsonl"), "").unwrap();
     fs::write(at(&world, "a~2.manifest.json"), "").unwrap();
-    assert_eq!(free_stem(&world.folders, &source("a.json")).unwrap(), "a~3");
-    let stem = free_stem(&world.folders, &source(&format!("{}.jsonl", "é".repeat(124)))).unwrap();
+    assert_eq!(free_stem(&world.folders, &named(&world, "a.json")).unwrap(), "a~3");
+    let stem =
+        free_stem(&world.folders, &named(&world, &format!("{}.jsonl", "é".repeat(124)))).unwrap();
     done(&world, &Delivery { stem, ..delivery }, &bytes);
-    let outside = Source { folder: "../..".to_owned(), ..source("a.jsonl") };
+    let mut outside = named(&world, "a.jsonl");
+    outside.source.folder = "../..".to_owned();
     assert!(free_stem(&world.folders, &outside).is_err());
 }
 

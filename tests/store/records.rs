@@ -4,7 +4,9 @@
 //! makes one of these tests fail makes the stores of users unreadable: write a version 2 instead.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use gemini_batchd::engine::job::Conversion;
 use gemini_batchd::engine::{ChunkNo, Head, Job, JobState};
 use gemini_batchd::store::record::{self, Record, from_mirror, mirror};
 
@@ -63,9 +65,21 @@ fn what_is_written_now_is_read_again() {
         // What came later than the first version.
         head.source.sidecar = dice.maybe(Dice::text);
         head.queue.defaults = dice.maybe(|dice| dice.text().into());
+        head.queue.conversion = dice.maybe(|dice| {
+            Arc::new(Conversion {
+                unpacked_bytes: dice.number(),
+                unpacked_ratio: dice.number(),
+                template: dice.maybe(Dice::text),
+                key_column: dice.maybe(Dice::text),
+                csv_delimiter: dice.maybe(|_| ';'),
+                emit_csv: dice.coin(),
+            })
+        });
+        head.queue.media_root = dice.maybe(|dice| dice.text().into());
         head.queue.wrong = dice.maybe(|dice| Box::new(dice.refusal()));
         if let JobState::Active(plan) = &mut head.state {
             (plan.prepared, plan.asks) = (dice.coin(), dice.maybe(Dice::number));
+            plan.media = dice.coin();
         }
         let chunks = (1..4).map(|no| (ChunkNo(no), dice.chunk(ChunkNo(no)))).collect();
         let job = Job { head, chunks };

@@ -12,8 +12,8 @@ use futures_util::stream::BoxStream;
 use url::Url;
 
 use super::client::Client;
-use super::session::{Part, Piece, Session};
-use super::wire::{self, GRANULARITY};
+use super::session::{About, Part, Piece, Session};
+use super::wire::{self, GRANULARITY, JSONL};
 use crate::engine::event::Failure;
 use crate::engine::ids::FileName;
 
@@ -42,7 +42,8 @@ impl Client {
         display_name: &str,
     ) -> Result<EarlyUpload, Failure> {
         let file = wire::file_name(&file.0).map_err(|e| Failure::Rejected(e.to_string()))?;
-        match self.start_session(&file, display_name, None).await? {
+        let about = About { name: &file, display_name, mime: JSONL };
+        match self.start_session(about, None).await? {
             Some(session) => Ok(EarlyUpload { client: self.clone(), session, sent: 0 }),
             None => Err(Failure::Rejected("there is a file of that name".to_owned())),
         }

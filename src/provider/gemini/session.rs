@@ -15,7 +15,7 @@ use url::Url;
 use super::classify::ErrorAnswer;
 use super::client::{CallError, Client, failure};
 use super::transfer::{TransferError, send_stream};
-use super::wire::{self, GRANULARITY, JSONL, Uploaded};
+use super::wire::{self, GRANULARITY, Uploaded};
 use crate::engine::event::Failure;
 use crate::engine::ids::FileName;
 
@@ -31,6 +31,17 @@ impl Session {
     pub(super) fn whole_steps(&self, bytes: u64) -> u64 {
         bytes - bytes % self.granularity
     }
+}
+
+/// What the server is told of a file before it comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    /// The name it is to have.
+    pub(super) name: &'a FileName,
+    /// The name it has for people.
+    pub(super) display_name: &'a str,
+    /// Its media type.
+    pub(super) mime: &'a str,
 }
 
 /// A part of the file, bytes.
@@ -70,20 +81,19 @@ impl Client {
     /// name already.
     pub(super) async fn start_session(
         &self,
-        file: &FileName,
-        display_name: &str,
+        about: About<'_>,
         len: Option<u64>,
     ) -> Result<Option<Session>, Failure> {
         let action = "start upload";
         let body = serde_json::json!({"file": {
-            "name": file.0, "displayName": display_name, "mimeType": JSONL,
+            "name": about.name.0, "displayName": about.display_name, "mimeType": about.mime,
         }});
         let version = &self.inner.settings.version;
         let mut request = self
             .fresh_request(Method::POST, &format!("/upload/{version}/files"))
             .header("x-goog-upload-protocol", "resumable")
             .header(COMMAND, "start")
-            .header("x-goog-upload-header-content-type", JSONL)
+            .header("x-goog-upload-header-content-type", about.mime)
             .header(CONTENT_TYPE, "application/json");
         if let Some(len) = len {
             request = request.header("x-goog-upload-header-content-length", len);

@@ -9,9 +9,9 @@
 use url::Url;
 
 use super::client::Client;
-use super::session::{Part, Piece, Progress, Session};
+use super::session::{About, Part, Piece, Progress, Session};
 use super::transfer::Payload;
-use super::wire::{self, GRANULARITY};
+use super::wire::{self, GRANULARITY, JSONL};
 use crate::engine::event::Failure;
 use crate::engine::ids::FileName;
 
@@ -33,8 +33,19 @@ impl Client {
         session: Option<String>,
         on_session: OnSession<'_>,
     ) -> Result<FileName, Failure> {
-        let file = wire::file_name(&file.0).map_err(|e| Failure::Rejected(e.to_string()))?;
-        let upload = Upload { client: self, file, display_name, payload, on_session };
+        let about = About { name: file, display_name, mime: JSONL };
+        self.upload_as(about, payload, session, on_session).await
+    }
+
+    pub(super) async fn upload_as(
+        &self,
+        about: About<'_>,
+        payload: &Payload,
+        session: Option<String>,
+        on_session: OnSession<'_>,
+    ) -> Result<FileName, Failure> {
+        let file = wire::file_name(&about.name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
+        let upload = Upload { client: self, file, about, payload, on_session };
         upload.run(session).await
     }
 }
@@ -43,7 +54,7 @@ impl Client {
 struct Upload<'a> {
     client: &'a Client,
     file: FileName,
-    display_name: &'a str,
+    about: About<'a>,
     payload: &'a Payload,
     on_session: OnSession<'a>,
 }
@@ -72,7 +83,7 @@ impl Upload<'_> {
         }
         for _ in 0..SESSIONS_MAX {
             let len = Some(self.payload.len);
-            let started = self.client.start_session(&self.file, self.display_name, len).await?;
+            let started = self.client.start_session(self.about, len).await?;
             let Some(session) = started else {
                 match self.find_file().await? {
                     Some(name) => return Ok(self.over(name)),

@@ -254,6 +254,12 @@ pub struct File {
     pub create_time: Option<String>,
     /// `ACTIVE`, `PROCESSING`, `FAILED`.
     pub state: Option<String>,
+    /// Its address, for requests.
+    pub uri: Option<String>,
+    /// When the API forgets it.
+    pub expiration_time: Option<String>,
+    /// Why it failed.
+    pub error: Option<Status>,
 }
 
 impl File {

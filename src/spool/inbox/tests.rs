@@ -148,7 +148,7 @@ fn a_full_inbox_is_given_out_by_parts_the_oldest_first() {
         let folder = ["", "sub/", "sub/deep/"][(n % 3) as usize];
         inbox.drop(&format!("{folder}{n:02}.jsonl"), "x", 5_000 - n);
     }
-    inbox.drop("notes.txt", "x", 1_000);
+    inbox.drop("notes.pdf", "x", 1_000);
     let mut given = Vec::new();
     for part in 0..3 {
         let none = HashSet::new();
@@ -223,9 +223,9 @@ fn whatever_is_no_plain_file_with_a_plain_name_is_refused_with_its_reason() {
     let mut inbox = Inbox::new();
     let root = inbox.folders.inbox.clone();
     inbox.drop("fine.jsonl", "x", 1_000);
-    inbox.drop("a.csv", "x", 1_000);
-    inbox.drop("young.csv", "x", 99_999);
-    inbox.drop("a.jsonl.gz", "x", 1_000);
+    inbox.drop("a.pdf", "x", 1_000);
+    inbox.drop("young.pdf", "x", 99_999);
+    inbox.drop("a.jsonl.bz2", "x", 1_000);
     inbox.drop("new\nline.jsonl", "x", 1_000);
     inbox.drop(&format!("{}.jsonl", "long".repeat(50)), "x", 1_000);
     inbox.drop("folder.jsonl/inside.jsonl", "x", 1_000);
@@ -241,8 +241,8 @@ fn whatever_is_no_plain_file_with_a_plain_name_is_refused_with_its_reason() {
     assert_eq!(names(&scan), ["|fine.jsonl"]);
     let long = format!("{}.jsonl", "long".repeat(50));
     let mut expected = [
-        ("a.csv", "unknown_ending"),
-        ("a.jsonl.gz", "compressed"),
+        ("a.jsonl.bz2", "unknown_ending"),
+        ("a.pdf", "unknown_ending"),
         ("caf\\xe9.jsonl", "bad_name"),
         ("fifo.jsonl", "special_file"),
         ("folder.jsonl", "folder"),
@@ -255,6 +255,20 @@ fn whatever_is_no_plain_file_with_a_plain_name_is_refused_with_its_reason() {
     .map(|(name, reason)| (name.to_owned(), reason.to_owned()));
     expected.sort();
     assert_eq!(reasons(&scan), expected);
+}
+
+#[test]
+fn what_lines_may_name_is_left_where_it_is() {
+    let mut inbox = Inbox::new();
+    for name in ["cat.PNG", "films/a.mp4", "paper.pdf", "a.jsonl"] {
+        inbox.drop(name, "x", 1_000);
+    }
+    let scan = inbox.scan(100_000);
+    assert_eq!((names(&scan), reasons(&scan)), (vec!["|a.jsonl".to_owned()], Vec::new()));
+    assert_eq!(scan.next_look, None);
+    // A link is no file, whatever its name.
+    std::os::unix::fs::symlink("/etc/passwd", inbox.folders.inbox.join("b.png")).expect("linked");
+    assert_eq!(reasons(&inbox.scan(100_000)).len(), 1);
 }
 
 #[test]

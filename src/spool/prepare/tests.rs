@@ -176,7 +176,7 @@ fn a_line_that_can_not_be_prepared_stands_for_itself_with_its_reason() {
     let queue = queue();
     let mut mappers = Recipe::of("a.jsonl", &queue).expect("there are defaults").mappers();
     mappers.push(Box::new(Picky));
-    let mut writer = Writer::create(&target, mappers, &rules).expect("begun");
+    let mut writer = Writer::create(&target, mappers, None, &rules).expect("begun");
     for (number, text) in [(1, ONE.replace(":1", ":\"x\"")), (2, ONE.to_owned())] {
         let (bytes, len) = (Some(text.as_bytes()), text.len() as u64);
         writer.put(Piece { start: 0, len, number, bytes }).expect("put");

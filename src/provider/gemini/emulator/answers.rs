@@ -26,13 +26,15 @@ pub struct Unanswerable(pub String);
 
 /// Answers a request, given as JSON text, with the JSON text of a `GenerateContentResponse`.
 ///
-/// `mark` is drawn from the request and decides what may differ: ids and the order of members.
+/// `seen` is a word for each file that it names. `mark` is drawn from the request and decides what
+/// may differ: ids and the order of members.
 ///
 /// # Errors
 /// What the service says of such a row when it runs it.
 pub fn answer(
     model: &str,
     request: &str,
+    seen: &str,
     mark: u64,
     spoiled: Spoiled,
 ) -> Result<String, Unanswerable> {
@@ -61,7 +63,7 @@ pub fn answer(
         ));
     }
 
-    let said = last_words(contents);
+    let said = last_words(contents) + seen;
     let full = settings.text_for(&said);
     let (text, finish) = match settings.cut(&full, spoiled) {
         Some(text) => (text, "MAX_TOKENS"),
@@ -328,7 +330,8 @@ mod tests {
     use super::*;
 
     fn answered(request: &str, spoiled: Spoiled) -> Value {
-        let text = answer("models/gemini-2.5-flash", request, mark(request.as_bytes()), spoiled);
+        let text =
+            answer("models/gemini-2.5-flash", request, "", mark(request.as_bytes()), spoiled);
         serde_json::from_str(&text.expect("answered")).expect("JSON")
     }
 
@@ -382,7 +385,7 @@ mod tests {
     fn the_order_of_members_differs_but_repeats() {
         let request = |n: u32| format!(r#"{{"contents":[{{"parts":[{{"text":"{n}"}}]}}]}}"#);
         let text =
-            |n| answer("m", &request(n), mark(request(n).as_bytes()), Spoiled::No).expect("ok");
+            |n| answer("m", &request(n), "", mark(request(n).as_bytes()), Spoiled::No).expect("ok");
         assert_eq!(text(1), text(1));
         let starts: std::collections::HashSet<String> =
             (0..20).map(|n| text(n).chars().take(8).collect()).collect();
@@ -391,6 +394,6 @@ mod tests {
 
     #[test]
     fn a_request_without_contents_is_unanswerable() {
-        assert!(answer("m", r#"{"contents":[]}"#, 0, Spoiled::No).is_err());
+        assert!(answer("m", r#"{"contents":[]}"#, "", 0, Spoiled::No).is_err());
     }
 }

@@ -94,6 +94,11 @@ pub struct Faults {
     pub upload_session_lost: Budget,
     /// Final answers of uploads that are lost; the file exists.
     pub upload_finalize_lost: Budget,
+
+    /// Not a fault: films stay PROCESSING for so long after their upload, virtual ms.
+    pub processing_ms: u64,
+    /// Films that end FAILED after that.
+    pub processing_failed: Budget,
 }
 
 /// How often a fault strikes: a number, or `"always"`.

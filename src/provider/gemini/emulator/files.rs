@@ -30,6 +30,10 @@ pub struct StoredFile {
     pub created: Moment,
     /// Of its bytes, lowercase hex.
     pub sha256_hex: String,
+    /// When it can be used.
+    pub ready: Moment,
+    /// Whether it turned out then that it never can.
+    pub fails: bool,
 }
 
 impl StoredFile {
@@ -38,7 +42,16 @@ impl StoredFile {
         self.created.after(LIFETIME) > now
     }
 
-    pub(super) fn resource(&self, id: &str, base: &str) -> Value {
+    /// `PROCESSING`, `ACTIVE` or `FAILED`.
+    pub fn state(&self, now: Moment) -> &'static str {
+        match (self.ready > now, self.fails) {
+            (true, _) => "PROCESSING",
+            (false, true) => "FAILED",
+            (false, false) => "ACTIVE",
+        }
+    }
+
+    pub(super) fn resource(&self, id: &str, base: &str, now: Moment) -> Value {
         let mut file = json!({
             "name": format!("files/{id}"),
             "mimeType": self.mime_type,
@@ -48,9 +61,12 @@ impl StoredFile {
             "expirationTime": self.created.after(LIFETIME).to_string(),
             "sha256Hash": STANDARD.encode(&self.sha256_hex),
             "uri": format!("{base}/v1beta/files/{id}"),
-            "state": "ACTIVE",
+            "state": self.state(now),
             "source": "UPLOADED",
         });
+        if self.state(now) == "FAILED" {
+            file["error"] = json!({"code": 3, "message": "The file could not be processed."});
+        }
         if !self.display_name.is_empty() {
             file["displayName"] = self.display_name.clone().into();
         }
@@ -91,7 +107,7 @@ impl Server {
             }));
         }
         match self.projects[who.0].files.get(id).filter(|file| file.lives(now)) {
-            Some(file) => Reply::Json(file.resource(id, base)),
+            Some(file) => Reply::Json(file.resource(id, base, now)),
             None => no_file(id),
         }
     }
@@ -122,7 +138,7 @@ impl Server {
             body["nextPageToken"] = page_token(last.number).into();
         }
         if !files.is_empty() {
-            let shown = files.iter().map(|(id, file)| file.resource(id, base));
+            let shown = files.iter().map(|(id, file)| file.resource(id, base, now));
             body["files"] = shown.collect::<Vec<Value>>().into();
         }
         Reply::Json(body)

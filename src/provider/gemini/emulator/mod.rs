@@ -9,7 +9,7 @@
 //! The pure part is public: a simulation runs it on virtual time, without HTTP and without files.
 //!
 //! Reading order: `call` and `routes` (HTTP), `server`, `batches`, `batch`, `files` and
-//! `sessions` (the pure state), `create`, `rows`, `schema` and `kinds` (what is accepted), `results`, `answers` and `embeddings` (what comes back),
+//! `sessions` (the pure state), `create`, `rows`, `schema` and `kinds` (what is accepted), `results`, `answers`, `shelf` and `embeddings` (what comes back),
 //! `disk`, `body`, `upload` and `line` (bytes on their way).
 
 mod answers;
@@ -35,6 +35,7 @@ pub mod rows;
 pub mod schema;
 pub mod server;
 pub mod sessions;
+mod shelf;
 mod upload;
 
 pub use faults::{Budget, Faults};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::answers::{self, Spoiled, mark, mix, object, quoted};
 use super::embeddings;
 use super::rows::{Row, next_line};
+use super::shelf::Shelf;
 use crate::engine::job::Task;
 
 /// What is to be done with the rows of one batch. The distances are of [`super::faults::EveryNth`].
@@ -44,6 +45,8 @@ pub struct Recipe {
     pub keyless: u64,
     /// The seed of another order, if there is to be one.
     pub shuffled: Option<u64>,
+    /// The files that rows can name.
+    pub shelf: Arc<Shelf>,
 }
 
 /// What became of the rows.
@@ -94,8 +97,11 @@ pub fn write(recipe: &Recipe, mut rows: impl BufRead, mut out: impl Write) -> io
 fn result_of(recipe: &Recipe, number: u64, row: &Row<'_>, outcome: &mut Outcome) -> String {
     let mark = mark(row.request.as_bytes());
     let nth = |every: u64| every > 0 && number.is_multiple_of(every);
+    let seen = recipe.shelf.look(row.request);
     let (name, value) = if number > recipe.served {
         ("error", Err(r#"{"code":1}"#.to_owned()))
+    } else if let Err((code, message)) = &seen {
+        ("error", Err(format!(r#"{{"code":{code},"message":{}}}"#, quoted(message))))
     } else if nth(recipe.code_13) && !recipe.spared.as_ref().is_some_and(|s| s.contains(&mark)) {
         outcome.struck_13.push(mark);
         let message = "An internal error has occurred. Please retry or report in \
@@ -108,7 +114,10 @@ fn result_of(recipe: &Recipe, number: u64, row: &Row<'_>, outcome: &mut Outcome)
             (false, false) => Spoiled::No,
         };
         let answered = match recipe.task {
-            Task::Generate => answers::answer(&recipe.model, row.request, mark, spoiled),
+            Task::Generate => {
+                let seen = seen.as_deref().unwrap_or_default();
+                answers::answer(&recipe.model, row.request, seen, mark, spoiled)
+            }
             Task::Embed => embeddings::answer(row.request, mark),
         };
         match answered {
@@ -138,7 +147,7 @@ fn foreign(recipe: &Recipe, number: u64) -> String {
     let response = match recipe.task {
         Task::Generate => {
             let request = format!(r#"{{"contents":[{said}]}}"#);
-            answers::answer(&recipe.model, &request, number, Spoiled::No)
+            answers::answer(&recipe.model, &request, "", number, Spoiled::No)
         }
         Task::Embed => embeddings::answer(&format!(r#"{{"content":{said}}}"#), number),
     };
@@ -201,6 +210,7 @@ mod tests {
             truncated: 0,
             keyless: 0,
             shuffled: None,
+            shelf: Arc::default(),
         }
     }
 

@@ -21,6 +21,7 @@ use super::journal::{Happened, InputKind, Journal, JournalEntry};
 use super::reply::{Refusal, Reply, StoreId};
 use super::results::{Outcome, Recipe};
 use super::sessions::Upload;
+use super::shelf::Shelf;
 
 /// What does not change while the server runs.
 #[derive(Debug, Clone)]
@@ -206,6 +207,7 @@ impl Server {
             return None;
         };
         let faults = &mut self.faults;
+        let shelf = Arc::new(Shelf::of(&self.projects[project], finale.at));
         let batch = self.projects[project].batches.get_mut(&number)?;
         let recipe = Recipe {
             model: batch.model.clone(),
@@ -222,6 +224,7 @@ impl Server {
             truncated: faults.truncated.take(),
             keyless: faults.keyless.take(),
             shuffled: faults.shuffled.take().then(|| mix(self.rules.seed, number)),
+            shelf,
         };
         batch.stage = Stage::Writing(finale);
         let (name, input, rows) = (batch.name(), batch.input, batch.rows);

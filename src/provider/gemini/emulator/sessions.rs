@@ -3,6 +3,8 @@
 //! The bytes themselves go past the server: it says where a piece belongs, and is told how much of
 //! it came. A session keeps every byte that arrived, also of a piece whose connection broke.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -222,7 +224,7 @@ impl Server {
             }
             (Progress::Final, _) => {
                 let upload = upload.clone();
-                Err(self.final_reply(&upload, base))
+                Err(self.final_reply(&upload, base, now))
             }
             (Progress::Active, Command::Query) => {
                 let received = Some(upload.received);
@@ -313,11 +315,13 @@ impl Server {
         if self.faults.upload_finalize_lost.take() {
             return Reply::Dropped;
         }
-        self.final_reply(&upload, base)
+        self.final_reply(&upload, base, now)
     }
 
     fn complete(&mut self, session: &str, upload: &Upload, sha256_hex: &str, now: Moment) {
         self.drawn += 1;
+        let is_film = upload.mime_type.starts_with("video/");
+        let processing_ms = if is_film { self.faults.processing_ms } else { 0 };
         let file = StoredFile {
             store: upload.store,
             number: self.drawn,
@@ -326,6 +330,8 @@ impl Server {
             bytes: upload.received,
             created: now,
             sha256_hex: sha256_hex.to_owned(),
+            ready: now.after(Duration::from_millis(processing_ms)),
+            fails: is_film && self.faults.processing_failed.take(),
         };
         let files = &mut self.projects[upload.project.0].files;
         if let Some(expired) = files.insert(upload.file_id.clone(), file) {
@@ -342,12 +348,12 @@ impl Server {
         self.journal.note(now, upload.project.0, what);
     }
 
-    fn final_reply(&self, upload: &Upload, base: &str) -> Reply {
+    fn final_reply(&self, upload: &Upload, base: &str, now: Moment) -> Reply {
         let file = self.projects[upload.project.0].files.get(&upload.file_id);
         Reply::Upload(UploadReply {
             status: Some("final"),
             received: Some(upload.received),
-            body: file.map(|file| json!({ "file": file.resource(&upload.file_id, base) })),
+            body: file.map(|file| json!({ "file": file.resource(&upload.file_id, base, now) })),
             ..UploadReply::default()
         })
     }
