@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use gemini_batchd::daemon::{Message, Until};
 use gemini_batchd::engine::event::Command;
 use gemini_batchd::provider::gemini::emulator::{Faults, Happened};
 use serde_json::{Value, json};
@@ -252,12 +253,16 @@ async fn a_held_file_is_answered_with_its_settings_when_it_is_released() {
     let id = note["job"].as_str().and_then(|id| id.parse().ok()).expect("an id");
     let setup = rig.setup();
     let handle = setup.daemon.handle();
-    let (ended, released) = tokio::join!(
-        setup.daemon.run(gemini_batchd::daemon::Until::Idle),
-        handle.command(Command::Release(id))
-    );
+    // A daemon that is only to drain what it finds may have ended before it is told.
+    let release = async {
+        handle.command(Command::Release(id)).await.expect("released");
+        while !rig.path("archive/again.jsonl.job.toml").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        handle.tell(Message::Stop).await;
+    };
+    let (ended, ()) = tokio::join!(setup.daemon.run(Until::Stopped), release);
     ended.expect("its store works");
-    released.expect("released");
     assert!(rig.lines("again.results.jsonl").iter().all(is_cut_off), "{}", rig.listing());
     let kept = fs::read_to_string(rig.path("archive/again.jsonl.job.toml"));
     assert_eq!(kept.expect("archived"), sidecar);
