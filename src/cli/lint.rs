@@ -1,26 +1,31 @@
 //! `lint`: checks every line of a file and sends nothing.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
 
 use crate::config::Config;
 use crate::daemon::perform::cut_rules;
 use crate::engine::Row;
 use crate::engine::job::{Queue, Refusal};
+use crate::lint;
 use crate::spool::index::{IndexReader, LineEntry, LineFate};
-use crate::spool::plan::{self, CutRules, PlanError, Planned};
+use crate::spool::lines::Piece;
+use crate::spool::plan::{self, CutRules, PlanError, Planned, Told};
 use crate::spool::prepare::{self, Recipe};
 use crate::spool::problem::{self, Problem};
+use crate::spool::source;
 use crate::spool::{At, SpoolError};
 use crate::telemetry::escaped;
 
 use super::explain::settings_beside;
-use super::{ExitCode, Failure, Globals, print_json};
+use super::findings::Report;
+use super::{ExitCode, Failure, Globals, mending, print_json, progress};
 
 /// The verb.
 #[derive(Debug, Args)]
@@ -33,6 +38,9 @@ pub struct Lint {
     /// Show so many invalid lines at most
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub show: usize,
+    /// Write a mended copy beside the file: NAME.mended.jsonl
+    #[arg(long)]
+    pub fix: bool,
 }
 
 /// A file that was read as the daemon would read it. Its indexes lie in a temporary folder.
@@ -46,64 +54,92 @@ pub struct Reading {
 }
 
 impl Lint {
-    /// Runs the verb: 0 if every line is valid, 3 if some are not, 1 if the file can not be used.
+    /// Runs the verb: 0 if every line can be sent, 3 if some can not, 1 if the file can not be
+    /// used. With `--fix` that is said of the mended copy, if there is one.
     ///
     /// # Errors
     /// If the file can not be read, or not be used at all.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+        self.check_fix()?;
         let config = globals.load()?;
-        let reading = Reading::of(&self.file, &config, &self.queue)?;
-        let problems = reading.problems(self.show)?;
-        let planned = match reading.planned(&self.file) {
-            Ok(planned) => planned,
-            Err(failure) => {
-                if globals.json {
-                    print_json(out, &as_json(&self.file, &reading.read, &problems))?;
-                } else {
-                    self.name(&problems, out)?;
-                }
-                return Err(failure);
+        let findings = RefCell::new(Findings::default());
+        let (queue, rules) = settings(&self.file, &config, &self.queue)?;
+        let on_row = |piece: &Piece<'_>, fate| findings.borrow_mut().row(piece, fate, &rules);
+        let bar = progress::of_file(&self.file);
+        let seen = |bytes| bar.set_position(bytes);
+        let told = Told { progress: &seen, on_known: None, on_row: &on_row };
+        let reading = Reading::told(&self.file, queue, rules.clone(), told)?;
+        let mending = self.fix.then(|| mending::mend_file(&self.file, &rules, &seen)).transpose();
+        bar.finish_and_clear();
+        let Findings { report, reasons } = findings.into_inner();
+        let told = Report {
+            file: &self.file,
+            fix: self.fix,
+            read: &reading.read,
+            problems: reading.problems(self.show)?,
+            found: report,
+            reasons,
+            mending: match mending {
+                Ok(mending) => mending,
+                // Lint takes no files, and so plans in spite of those that lines name.
+                Err(PlanError::Unusable(_) | PlanError::NamesFiles) => None,
+                Err(PlanError::Spool(error)) => return Err(error.into()),
+            },
+        };
+        match globals.json {
+            true => print_json(out, &told.to_json())?,
+            false => told.tell(out)?,
+        }
+        let invalid = match &told.mending {
+            Some(mending) if mending.copy.is_some() => mending.invalid(),
+            Some(_) | None => {
+                reading.planned(&self.file)?;
+                told.invalid()
             }
         };
-        if globals.json {
-            print_json(out, &as_json(&self.file, &reading.read, &problems))?;
-        } else {
-            self.tell(planned, &problems, out)?;
-        }
-        Ok(if planned.invalid == 0 { ExitCode::Complete } else { ExitCode::Partial })
+        Ok(if invalid == 0 { ExitCode::Complete } else { ExitCode::Partial })
     }
 
-    /// Every problem in one line, in the form that editors jump to.
-    fn name(&self, problems: &[Problem], out: &mut dyn Write) -> std::io::Result<()> {
-        let file = escaped(&self.file.display().to_string());
-        for problem in problems {
-            let column = problem.column.map(|column| format!(":{column}")).unwrap_or_default();
-            let (line, message) = (problem.line, escaped(&problem.message));
-            writeln!(out, "{file}:{line}{column}: {message}")?;
+    /// What can be mended is JSON; other inputs become it only on their way.
+    fn check_fix(&self) -> Result<(), Failure> {
+        let name = self.file.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+        let (_, ending) = source::split(&name);
+        if !self.fix || [".jsonl", ".ndjson", ".json"].contains(&&*ending.to_ascii_lowercase()) {
+            return Ok(());
         }
-        Ok(())
+        let message = format!("--fix mends .jsonl, .ndjson and .json files; {name} is none");
+        Err(Failure::usage(message))
     }
+}
 
-    fn tell(
-        &self,
-        planned: &Planned,
-        problems: &[Problem],
-        out: &mut dyn Write,
-    ) -> std::io::Result<()> {
-        let file = escaped(&self.file.display().to_string());
-        self.name(problems, out)?;
-        let hidden = planned.invalid - problems.len() as u64;
-        if hidden > 0 {
-            writeln!(out, "… and {hidden} more; --show {} shows all", planned.invalid)?;
+/// What the lines of a file are, as they are read.
+#[derive(Default)]
+struct Findings {
+    report: lint::report::Report,
+    /// How many lines are invalid, by their reasons.
+    reasons: BTreeMap<&'static str, u64>,
+}
+
+impl Findings {
+    fn row(&mut self, piece: &Piece<'_>, fate: LineFate, rules: &CutRules) {
+        if fate != LineFate::Valid {
+            *self.reasons.entry(fate.reason()).or_default() += 1;
+        } else if let Some(line) = piece.bytes.and_then(|line| std::str::from_utf8(line).ok()) {
+            self.report.note(piece.number, &lint::check(line, rules.asked()));
         }
-        for warning in &planned.warnings {
-            writeln!(out, "warning: {}", escaped(warning))?;
-        }
-        let valid = planned.rows - planned.invalid;
-        let plural = if planned.rows == 1 { "" } else { "s" };
-        let (rows, invalid) = (planned.rows, planned.invalid);
-        writeln!(out, "{file}: {rows} request{plural}, {valid} valid, {invalid} invalid")
     }
+}
+
+/// The settings for a file, and what they make of its lines.
+fn settings(file: &Path, config: &Config, queue: &str) -> Result<(Queue, CutRules), Failure> {
+    if !std::fs::metadata(file).at("read", file)?.is_file() {
+        let message = format!("{} is not a regular file", file.display());
+        return Err(Failure::new(ExitCode::Failed, anyhow::Error::msg(message)));
+    }
+    let name = file.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+    let queue = queue_of(file, &name, config, queue)?;
+    let rules = cut_rules(&queue, config.limits.file_bytes, config.limits.inline_bytes);
+    Ok((queue, rules))
 }
 
 impl Reading {
@@ -112,24 +148,28 @@ impl Reading {
     /// # Errors
     /// If it can not be read, or the settings beside it are wrong.
     pub fn of(file: &Path, config: &Config, queue: &str) -> Result<Reading, Failure> {
-        if !std::fs::metadata(file).at("read", file)?.is_file() {
-            let message = format!("{} is not a regular file", file.display());
-            return Err(Failure::new(ExitCode::Failed, anyhow::Error::msg(message)));
-        }
+        let (queue, rules) = settings(file, config, queue)?;
+        Reading::told(file, queue, rules, Told::nobody())
+    }
+
+    /// The same with these settings; `told` hears of every row.
+    fn told(
+        file: &Path,
+        queue: Queue,
+        rules: CutRules,
+        told: Told<'_>,
+    ) -> Result<Reading, Failure> {
         let indexes = tempfile::tempdir()?;
-        let limits = &config.limits;
         let name = file.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
-        let queue = queue_of(file, &name, config, queue)?;
-        let rules = cut_rules(&queue, limits.file_bytes, limits.inline_bytes);
         let lines = indexes.path().join(LINES);
         let outcomes = indexes.path().join("outcomes.idx");
         let mut requests = file.to_owned();
         let read = match Recipe::of(&name, &queue) {
-            None => plan::plan_file(file, &lines, &outcomes, &rules, &|_| {}),
+            None => plan::plan_file(file, &lines, &outcomes, &rules, told),
             Some(recipe) => {
                 requests = indexes.path().join("prepared.jsonl");
                 prepare::prepare_file(file, &requests, &recipe, &rules).and_then(|prepared| {
-                    plan::plan_prepared_file(&prepared, &lines, &outcomes, &rules)
+                    plan::plan_prepared_file(&prepared, &lines, &outcomes, &rules, told)
                 })
             }
         };
@@ -199,38 +239,6 @@ fn refused(file: &Path, refusal: &Refusal) -> Failure {
     let column = refusal.column.map(|column| format!(":{column}")).unwrap_or_default();
     let message = format!("{}{line}{column}: {}", file.display(), escaped(&refusal.message));
     Failure::new(ExitCode::Failed, anyhow::Error::msg(message)).with_remedy(refusal.remedy.clone())
-}
-
-fn as_json(
-    file: &Path,
-    read: &Result<Planned, Refusal>,
-    problems: &[Problem],
-) -> serde_json::Value {
-    let problem = |problem: &Problem| {
-        json!({"line": problem.line, "column": problem.column, "reason": problem.reason,
-            "message": problem.message})
-    };
-    let problems: Vec<_> = problems.iter().map(problem).collect();
-    let file = file.display().to_string();
-    match read {
-        Ok(planned) => json!({
-            "file": file,
-            "requests": planned.rows,
-            "valid": planned.rows - planned.invalid,
-            "invalid": planned.invalid,
-            "bytes": planned.bytes,
-            "sha256": planned.sha256,
-            "warnings": planned.warnings,
-            "problems": problems,
-        }),
-        Err(refusal) => json!({
-            "file": file,
-            "valid": 0,
-            "refused": {"reason": refusal.reason, "message": refusal.message,
-                "line": refusal.line, "column": refusal.column, "remedy": refusal.remedy},
-            "problems": problems,
-        }),
-    }
 }
 
 const LINES: &str = "lines.idx";

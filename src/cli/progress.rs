@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,9 +75,22 @@ impl Bars {
     }
 }
 
+/// A bar for the bytes of a file that is read, hidden for a small one and where nobody looks on.
+pub fn of_file(file: &Path) -> ProgressBar {
+    let bytes = std::fs::metadata(file).map_or(0, |file| file.len());
+    if bytes < LARGE_BYTES || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let style = ProgressStyle::with_template(style).expect("the template is valid");
+    ProgressBar::new(bytes).with_style(style)
+}
+
 fn style() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {prefix:<32} {wide_bar} {pos}/{len} {elapsed} {msg}")
         .expect("the template is valid")
 }
 
+/// Less is read in the blink of an eye.
+const LARGE_BYTES: u64 = 16_000_000;
 const TICK: Duration = Duration::from_millis(120);

@@ -4,6 +4,7 @@
 //! the others back. The indexes get their names only when they are whole and synced. An input
 //! without a single valid line is refused, with the first problem named by line and column.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -24,6 +25,8 @@ use super::source::{self, Opened, refusal};
 use super::{At, JobFolder, SpoolError};
 use crate::engine::event::PlannedChunk;
 use crate::engine::job::{Refusal, Task};
+use crate::lint::Asked;
+use crate::lint::report::Sample;
 
 /// The limits of one plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,11 @@ impl CutRules {
     /// What requests have to be.
     pub fn wanted(&self) -> Wanted<'_> {
         Wanted { model: &self.model, task: self.task }
+    }
+
+    /// The same, for `lint`.
+    pub fn asked(&self) -> Asked<'_> {
+        Asked { model: &self.model, task: self.task }
     }
 
     /// Bytes that a line may have, as far as an index can tell.
@@ -145,12 +153,26 @@ fn plan_in(
     on_known: Option<OnKnown<'_>>,
 ) -> Result<Planned, PlanError> {
     let (lines, outcomes) = (folder.lines(), folder.outcomes());
-    let planned = plan_at(from, &lines, &outcomes, rules, progress, on_known);
-    if let Err(PlanError::Unusable(_)) = &planned {
-        // The whole working folder goes away next; this is only tidiness.
-        for index in [lines, outcomes] {
-            drop(fs::remove_file(index));
+    let sample = RefCell::new(Sample::of(rules.asked()));
+    let on_row = |piece: &Piece<'_>, fate| {
+        if let (Some(bytes), LineFate::Valid) = (piece.bytes, fate) {
+            sample.borrow_mut().show(piece.number, bytes);
         }
+    };
+    let told = Told { progress, on_known, on_row: &on_row };
+    let mut planned = plan_at(from, &lines, &outcomes, rules, told);
+    match &mut planned {
+        Ok(planned) => {
+            let found = sample.into_inner().report();
+            planned.warnings.extend(found.warnings(planned.rows - planned.invalid));
+        }
+        Err(PlanError::Unusable(_)) => {
+            // The whole working folder goes away next; this is only tidiness.
+            for index in [lines, outcomes] {
+                drop(fs::remove_file(index));
+            }
+        }
+        Err(PlanError::Spool(_) | PlanError::NamesFiles) => {}
     }
     planned
 }
@@ -165,16 +187,9 @@ pub fn plan_file(
     lines: &Path,
     outcomes: &Path,
     rules: &CutRules,
-    progress: &dyn Fn(u64),
+    told: Told<'_>,
 ) -> Result<Planned, PlanError> {
-    plan_at(
-        Reads { input, prepared: None, stops_at_files: false },
-        lines,
-        outcomes,
-        rules,
-        progress,
-        None,
-    )
+    plan_at(Reads { input, prepared: None, stops_at_files: false }, lines, outcomes, rules, told)
 }
 
 /// The same from lines that were prepared of a file.
@@ -186,8 +201,30 @@ pub fn plan_prepared_file(
     lines: &Path,
     outcomes: &Path,
     rules: &CutRules,
+    told: Told<'_>,
 ) -> Result<Planned, PlanError> {
-    plan_at(Reads::prepared(prepared), lines, outcomes, rules, &|_| {}, None)
+    plan_at(Reads::prepared(prepared), lines, outcomes, rules, told)
+}
+
+/// Who hears of what while an input is read.
+#[derive(Clone, Copy)]
+pub struct Told<'a> {
+    /// Of the bytes read so far.
+    pub progress: &'a dyn Fn(u64),
+    /// Of the first chunk.
+    pub on_known: Option<OnKnown<'a>>,
+    /// Of each row.
+    pub on_row: OnRow<'a>,
+}
+
+/// Told of a row, in their order, and what is to become of it.
+pub type OnRow<'a> = &'a dyn Fn(&Piece<'_>, LineFate);
+
+impl Told<'static> {
+    /// Nobody hears of anything.
+    pub fn nobody() -> Told<'static> {
+        Told { progress: &|_| {}, on_known: None, on_row: &|_, _| {} }
+    }
 }
 
 /// What is read.
@@ -211,14 +248,12 @@ fn plan_at(
     lines: &Path,
     outcomes: &Path,
     rules: &CutRules,
-    progress: &dyn Fn(u64),
-    on_known: Option<OnKnown<'_>>,
+    told: Told<'_>,
 ) -> Result<Planned, PlanError> {
     let file = open(input)?;
     let before = identity(&file, input)?;
     let file = &file;
-    let job =
-        Job { input, lines, outcomes, rules, progress, on_known, file, prepared, stops_at_files };
+    let job = Job { input, lines, outcomes, rules, told, file, prepared, stops_at_files };
     let media = prepared.is_some_and(|prepared| prepared.media);
     let planned = Planned { prepared: prepared.is_some(), media, ..job.plan()? };
     if identity(file, input)? != before {
@@ -233,8 +268,7 @@ struct Job<'a> {
     lines: &'a Path,
     outcomes: &'a Path,
     rules: &'a CutRules,
-    progress: &'a dyn Fn(u64),
-    on_known: Option<OnKnown<'a>>,
+    told: Told<'a>,
     file: &'a File,
     /// What is read are prepared lines.
     prepared: Option<&'a Prepared>,
@@ -280,7 +314,7 @@ impl Job<'_> {
     }
 
     fn sketch(&self) -> Result<Sketch<'_>, SpoolError> {
-        Sketch::begin(self.lines, self.outcomes, self.rules, self.on_known)
+        Sketch::begin(self.lines, self.outcomes, self.rules, self.told.on_known)
     }
 
     fn as_lines(&self, start: u64, mut sketch: Sketch<'_>) -> Result<Planned, PlanError> {
@@ -320,28 +354,34 @@ impl Job<'_> {
 
     /// Puts a row down, valid or not.
     fn judge(&self, sketch: &mut Sketch<'_>, piece: Piece<'_>) -> Result<Option<Fault>, PlanError> {
-        let Some(bytes) = piece.bytes else {
-            let message = too_long(piece.len, self.rules);
-            let problem = Problem::new(piece.number, None, LineFate::TooLong, message);
-            sketch.invalid(&piece, None, LineFate::TooLong, problem)?;
-            return Ok(None);
-        };
-        match forms::examine(bytes, self.rules.wanted()) {
-            Ok(request) => {
-                if !sketch.valid_row(&piece, &request, bytes)? {
-                    let len = request.span.len() as u64;
-                    let message = too_long(len, self.rules);
-                    let problem = Problem::new(piece.number, None, LineFate::TooLong, message);
-                    sketch.invalid(&piece, request.key, LineFate::TooLong, problem)?;
+        let (fate, fault) = self.put_down(sketch, &piece)?;
+        (self.told.on_row)(&piece, fate);
+        Ok(fault)
+    }
+
+    fn put_down(
+        &self,
+        sketch: &mut Sketch<'_>,
+        piece: &Piece<'_>,
+    ) -> Result<(LineFate, Option<Fault>), PlanError> {
+        let (key, len) = match piece.bytes.map(|it| (it, forms::examine(it, self.rules.wanted()))) {
+            None => (None, piece.len),
+            Some((bytes, Ok(request))) => {
+                if sketch.valid_row(piece, &request, bytes)? {
+                    return Ok((LineFate::Valid, None));
                 }
-                Ok(None)
+                (request.key, request.span.len() as u64)
             }
-            Err(fault) => {
+            Some((bytes, Err(fault))) => {
                 let problem = Problem::of(piece.number, bytes, &fault);
-                sketch.invalid(&piece, fault.key.clone(), fault.fate, problem)?;
-                Ok(Some(fault))
+                sketch.invalid(piece, fault.key.clone(), fault.fate, problem)?;
+                return Ok((fault.fate, Some(fault)));
             }
-        }
+        };
+        let fate = LineFate::TooLong;
+        let problem = Problem::new(piece.number, None, fate, too_long(len, self.rules));
+        sketch.invalid(piece, key, fate, problem)?;
+        Ok((fate, None))
     }
 
     /// Reads the file through once. Bytes before `start` count for the checksum only.
@@ -357,7 +397,7 @@ impl Job<'_> {
             }
             let skip = start.saturating_sub(offset).min(block.len() as u64) as usize;
             feed(&block[skip..])?;
-            (self.progress)(offset + block.len() as u64);
+            (self.told.progress)(offset + block.len() as u64);
             Ok(())
         };
         match self.prepared {

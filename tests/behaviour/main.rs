@@ -12,6 +12,7 @@ mod converting;
 mod credentials;
 mod embeddings;
 mod inbox;
+mod linting;
 mod lost_store;
 mod media;
 mod operators;

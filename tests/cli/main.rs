@@ -7,6 +7,7 @@ mod configuration;
 mod demo;
 mod emulating;
 mod examples;
+mod linting;
 mod nightly;
 mod records;
 mod service;

@@ -45,7 +45,11 @@ fn job(c: &mut Criterion) {
     let indexes = (place.path().join("lines.idx"), place.path().join("outcomes.idx"));
     group.bench_function("plan_file", |b| {
         let input = folder.input(NAME);
-        b.iter(|| plan::plan_file(&input, &indexes.0, &indexes.1, &rules(), &|_| {}));
+        b.iter(|| plan::plan_file(&input, &indexes.0, &indexes.1, &rules(), plan::Told::nobody()));
+    });
+    // The same, and some of the rows looked at for the manifest's warnings.
+    group.bench_function("plan", |b| {
+        b.iter(|| plan::plan(&folder, NAME, &rules(), &|_| {}));
     });
     group.bench_function("body", |b| {
         let mut buffer = vec![0; 256 * 1024];

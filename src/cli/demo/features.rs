@@ -110,6 +110,14 @@ pub const FEATURES: &[Feature] = &[
         makes: &[],
     },
     Feature {
+        shows: "requests with the habits of SDKs: what goes wrong is told, in the manifest too",
+        file: embedded!("lint/sdk-habits.jsonl"),
+        beside: &[],
+        answered: 4,
+        failed: 2,
+        makes: &[],
+    },
+    Feature {
         shows: "bad lines fail alone, each with its number and a reason",
         file: embedded!("mistakes/two-bad-lines.jsonl"),
         beside: &[],

@@ -62,7 +62,8 @@ impl Place {
         let prepared = self.prepare().expect("prepared");
         let at = |name: &str| self.folder.path().join(name);
         let (lines, outcomes) = (at("lines.idx"), at("outcomes.idx"));
-        plan::plan_prepared_file(&prepared, &lines, &outcomes, &rules()).expect("planned");
+        plan::plan_prepared_file(&prepared, &lines, &outcomes, &rules(), plan::Told::nobody())
+            .expect("planned");
         let index = File::open(lines).and_then(IndexReader::<LineEntry>::new);
         let mut index = index.expect("an index");
         let rows = (1..=index.rows()).map(|row| index.get(crate::engine::Row(row)));

@@ -9,8 +9,9 @@
 //! The pure part is public: a simulation runs it on virtual time, without HTTP and without files.
 //!
 //! Reading order: `call` and `routes` (HTTP), `server`, `batches`, `batch`, `files` and
-//! `sessions` (the pure state), `create`, `rows`, `schema` and `kinds` (what is accepted), `results`, `answers`, `shelf` and `embeddings` (what comes back),
-//! `disk`, `body`, `upload` and `line` (bytes on their way).
+//! `sessions` (the pure state), `create`, `rows` and `schema` (what is accepted), `results`,
+//! `answers`, `shelf` and `embeddings` (what comes back), `disk`, `body`, `upload` and `line` (bytes
+//! on their way).
 
 mod answers;
 mod batch;
@@ -24,7 +25,6 @@ mod embeddings;
 pub mod faults;
 mod files;
 pub mod journal;
-mod kinds;
 mod line;
 pub mod memory;
 pub mod recorder;

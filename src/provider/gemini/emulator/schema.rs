@@ -1,8 +1,8 @@
 //! Checks JSON against the message types of the API, as strictly as the service does.
 //!
-//! The types come from `schema.json`, which `derive_schema.py` cuts out of Google's discovery
-//! document. Bodies are checked while they are parsed: nothing is kept of them, so a row of any
-//! size costs no memory beyond the row. Names are accepted in camelCase and in snake_case.
+//! The types are those of Google's discovery document. Bodies are checked while they are parsed:
+//! nothing is kept of them, so a row of any size costs no memory beyond the row. Names are accepted
+//! in camelCase and in snake_case.
 //!
 //! Two manners of complaint (API contract, 3.6): for a request body all offences are collected,
 //! for a row of an input file the first one ends the check.
@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::kinds::{Fields, Kind, MESSAGES};
+use crate::schema::{Fields, Kind, MESSAGES};
 
 /// Something in a request body that the API does not accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,13 +197,7 @@ impl<'de> Visitor<'de> for Check<'_, '_> {
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
-        let fits = match self.kind {
-            Kind::Int32 | Kind::Enum(_) => i32::try_from(value).is_ok(),
-            Kind::Int64 | Kind::Number => true,
-            Kind::Text | Kind::Bool | Kind::Bytes | Kind::Time | Kind::Duration => false,
-            Kind::Any => true,
-            Kind::Struct | Kind::Message(_) | Kind::List(_) | Kind::Map(_) => false,
-        };
+        let fits = self.kind.takes_whole(value);
         let shown = value.to_string();
         self.scalar(fits, shown.chars().next().unwrap_or('0'), &shown)
     }
@@ -219,29 +213,13 @@ impl<'de> Visitor<'de> for Check<'_, '_> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
-        let whole = value.fract() == 0.0 && value.abs() < 9e15;
-        if whole && matches!(self.kind, Kind::Int32 | Kind::Int64) {
-            return self.visit_i64(value as i64);
-        }
-        let fits = matches!(self.kind, Kind::Number);
+        let fits = self.kind.takes_number(value);
         let shown = value.to_string();
         self.scalar(fits, shown.chars().next().unwrap_or('0'), &shown)
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
-        let fits = match self.kind {
-            Kind::Text | Kind::Any => true,
-            Kind::Int32 => value.parse::<i32>().is_ok(),
-            Kind::Int64 => value.parse::<i64>().is_ok(),
-            Kind::Number => value.parse::<f64>().is_ok(),
-            Kind::Bytes => looks_like_base64(value),
-            Kind::Time => value.parse::<jiff::Timestamp>().is_ok(),
-            Kind::Duration => {
-                value.strip_suffix('s').is_some_and(|seconds| seconds.parse::<f64>().is_ok())
-            }
-            Kind::Enum(names) => names.iter().any(|name| name.eq_ignore_ascii_case(value)),
-            Kind::Bool | Kind::Struct | Kind::Message(_) | Kind::List(_) | Kind::Map(_) => false,
-        };
+        let fits = self.kind.takes_text(value);
         let shown = format!("\"{}\"", bounded(value));
         self.scalar(fits, '"', &shown)
     }
@@ -351,12 +329,6 @@ fn unknown_name(name: &str, path: &Path<'_>) -> String {
 /// A client's text as it may stand in a message.
 fn bounded(text: &str) -> String {
     text.chars().take(100).collect()
-}
-
-fn looks_like_base64(text: &str) -> bool {
-    let body = text.trim_end_matches('=');
-    text.len() - body.len() <= 2
-        && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_'))
 }
 
 /// Offences named in one answer.

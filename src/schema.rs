@@ -1,6 +1,8 @@
 //! The message types of the API, as `schema.json` tells them.
 //!
 //! That file is cut out of Google's discovery document by `derive_schema.py`; this reads it once.
+//! Pure data for whoever has to know what a request may hold: `lint` before it is sent, the
+//! emulator when it arrives. It never looks at a request itself.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -86,6 +88,42 @@ impl Kind {
         }
     }
 
+    /// Whether a whole number may stand here.
+    pub fn takes_whole(&self, value: i64) -> bool {
+        match self {
+            Kind::Int32 | Kind::Enum(_) => i32::try_from(value).is_ok(),
+            Kind::Int64 | Kind::Number | Kind::Any => true,
+            Kind::Text | Kind::Bool | Kind::Bytes | Kind::Time | Kind::Duration => false,
+            Kind::Struct | Kind::Message(_) | Kind::List(_) | Kind::Map(_) => false,
+        }
+    }
+
+    /// Whether any number may stand here.
+    pub fn takes_number(&self, value: f64) -> bool {
+        let whole = value.fract() == 0.0 && value.abs() < 9e15;
+        if whole && matches!(self, Kind::Int32 | Kind::Int64) {
+            return self.takes_whole(value as i64);
+        }
+        matches!(self, Kind::Number | Kind::Any)
+    }
+
+    /// Whether a string may stand here.
+    pub fn takes_text(&self, value: &str) -> bool {
+        match self {
+            Kind::Text | Kind::Any => true,
+            Kind::Int32 => value.parse::<i32>().is_ok(),
+            Kind::Int64 => value.parse::<i64>().is_ok(),
+            Kind::Number => value.parse::<f64>().is_ok(),
+            Kind::Bytes => looks_like_base64(value),
+            Kind::Time => value.parse::<jiff::Timestamp>().is_ok(),
+            Kind::Duration => {
+                value.strip_suffix('s').is_some_and(|seconds| seconds.parse::<f64>().is_ok())
+            }
+            Kind::Enum(names) => names.iter().any(|name| name.eq_ignore_ascii_case(value)),
+            Kind::Bool | Kind::Struct | Kind::Message(_) | Kind::List(_) | Kind::Map(_) => false,
+        }
+    }
+
     /// How the service calls it in its messages.
     pub fn type_name(&self) -> String {
         match self {
@@ -113,6 +151,8 @@ pub type Fields = HashMap<String, Field>;
 /// A field of a message.
 #[derive(Debug, Clone)]
 pub struct Field {
+    /// Its name in camelCase.
+    pub camel: String,
     /// Its name in snake_case.
     pub snake: String,
     /// Its type.
@@ -122,14 +162,15 @@ pub struct Field {
 /// All message types by name.
 pub static MESSAGES: LazyLock<HashMap<String, Fields>> = LazyLock::new(|| {
     let words: HashMap<String, HashMap<String, String>> =
-        serde_json::from_str(include_str!("schema.json")).expect("schema.json is ours");
+        serde_json::from_str(include_str!("schema/schema.json")).expect("schema.json is ours");
     words.into_iter().map(|(message, fields)| (message, both_spellings(fields))).collect()
 });
 
 fn both_spellings(fields: HashMap<String, String>) -> Fields {
     let mut both = Fields::new();
     for (camel, word) in fields {
-        let field = Field { snake: snake_case(&camel), kind: Kind::parse(&word) };
+        let snake = snake_case(&camel);
+        let field = Field { camel: camel.clone(), snake, kind: Kind::parse(&word) };
         both.insert(field.snake.clone(), field.clone());
         both.insert(camel, field);
     }
@@ -145,6 +186,12 @@ fn snake_case(camel: &str) -> String {
         snake.push(c.to_ascii_lowercase());
     }
     snake
+}
+
+fn looks_like_base64(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    text.len() - body.len() <= 2
+        && body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_'))
 }
 
 #[cfg(test)]
