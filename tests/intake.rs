@@ -169,20 +169,48 @@ fn bad_lines_become_invalid_rows_and_never_hold_the_others_back() {
         "x".repeat(1_000_000)
     );
     let lines: Vec<(Vec<u8>, LineFate, Option<&str>)> = vec![
-        (format!("\u{feff}{{\"key\": \"a\", \"request\": {REQUEST}}}\r").into(), LineFate::Valid, Some("\"a\"")),
+        (
+            format!("\u{feff}{{\"key\": \"a\", \"request\": {REQUEST}}}\r").into(),
+            LineFate::Valid,
+            Some("\"a\""),
+        ),
         (b" \t\r".to_vec(), LineFate::Valid, None),
         (format!("{{\"key\": 1, \"request\": {REQUEST}").into(), LineFate::InvalidJson, None),
-        (format!("{{\"key\": 1e400, \"request\": {REQUEST}}}").into(), LineFate::Valid, Some("1e400")),
+        (
+            format!("{{\"key\": 1e400, \"request\": {REQUEST}}}").into(),
+            LineFate::Valid,
+            Some("1e400"),
+        ),
         (b"\"key\xff\"".to_vec(), LineFate::InvalidUtf8, None),
         (b"{\"contents\": \0}".to_vec(), LineFate::InvalidJson, None),
-        (format!("{{\"key\": {{\"a\": 1}}, \"request\": {REQUEST}}}").into(), LineFate::BadKey, None),
+        (
+            format!("{{\"key\": {{\"a\": 1}}, \"request\": {REQUEST}}}").into(),
+            LineFate::BadKey,
+            None,
+        ),
         (long_key.into(), LineFate::BadKey, None),
-        (format!("{{\"request\": {REQUEST}, \"metadata\": {{\"key\": \"a\"}}}}").into(), LineFate::Valid, Some("\"a\"")),
+        (
+            format!("{{\"request\": {REQUEST}, \"metadata\": {{\"key\": \"a\"}}}}").into(),
+            LineFate::Valid,
+            Some("\"a\""),
+        ),
         (REQUEST.into(), LineFate::Valid, None),
-        (b"{\"key\": \"m\", \"request\": {\"model\": \"other\", \"contents\": [{}]}}".to_vec(), LineFate::OtherModel, Some("\"m\"")),
-        (b"{\"custom_id\": \"o\", \"method\": \"POST\", \"url\": \"/v1/chat/completions\", \"body\": {}}".to_vec(), LineFate::OtherTask, Some("\"o\"")),
+        (
+            b"{\"key\": \"m\", \"request\": {\"model\": \"other\", \"contents\": [{}]}}".to_vec(),
+            LineFate::OtherModel,
+            Some("\"m\""),
+        ),
+        (
+            b"{\"key\": \"o\", \"request\": {\"content\": {}}}".to_vec(),
+            LineFate::OtherTask,
+            Some("\"o\""),
+        ),
         (too_big.into(), LineFate::TooLong, Some("\"big\"")),
-        (format!("{{\"key\": \"last\", \"request\": {REQUEST}}}").into(), LineFate::Valid, Some("\"last\"")),
+        (
+            format!("{{\"key\": \"last\", \"request\": {REQUEST}}}").into(),
+            LineFate::Valid,
+            Some("\"last\""),
+        ),
     ];
     let content = lines.iter().map(|line| line.0.as_slice()).collect::<Vec<_>>().join(&b'\n');
     let claimed = Claimed::new("a.jsonl", &content);

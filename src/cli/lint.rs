@@ -122,8 +122,10 @@ struct Findings {
 
 impl Findings {
     fn row(&mut self, piece: &Piece<'_>, fate: LineFate, rules: &CutRules) {
-        if fate != LineFate::Valid {
+        if !fate.is_sent() {
             *self.reasons.entry(fate.reason()).or_default() += 1;
+        } else if fate != LineFate::Valid {
+            // A line of the OpenAI batch format is of another API, with habits of its own.
         } else if let Some(line) = piece.bytes.and_then(|line| std::str::from_utf8(line).ok()) {
             self.report.note(piece.number, &lint::check(line, rules.asked()));
         }
@@ -217,7 +219,7 @@ impl Reading {
                 break;
             }
             let entry = index_reader.get(Row(row)).at("read", &index)?;
-            if entry.fate != LineFate::Valid {
+            if !entry.fate.is_sent() {
                 problems.push(problem::explain(&self.requests, &entry, &self.rules)?);
             }
         }

@@ -77,6 +77,10 @@ pub fn mend_file(
     }
 }
 
+fn is_openai(fate: LineFate) -> bool {
+    fate.is_sent() && fate != LineFate::Valid
+}
+
 /// A copy in the making.
 struct Copy<'a> {
     rules: &'a CutRules,
@@ -116,7 +120,9 @@ impl<'a> Copy<'a> {
             return self.copy_long(piece);
         };
         let asked = self.rules.asked();
-        let mended = std::str::from_utf8(bytes).ok().map(|line| mend::mend(line, asked));
+        // Lines of the OpenAI batch format are of another API, with habits of its own.
+        let native = std::str::from_utf8(bytes).ok().filter(|_| !is_openai(fate));
+        let mended = native.map(|line| mend::mend(line, asked));
         let sendable = |line: &str| forms::examine(line.as_bytes(), self.rules.wanted()).is_ok();
         match mended {
             Some(mend::Mended { line: Some(line), left, .. }) if sendable(&line) => {
@@ -125,12 +131,11 @@ impl<'a> Copy<'a> {
                 self.write(one_line(line.as_bytes()).as_ref())?;
             }
             other => {
-                match fate {
-                    LineFate::Valid => {
-                        let left = other.map(|mended| mended.left).unwrap_or_default();
-                        self.mending.left.note(piece.number, &left);
-                    }
-                    _ => self.mending.unread += 1,
+                if fate == LineFate::Valid {
+                    let left = other.map(|mended| mended.left).unwrap_or_default();
+                    self.mending.left.note(piece.number, &left);
+                } else if !fate.is_sent() {
+                    self.mending.unread += 1;
                 }
                 self.write(one_line(bytes).as_ref())?;
             }

@@ -20,7 +20,7 @@ pub struct Answer {
 
 #[derive(Deserialize)]
 struct Line<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, alias = "custom_id")]
     key: &'a RawValue,
     response: Response,
 }
@@ -30,6 +30,30 @@ struct Line<'a> {
 struct Response {
     candidates: Vec<Candidate>,
     embedding: Embedding,
+    /// Of the OpenAI-compatible layer.
+    body: OpenAi,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct OpenAi {
+    choices: Vec<Choice>,
+    data: Vec<Vector>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    embedding: Vec<f64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -76,10 +100,14 @@ pub fn first_answers(results: &Path, count: usize) -> io::Result<Vec<Answer>> {
 }
 
 fn text(response: &Response) -> String {
-    let values = &response.embedding.values;
+    let vector = response.body.data.first().map(|vector| &vector.embedding);
+    let values = vector.unwrap_or(&response.embedding.values);
     if !values.is_empty() {
         let first: Vec<String> = values.iter().take(3).map(|value| format!("{value:.4}")).collect();
         return format!("a vector of {} numbers: {}, …", values.len(), first.join(", "));
+    }
+    if let Some(choice) = response.body.choices.first() {
+        return choice.message.content.clone().unwrap_or_default();
     }
     let parts = response.candidates.first().map(|first| first.content.parts.as_slice());
     let spoken = parts.unwrap_or_default().iter().filter(|part| !part.thought);
@@ -118,6 +146,23 @@ mod tests {
         assert_eq!(answers[0].key, "7");
         assert_eq!(answers[0].text, "Guten Tag \\u{1b}[31m!");
         assert_eq!(first_answers(&path, 1).expect("read").len(), 1);
+    }
+
+    #[test]
+    fn answers_in_openais_format_are_shown_too() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("r.jsonl");
+        let line = |id: u8, body: &str| {
+            format!(
+                r#"{{"id":"i","custom_id":{id},"response":{{"status_code":200,"body":{body}}},"error":null}}"#
+            )
+        };
+        let chat = line(1, r#"{"choices":[{"message":{"role":"assistant","content":"hi"}}]}"#);
+        let vector = line(2, r#"{"data":[{"embedding":[0.5,0.25]}]}"#);
+        std::fs::write(&path, format!("{chat}\n{vector}\n")).expect("written");
+        let answers = first_answers(&path, 5).expect("read");
+        assert_eq!((answers[0].key.as_str(), answers[0].text.as_str()), ("1", "hi"));
+        assert_eq!(answers[1].text, "a vector of 2 numbers: 0.5000, 0.2500, …");
     }
 
     #[test]

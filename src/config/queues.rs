@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use crate::engine::job::{Accept, Conversion, Queue, Task, Transport};
+use crate::engine::job::{Accept, Conversion, OpenAiLines, Queue, Task, Transport};
 use crate::spool::convert::Template;
 use crate::spool::defaults::known as known_member;
 
@@ -65,6 +65,10 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
         },
         media_root: media_root(layers, section),
         credential: credentials::of_queue(layers, section),
+        openai: match layers.text(section, "openai").as_str() {
+            "translate" => OpenAiLines::Translate,
+            _ => OpenAiLines::Layer,
+        },
         defaults: defaults(layers, section, task),
         conversion: conversion(layers, section),
         wrong: None,

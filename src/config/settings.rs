@@ -105,6 +105,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     set(QUEUE, "accept_truncated", Kind::Flag, "true", "an answer cut off at the token limit counts as answered"),
     set(QUEUE, "accept_blocked", Kind::Flag, "false", "so does one blocked by a filter"),
     set(QUEUE, "accept_empty", Kind::Flag, "false", "so does one without content"),
+    set(QUEUE, "openai", Kind::Choice(&["layer", "translate"]), r#""layer""#, "layer | translate: what becomes of lines in the OpenAI batch format"),
     set(QUEUE, "defaults", Kind::Object, r#""""#, "a JSON object, or a table: members for every request that lacks them"),
     set(QUEUE, "template", Kind::Text, r#""""#, r#"the prompt of a .csv record or .txt line, such as "Translate: {{text}}"; empty: the column prompt, or the line"#),
     set(QUEUE, "key_column", Kind::Text, r#""""#, "the keys of a .csv; empty: its column key or id, if it has one"),

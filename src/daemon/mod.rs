@@ -462,7 +462,7 @@ fn span_of(effect: &Effect) -> tracing::Span {
         | Effect::Clean { job: whole } => job(whole.head.id),
         Effect::Upload { which, .. }
         | Effect::Create { which, .. }
-        | Effect::Find { which }
+        | Effect::Find { which, .. }
         | Effect::Collect { which, .. } => attempt(which),
         Effect::Poll { batches } => tracing::info_span!("effect", kind, batches = batches.len()),
         Effect::Discard { batch, .. } | Effect::CancelBatch { batch } => {

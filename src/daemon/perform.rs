@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
 use crate::engine::event::{Failure, Objection, Outcome};
 use crate::engine::ids::{FileName, Row};
-use crate::engine::job::{Head, Input, Plan, Queue, Task, Transport};
-use crate::provider::gemini::{CreateFailure, CreateInput, Payload, RefusedKind};
+use crate::engine::job::{Family, Head, Input, OpenAiLines, Plan, Queue, Task, Transport};
+use crate::provider::gemini::{CreateFailure, CreateInput, Created, Listed, Payload, RefusedKind};
 use crate::spool::answers;
 use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
@@ -77,12 +77,21 @@ impl Performer {
             Effect::Claim { head, plan } => self.claim(*head, plan).await,
             Effect::Plan { head, early } => self.plan(*head, early, key).await,
             Effect::Upload { which, file } => self.upload(which, file, key).await,
-            Effect::Create { which, input, model, task, priority } => {
+            Effect::Create { which, input, family: Family::Native, model, task, priority } => {
                 let request = Request { which, model: &model, task, priority };
                 self.create(request, input, key).await
             }
-            Effect::Find { which } => {
+            Effect::Create { which, input, family: Family::OpenAi, task, .. } => {
+                self.create_in_layer(which, input, task, key).await
+            }
+            Effect::Find { which, file: None } => {
                 self.clients.with(key)?.find(&which.stamp()).await.map(Outcome::Found)
+            }
+            Effect::Find { file: Some(file), .. } => {
+                self.clients.with(key)?.find_in_layer(&file).await.map(|listed| match listed {
+                    Listed::All(batches) => Outcome::Found(batches),
+                    Listed::Nowhere(why) => Outcome::Unlisted(why),
+                })
             }
             Effect::Poll { batches } => {
                 let polled = self.clients.with(key)?.poll(&batches).await;
@@ -219,6 +228,7 @@ impl Performer {
                     invalid: planned.invalid,
                     bytes: planned.bytes,
                     sha256: planned.sha256,
+                    family: planned.family,
                     asks: Some(asks),
                     planned: self.clock.now(),
                     first_create: None,
@@ -329,6 +339,31 @@ impl Performer {
             }
         };
         let created = client.create(model, task, &which.stamp(), priority, rows).await;
+        self.created(which, body, created).await
+    }
+
+    async fn create_in_layer(
+        &self,
+        which: Which,
+        input: Input,
+        task: Task,
+        key: Option<&str>,
+    ) -> Result<Outcome, Failure> {
+        let Input::File(file) = input else {
+            let message = "the OpenAI-compatible layer takes files only".to_owned();
+            return Err(Failure::Rejected(message));
+        };
+        let created = self.clients.with(key)?.create_in_layer(task, &file).await;
+        self.created(which, None, created).await
+    }
+
+    /// What came of a create; `body` is what was sent inline.
+    async fn created(
+        &self,
+        which: Which,
+        body: Option<Arc<Body>>,
+        created: Result<Created, CreateFailure>,
+    ) -> Result<Outcome, Failure> {
         let (error, kind) = match created {
             Ok(created) => {
                 return Ok(Outcome::Created { batch: created.batch, created: created.created });
@@ -458,7 +493,11 @@ fn asks(queue: &Queue) -> u64 {
         Task::Embed => "embed",
     };
     let defaults = queue.defaults.as_deref().unwrap_or_default();
-    let mut all = format!("{}\n{task}\n{defaults}", queue.model);
+    let openai = match queue.openai {
+        OpenAiLines::Layer => "",
+        OpenAiLines::Translate => "\ntranslate",
+    };
+    let mut all = format!("{}\n{task}\n{defaults}{openai}", queue.model);
     if let Some(template) = &queue.conversion().template {
         all += &format!("\n{template}");
     }

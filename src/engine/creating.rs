@@ -4,7 +4,8 @@ use super::effect::{Effect, Turn};
 use super::event::{Failure, Objection, RemoteBatch};
 use super::ids::{Attempt, BatchName, FileName, JobId, Millis, Stamp};
 use super::job::{
-    Batch, Chunk, ChunkState, Doubt, Input, Job, JobState, Refusal, RemoteError, RemoteState,
+    Batch, Chunk, ChunkState, Doubt, Family, Head, Input, Job, JobState, Refusal, RemoteError,
+    RemoteState,
 };
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, find, find_mut, salt};
@@ -221,13 +222,12 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
-        let Some((head, chunk)) = find(&self.jobs, unit) else { return };
+        let Some((_, chunk)) = find(&self.jobs, unit) else { return };
         let ChunkState::Uncertain { input, since, until, doubt, .. } = chunk.state.clone() else {
             return;
         };
-        let cancelled = self.is_cancelled(head.head.id);
         let attempt = chunk.attempt;
-        let (is_foreign, key) = (self.is_foreign(chunk), self.key_of(head, chunk));
+        let key = self.key_of(head, chunk);
         let running = |batch: &&RemoteBatch| !batch.is_finished();
         let doubles: Vec<BatchName> =
             batches.iter().skip(1).filter(running).map(|batch| batch.name.clone()).collect();
@@ -254,13 +254,33 @@ impl Engine {
             }
             return;
         }
+        self.not_found(unit, self.policy.uncertain == Uncertain::Hold, now, turn);
+    }
+
+    /// There is no list to look in: what may exist can not be told from what does not, so only a
+    /// person can say that it is to be sent again.
+    pub(super) fn unlisted(&mut self, unit: Unit, why: String, now: Millis, turn: &mut Turn) {
+        let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        chunk.last_error = Some(RemoteError { code: UNIMPLEMENTED, message: why });
+        self.not_found(unit, true, now, turn);
+    }
+
+    /// The batch was not seen. It is looked for until the window is over; then it is sent again,
+    /// unless it `waits` for a person.
+    fn not_found(&mut self, unit: Unit, waits: bool, now: Millis, turn: &mut Turn) {
+        let Some((_, chunk)) = find(&self.jobs, unit) else { return };
+        let ChunkState::Uncertain { input, since, until, doubt, .. } = chunk.state.clone() else {
+            return;
+        };
+        let attempt = chunk.attempt;
+        let is_foreign = !is_of_key(chunk, &self.policy.key_print);
         if now < until {
             let next_probe = now.plus(self.policy.probe_ms()).min(until);
             let state = ChunkState::Uncertain { input, since, next_probe, until, doubt };
             self.set_chunk(unit, state, turn);
-        } else if cancelled {
+        } else if self.is_cancelled(unit.job) {
             self.settle(unit, turn);
-        } else if doubt == Doubt::Lost && (is_foreign || self.policy.uncertain == Uncertain::Hold) {
+        } else if doubt == Doubt::Lost && (is_foreign || waits) {
             // With another key it could not be seen even if it were there.
             self.set_chunk(unit, ChunkState::Stuck { input, since }, turn);
         } else {
@@ -306,19 +326,50 @@ impl Engine {
     }
 }
 
+/// The input file by which the batches of an attempt are known, where they bear no stamp.
+pub(super) fn known_by(family: Family, input: &Input) -> Option<&FileName> {
+    match (family, input) {
+        (Family::OpenAi, Input::File(file)) => Some(file),
+        (Family::OpenAi, Input::Inline) | (Family::Native, _) => None,
+    }
+}
+
 /// What people are told of a chunk that waits for them; `is_foreign` says that it was sent with a
 /// key that is not in use any more.
-pub(super) fn uncertain(job: JobId, chunk: &Chunk, is_foreign: bool) -> Refusal {
-    let (no, stamp) = (chunk.no.0, Stamp::new(job, chunk.no, chunk.attempt).0);
-    let (message, first) = match is_foreign {
-        false => (
-            format!("chunk {no} was sent, no answer came, and no batch named {stamp} was found"),
+pub(super) fn uncertain(head: &Head, chunk: &Chunk, is_foreign: bool) -> Refusal {
+    let (no, job) = (chunk.no.0, head.id);
+    let input = match &chunk.state {
+        ChunkState::Stuck { input, .. } => known_by(head.state.family(), input),
+        ChunkState::Waiting { .. }
+        | ChunkState::Uploading { .. }
+        | ChunkState::Creating { .. }
+        | ChunkState::Uncertain { .. }
+        | ChunkState::Polling(_)
+        | ChunkState::Collecting { .. }
+        | ChunkState::Settled
+        | ChunkState::Split { .. } => None,
+    };
+    let sought = match input {
+        Some(file) => format!("no batch made from {}", file.0),
+        None => format!("no batch named {}", Stamp::new(job, chunk.no, chunk.attempt).0),
+    };
+    let unlisted = chunk.last_error.as_ref().filter(|error| error.code == UNIMPLEMENTED);
+    let (message, first) = match (is_foreign, unlisted.filter(|_| input.is_some())) {
+        (false, None) => {
+            (format!("chunk {no} was sent, no answer came, and {sought} was found"), "")
+        }
+        (false, Some(error)) => (
+            format!(
+                "chunk {no} was sent, no answer came, and there is no list in which its batch \
+                 could be found: {}",
+                error.message
+            ),
             "",
         ),
-        true => (
+        (true, _) => (
             format!(
                 "chunk {no} was sent with another API key, no answer came, and with the key in use \
-                 no batch named {stamp} is to be seen"
+                 {sought} is to be seen"
             ),
             "to look for it once more: put the former key back first; ",
         ),
@@ -352,3 +403,6 @@ fn doubled(unit: Unit, attempt: Attempt, batch: &BatchName) -> String {
         batch.0
     )
 }
+
+/// The code of an error that says that something is not there to be asked for.
+const UNIMPLEMENTED: i32 = 12;

@@ -184,6 +184,7 @@ impl Engine {
             input,
             model: head.queue.model.clone(),
             task: head.queue.task,
+            family: head.state.family(),
             priority: head.queue.priority,
         };
         self.account(unit);
@@ -292,7 +293,10 @@ fn chunk_effect(job: &Job, chunk: &Chunk, missing_max: u64, is_foreign: bool) ->
     let which = which(&job.head, chunk);
     match &chunk.state {
         ChunkState::Uploading { file } => Some(Effect::Upload { which, file: file.clone() }),
-        ChunkState::Uncertain { .. } => Some(Effect::Find { which }),
+        ChunkState::Uncertain { input, .. } => {
+            let file = creating::known_by(job.head.state.family(), input).cloned();
+            Some(Effect::Find { which, file })
+        }
         ChunkState::Polling(batch) => Some(Effect::CancelBatch { batch: batch.name.clone() }),
         ChunkState::Collecting { batch, end } => Some(Effect::Collect {
             which,
@@ -301,7 +305,7 @@ fn chunk_effect(job: &Job, chunk: &Chunk, missing_max: u64, is_foreign: bool) ->
             missing_max,
         }),
         ChunkState::Stuck { .. } => {
-            let refusal = creating::uncertain(job.head.id, chunk, is_foreign);
+            let refusal = creating::uncertain(&job.head, chunk, is_foreign);
             Some(Effect::Notify { head: Box::new(job.head.clone()), refusal })
         }
         ChunkState::Waiting { .. }

@@ -3,7 +3,7 @@
 //! A [`Turn`] is consumed by one function of the shell, in this order: save, then act.
 
 use super::ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Row, Rows, Stamp, Ticket};
-use super::job::{Chunk, Head, Input, Job, Refusal, RemoteEnd, Task};
+use super::job::{Chunk, Family, Head, Input, Job, Refusal, RemoteEnd, Task};
 
 /// The answer of the engine to one event.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -100,13 +100,19 @@ pub enum Effect {
         model: String,
         /// What the requests ask for.
         task: Task,
+        /// Whose requests they are.
+        family: Family,
         /// Passed to the API.
         priority: i64,
     },
-    /// List all pages and pick the batches with the attempt's stamp.
+    /// List all pages and pick the batches of the attempt.
     Find {
         /// The attempt.
         which: Which,
+        /// The input file by which its batches are known, where they bear no stamp: in the
+        /// OpenAI-compatible layer. No other attempt's batches are made from it while this one is
+        /// in doubt.
+        file: Option<FileName>,
     },
     /// Ask for the state of these batches.
     Poll {

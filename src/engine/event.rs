@@ -84,6 +84,8 @@ pub enum Outcome {
     },
     /// All pages were listed; these batches bear the stamp, oldest first.
     Found(Vec<RemoteBatch>),
+    /// The API shows no list in which the attempt's batch could be found; in words.
+    Unlisted(String),
     /// The state of every batch asked for.
     Polled(Vec<(BatchName, Polled)>),
     /// The results are on disk, synced and indexed.

@@ -75,6 +75,8 @@ pub struct Queue {
     pub accept: Accept,
     /// The credential whose API key is used; empty for the default one.
     pub credential: String,
+    /// What becomes of lines in the OpenAI batch format.
+    pub openai: OpenAiLines,
     /// Members that every request gets which does not have them: a JSON object, written without
     /// blanks. A planned job does without it: they stand in its prepared lines.
     pub defaults: Option<Arc<str>>,
@@ -106,12 +108,33 @@ impl Default for Queue {
             attempts: 3,
             accept: Accept { truncated: true, blocked: false, empty: false },
             credential: String::new(),
+            openai: OpenAiLines::Layer,
             defaults: None,
             conversion: None,
             media_root: None,
             wrong: None,
         }
     }
+}
+
+/// What becomes of lines in the OpenAI batch format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenAiLines {
+    /// They go through the API's OpenAI-compatible layer, and their results are OpenAI's.
+    #[default]
+    Layer,
+    /// They become native requests before anything else is done with them.
+    Translate,
+}
+
+/// Whose requests a file holds, and so which calls its batches need. Found when it is planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// The API's own.
+    #[default]
+    Native,
+    /// OpenAI's, for the API's OpenAI-compatible layer.
+    OpenAi,
 }
 
 /// What the requests of a file ask for; a batch is of one kind.
@@ -184,6 +207,8 @@ pub struct Plan {
     pub bytes: u64,
     /// SHA-256 of the input, lower-case hexadecimal.
     pub sha256: String,
+    /// Whose requests they are.
+    pub family: Family,
     /// Print of the settings that make another job of the same bytes, such as the model; records of
     /// earlier versions do not have it.
     pub asks: Option<u64>,
@@ -416,6 +441,11 @@ impl JobState {
             | JobState::Holding(_)
             | JobState::Held(_) => None,
         }
+    }
+
+    /// Whose requests the job has; before it is planned nobody knows, and nothing is sent.
+    pub fn family(&self) -> Family {
+        self.plan().map_or(Family::Native, |plan| plan.family)
     }
 }
 

@@ -264,7 +264,7 @@ impl Engine {
     fn succeeded(&mut self, running: &Running, outcome: &Outcome) {
         self.reopen(running);
         // A look that only makes sure before a create is sent again says nothing about the create.
-        if !matches!(outcome, Outcome::Found(_)) {
+        if !matches!(outcome, Outcome::Found(_) | Outcome::Unlisted(_)) {
             for unit in &running.units {
                 self.troubles.remove(unit);
             }

@@ -5,8 +5,8 @@ use super::effect::{Change, Turn};
 use super::event::{Failure, Outcome};
 use super::ids::{ChunkNo, JobId, Millis};
 use super::job::{
-    Chunk, ChunkState, Delivery, Input, JobState, Plan, Refusal, RemoteEnd, RemoteError, Rest,
-    Transport,
+    Chunk, ChunkState, Delivery, Family, Input, JobState, Plan, Refusal, RemoteEnd, RemoteError,
+    Rest, Transport,
 };
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, Running, find, find_mut};
@@ -57,6 +57,7 @@ impl Engine {
             }
             Outcome::Refused { error, to } => self.refused(unit, error, to, now, turn),
             Outcome::Found(batches) => self.found(unit, batches, print, now, turn),
+            Outcome::Unlisted(why) => self.unlisted(unit, why, now, turn),
             Outcome::Polled(seen) => self.polled(units, seen, print, now, turn),
             Outcome::Collected(harvest) => {
                 self.collected(unit, &harvest, print, now, turn);
@@ -192,6 +193,10 @@ impl Engine {
             job.head.queue.defaults = None;
             if plan.media && job.head.queue.transport == Transport::Auto {
                 // Uploading what its lines name takes time, and no create is begun before.
+                job.head.queue.transport = Transport::File;
+            }
+            if plan.family == Family::OpenAi {
+                // The layer takes nothing else.
                 job.head.queue.transport = Transport::File;
             }
         }

@@ -77,7 +77,7 @@ pub fn judge_answer(facts: AnswerFacts<'_>) -> Verdict {
         return Verdict::Blocked;
     }
     match facts.finish_reason {
-        Some("MAX_TOKENS") => Verdict::Truncated,
+        Some("MAX_TOKENS" | "length") => Verdict::Truncated,
         Some(reason) if BLOCKING.contains(&reason) => Verdict::Blocked,
         Some(_) | None if facts.has_content => Verdict::Answered,
         Some(_) | None => Verdict::Empty,
@@ -104,6 +104,8 @@ const BLOCKING: &[&str] = &[
     "IMAGE_SAFETY",
     "IMAGE_PROHIBITED_CONTENT",
     "IMAGE_RECITATION",
+    // In the OpenAI-compatible layer.
+    "content_filter",
 ];
 
 #[cfg(test)]

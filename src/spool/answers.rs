@@ -8,7 +8,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::answer_lines::AnswerLines;
-use super::index::LineFate;
 use super::loose::cut;
 use super::outcomes::{open_lines, open_outcomes};
 use super::receiver::{Receiver, note_line};
@@ -136,7 +135,7 @@ pub fn rest(folder: &JobFolder, rows: Rows) -> Result<Rest, SpoolError> {
     for row in (rows.first.0..=rows.last.0).map(Row) {
         let line = lines.get(row).at("read", &lines_path)?;
         let outcome = outcomes.get(row).at("read", &outcomes_path)?;
-        if line.fate == LineFate::Valid && outcome.verdict.is_open() {
+        if line.fate.is_sent() && outcome.verdict.is_open() {
             add(&mut rest, rows.middle(), row, &line);
         }
     }

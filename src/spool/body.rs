@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::frame::{Frame, Piece};
-use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
+use super::index::{IndexReader, LineEntry, OutcomeEntry};
 use super::media::addresses::Addresses;
 use super::media::slots::{MediaId, Patch, Slots};
 use super::source;
@@ -56,6 +56,7 @@ impl Body {
         let mut open = OpenRows::new(folder, rows)?;
         while let Some((row, entry)) = open.next()? {
             body.marks.pass(body.count, Mark { row, offset: body.len });
+            let frame = frame.for_row(entry.fate);
             body.len += frame.len(row, body.count == 0, entry.request_len);
             body.count += 1;
         }
@@ -128,7 +129,8 @@ impl Body {
             self.slots()?.map(|slots| Patch::new(slots, Arc::clone(&self.addresses)));
         let mut skip = offset - mark.offset;
         while let Some((row, entry)) = reader.open.next()? {
-            let len = self.frame.len(row, reader.first, entry.request_len);
+            let frame = self.frame.for_row(entry.fate);
+            let len = frame.len(row, reader.first, entry.request_len);
             if skip < len {
                 reader.begin(row, entry, skip);
                 break;
@@ -209,8 +211,9 @@ impl BodyReader {
     }
 
     fn begin(&mut self, row: Row, request: LineEntry, at: u64) {
-        let before = self.frame.before(row, self.first);
-        self.row = Some(Framed { before, request, after: self.frame.after(row), at });
+        let frame = self.frame.for_row(request.fate);
+        let before = frame.before(row, self.first);
+        self.row = Some(Framed { before, request, after: frame.after(row), at });
         self.first = false;
     }
 }
@@ -405,7 +408,7 @@ impl OpenRows {
                 continue;
             }
             let entry = self.lines.get(row).at("read", &self.lines_path)?;
-            if entry.fate == LineFate::Valid {
+            if entry.fate.is_sent() {
                 return Ok(Some((row, entry)));
             }
         }

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::forms::{self, Wanted};
+use super::forms::{self, Request, Wanted};
 use super::prepare::{Mapper, Unmapped};
-use crate::engine::job::Task;
+use crate::engine::job::{Family, Task};
 
 /// The members, and for which requests they are.
 pub(super) struct Defaults {
@@ -46,7 +46,9 @@ impl Defaults {
 impl Mapper for Defaults {
     fn map(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), Unmapped> {
         let wanted = Wanted { model: &self.model, task: self.task };
-        let merged = forms::examine(line, wanted).ok().and_then(|request| {
+        // They are members of native requests: the OpenAI-compatible layer would refuse them.
+        let native = |request: &Request| request.fate.family() == Family::Native;
+        let merged = forms::examine(line, wanted).ok().filter(native).and_then(|request| {
             let text = str::from_utf8(&line[request.span.clone()]).ok()?;
             out.extend_from_slice(&line[..request.span.start]);
             merge(text, &self.members, out)?;

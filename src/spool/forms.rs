@@ -13,16 +13,19 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::index::LineFate;
+use super::openai::line;
 use super::{fault_line, usual};
-use crate::engine::job::Task;
+use crate::engine::job::{Family, Task};
 
 /// Where the parts of a valid piece stand in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The `GenerateContentRequest` or `EmbedContentRequest`.
+    /// The `GenerateContentRequest` or `EmbedContentRequest`; the body of an OpenAI line.
     pub span: Range<usize>,
     /// The user's key, quotes included.
     pub key: Option<Range<usize>>,
+    /// In which of the forms that can be sent it is.
+    pub fate: LineFate,
 }
 
 /// What is wrong with a piece.
@@ -38,12 +41,14 @@ pub struct Fault {
     pub key: Option<Range<usize>>,
     /// The piece ends in the middle of a value.
     pub cut_off: bool,
+    /// Whose request it was meant to be, if that can be told.
+    pub family: Option<Family>,
 }
 
 impl Fault {
     /// A fault of a piece whose key is not known.
     pub fn new(fate: LineFate, at: Option<usize>, message: impl Into<String>) -> Fault {
-        Fault { fate, at, message: message.into(), key: None, cut_off: false }
+        Fault { fate, at, message: message.into(), key: None, cut_off: false, family: None }
     }
 }
 
@@ -84,10 +89,21 @@ pub fn examine(bytes: &[u8], wanted: Wanted<'_>) -> Result<Request, Fault> {
 pub fn examine_closely(bytes: &[u8], wanted: Wanted<'_>) -> Result<Request, Fault> {
     let text = text(bytes)?;
     let outer = outer(text)?;
-    let key = key(text, &outer)?;
+    let family = family(&outer);
+    let key = key(text, &outer).map_err(|fault| Fault { family, ..fault })?;
     request(text, &outer, wanted)
-        .map(|span| Request { span, key: key.clone() })
-        .map_err(|fault| Fault { key, ..fault })
+        .map(|(span, fate)| Request { span, key: key.clone(), fate })
+        .map_err(|fault| Fault { key, family, ..fault })
+}
+
+fn family(outer: &Outer<'_>) -> Option<Family> {
+    let is_native = outer.request.is_some() || outer.contents.is_some() || outer.content.is_some();
+    let is_openai = outer.custom_id.is_some() || outer.body.is_some();
+    match (is_native, is_openai) {
+        (true, _) => Some(Family::Native),
+        (false, true) => Some(Family::OpenAi),
+        (false, false) => None,
+    }
 }
 
 /// Where the user's key stands in a piece, whatever else is wrong with it.
@@ -193,7 +209,7 @@ fn key(text: &str, outer: &Outer<'_>) -> Result<Option<Range<usize>>, Fault> {
         }
         Some(_) | None => None,
     };
-    // A line of the OpenAI batch format is not sent, but its error still bears its id.
+    // In a line of the OpenAI batch format.
     let custom = outer.custom_id.filter(|_| outer.request.is_none());
     let Some(key) = outer.key.or(inner).or(custom) else { return Ok(None) };
     let place = span(text, key);
@@ -210,7 +226,11 @@ fn key(text: &str, outer: &Outer<'_>) -> Result<Option<Range<usize>>, Fault> {
 }
 
 /// Finds the request and checks what can be checked without the API.
-fn request(text: &str, outer: &Outer<'_>, wanted: Wanted<'_>) -> Result<Range<usize>, Fault> {
+fn request(
+    text: &str,
+    outer: &Outer<'_>,
+    wanted: Wanted<'_>,
+) -> Result<(Range<usize>, LineFate), Fault> {
     // Beside the request a model has no effect at the API, but it says what its writer expects.
     check_model(text, outer.model, wanted.model)?;
     if let Some(request) = outer.request {
@@ -223,7 +243,7 @@ fn request(text: &str, outer: &Outer<'_>, wanted: Wanted<'_>) -> Result<Range<us
             .map_err(|error| within(json_fault(request.get(), &error), place.start))?;
         check_model(text, inner.model, wanted.model)?;
         if check_matter(text, wanted.task, inner.contents, inner.content)? {
-            return Ok(place);
+            return Ok((place, LineFate::Valid));
         }
         let message = match wanted.task {
             Task::Generate => {
@@ -237,7 +257,10 @@ fn request(text: &str, outer: &Outer<'_>, wanted: Wanted<'_>) -> Result<Range<us
         };
         return Err(Fault::new(LineFate::NotARequest, Some(place.start), message));
     }
-    bare(text, outer, wanted.task)
+    if family(outer) == Some(Family::OpenAi) {
+        return line::request(text, wanted);
+    }
+    bare(text, outer, wanted.task).map(|span| (span, LineFate::Valid))
 }
 
 /// Checks what is to be answered or embedded; `false` if there is no such thing.
@@ -289,11 +312,6 @@ fn bare(text: &str, outer: &Outer<'_>, task: Task) -> Result<Range<usize>, Fault
         let start = text.len() - text.trim_start().len();
         return Ok(start..text.trim_end().len());
     }
-    if outer.custom_id.is_some() || outer.body.is_some() {
-        let message = "lines in the OpenAI batch format are not supported yet; write \
-                       {\"key\": …, \"request\": {\"contents\": […]}}";
-        return Err(Fault::new(LineFate::OtherTask, Some(0), message));
-    }
     if outer.batch.is_some() {
         let message = "the body of a create call must be the only thing in a file whose name \
                        ends in .json";
@@ -309,17 +327,26 @@ fn bare(text: &str, outer: &Outer<'_>, task: Task) -> Result<Range<usize>, Fault
 }
 
 fn check_contents(text: &str, contents: &RawValue) -> Result<(), Fault> {
-    let fault = |message: &str| {
+    check_list(text, contents, "contents")
+}
+
+/// Checks the list of what is said, `contents` or `messages`.
+pub(super) fn check_list(text: &str, contents: &RawValue, name: &str) -> Result<(), Fault> {
+    let fault = |message: String| {
         Err(Fault::new(LineFate::NotARequest, Some(span(text, contents).start), message))
     };
+    let example = match name {
+        "contents" => "{\"parts\": [{\"text\": \"…\"}]}",
+        _ => "{\"role\": \"user\", \"content\": \"…\"}",
+    };
     if !contents.get().starts_with('[') {
-        return fault("`contents` is not a list such as [{\"parts\": [{\"text\": \"…\"}]}]");
+        return fault(format!("`{name}` is not a list such as [{example}]"));
     }
     match serde_json::from_str::<Contents>(contents.get()) {
-        Ok(Contents { count: 0, .. }) => fault("`contents` is an empty list"),
+        Ok(Contents { count: 0, .. }) => fault(format!("`{name}` is an empty list")),
         Ok(Contents { objects: true, .. }) => Ok(()),
         Ok(Contents { objects: false, .. }) => {
-            fault("`contents` holds something else than objects such as {\"parts\": […]}")
+            fault(format!("`{name}` holds something else than objects such as {example}"))
         }
         Err(error) => Err(within(json_fault(contents.get(), &error), span(text, contents).start)),
     }
@@ -357,7 +384,7 @@ fn other_task(text: &str, stray: &RawValue, message: &str) -> Fault {
 }
 
 /// What the JSON reader found wrong, in words for somebody who did not write the reader.
-fn json_fault(text: &str, error: &serde_json::Error) -> Fault {
+pub(super) fn json_fault(text: &str, error: &serde_json::Error) -> Fault {
     let at = offset(text.as_bytes(), error.line(), error.column());
     let said = error.to_string();
     let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
@@ -384,7 +411,7 @@ fn json_fault(text: &str, error: &serde_json::Error) -> Fault {
 }
 
 /// Moves a fault found in a part to its place in the whole.
-fn within(fault: Fault, start: usize) -> Fault {
+pub(super) fn within(fault: Fault, start: usize) -> Fault {
     Fault { at: fault.at.map(|at| at + start), ..fault }
 }
 
@@ -398,7 +425,7 @@ fn offset(bytes: &[u8], line: usize, column: usize) -> usize {
 }
 
 /// Where a borrowed value stands in the text it was borrowed from.
-fn span(text: &str, value: &RawValue) -> Range<usize> {
+pub(super) fn span(text: &str, value: &RawValue) -> Range<usize> {
     let start = value.get().as_ptr() as usize - text.as_ptr() as usize;
     start..start + value.get().len()
 }

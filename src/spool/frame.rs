@@ -1,11 +1,12 @@
 //! How a row is dressed when it goes out: our own key, the row number, around the user's request.
 //!
-//! Two frames: a line of an input file (API contract, 3.5), and an item of an inline create
-//! request (3.3). The request itself goes out byte for byte, except that line breaks between its
+//! A line of an input file (API contract, 3.5), an item of an inline create request (3.3), or a
+//! line of a file for the OpenAI-compatible layer (11). The request itself goes out byte for byte, except that line breaks between its
 //! tokens become spaces, since an input file has one request a line.
 
 use std::ops::Deref;
 
+use super::index::LineFate;
 use crate::engine::ids::Row;
 
 /// Which dress a row wears.
@@ -15,15 +16,43 @@ pub enum Frame {
     FileLine,
     /// `{"request":…,"metadata":{"key":"7"}}`, items separated by commas.
     InlineItem,
+    /// `{"custom_id":"7","body":…,"method":"POST","url":"/v1/chat/completions"}` and a newline.
+    ChatLine,
+    /// The same for `/v1/embeddings`.
+    EmbeddingsLine,
 }
 
 impl Frame {
+    /// The dress of a row in a file.
+    pub fn on_file(fate: LineFate) -> Frame {
+        Frame::FileLine.for_row(fate)
+    }
+
+    /// The dress of a row where native rows wear this one.
+    pub fn for_row(self, fate: LineFate) -> Frame {
+        match fate {
+            LineFate::Chat => Frame::ChatLine,
+            LineFate::Embeddings => Frame::EmbeddingsLine,
+            LineFate::Valid
+            | LineFate::InvalidJson
+            | LineFate::NotARequest
+            | LineFate::TooLong
+            | LineFate::InvalidUtf8
+            | LineFate::OtherModel
+            | LineFate::BadKey
+            | LineFate::OtherTask => self,
+        }
+    }
+
     /// What stands before the request.
     pub fn before(self, row: Row, first: bool) -> Piece {
         match (self, first) {
             (Frame::FileLine, _) => Piece::around(b"{\"key\":\"", row, b"\",\"request\":"),
             (Frame::InlineItem, true) => Piece::of(b"{\"request\":"),
             (Frame::InlineItem, false) => Piece::of(b",{\"request\":"),
+            (Frame::ChatLine | Frame::EmbeddingsLine, _) => {
+                Piece::around(b"{\"custom_id\":\"", row, b"\",\"body\":")
+            }
         }
     }
 
@@ -32,6 +61,12 @@ impl Frame {
         match self {
             Frame::FileLine => Piece::of(b"}\n"),
             Frame::InlineItem => Piece::around(b",\"metadata\":{\"key\":\"", row, b"\"}}"),
+            Frame::ChatLine => {
+                Piece::of(b",\"method\":\"POST\",\"url\":\"/v1/chat/completions\"}\n")
+            }
+            Frame::EmbeddingsLine => {
+                Piece::of(b",\"method\":\"POST\",\"url\":\"/v1/embeddings\"}\n")
+            }
         }
     }
 
@@ -42,6 +77,8 @@ impl Frame {
             (Frame::FileLine, _) => 22,
             (Frame::InlineItem, true) => 34,
             (Frame::InlineItem, false) => 35,
+            (Frame::ChatLine, _) => 70,
+            (Frame::EmbeddingsLine, _) => 64,
         };
         fixed + digits + u64::from(request_len)
     }
@@ -106,12 +143,14 @@ mod tests {
             assert_eq!(&*line, format!("{{\"key\":\"{row}\",\"request\":").as_bytes());
             let item = Frame::InlineItem.after(Row(row));
             assert_eq!(&*item, format!(",\"metadata\":{{\"key\":\"{row}\"}}}}").as_bytes());
+            let chat = Frame::ChatLine.before(Row(row), false);
+            assert_eq!(&*chat, format!("{{\"custom_id\":\"{row}\",\"body\":").as_bytes());
         }
     }
 
     #[test]
     fn the_length_is_that_of_what_is_written() {
-        for frame in [Frame::FileLine, Frame::InlineItem] {
+        for frame in [Frame::FileLine, Frame::InlineItem, Frame::ChatLine, Frame::EmbeddingsLine] {
             for row in [1, 9, 10, 99, 100, 123_456_789] {
                 for first in [true, false] {
                     let row = Row(row);

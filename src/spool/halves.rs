@@ -7,7 +7,7 @@
 use std::io;
 
 use super::frame::Frame;
-use super::index::{IndexReader, LineEntry, LineFate};
+use super::index::{IndexReader, LineEntry};
 use crate::engine::event::PlannedChunk;
 use crate::engine::ids::{Row, Rows};
 use crate::engine::job::Share;
@@ -97,9 +97,9 @@ impl Grown {
         let mut left = self.left;
         for row in self.next.0..=self.rows.middle().0 {
             let entry = index.get(Row(row))?;
-            if entry.fate == LineFate::Valid {
+            if entry.fate.is_sent() {
                 left.rows += 1;
-                left.bytes += Frame::FileLine.len(Row(row), false, entry.request_len);
+                left.bytes += Frame::on_file(entry.fate).len(Row(row), false, entry.request_len);
             }
         }
         let right = Share { rows: self.all.rows - left.rows, bytes: self.all.bytes - left.bytes };
@@ -113,7 +113,7 @@ const MARKS_MAX: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::index;
+    use crate::spool::index::{self, LineFate};
 
     #[test]
     fn both_halves_are_counted_right_in_chunks_of_every_size() {

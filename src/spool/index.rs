@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 use crate::engine::ids::{Attempt, ChunkNo, Row};
+use crate::engine::job::Family;
 use crate::engine::verdict::Verdict;
 
 /// Where a row's request and key stand in the input.
@@ -62,13 +63,40 @@ pub enum LineFate {
     MediaOutside = 9,
     /// Names a file that can not be sent.
     MediaUnusable = 10,
+    /// Goes out as a chat of the OpenAI batch format.
+    Chat = 11,
+    /// Goes out as an embedding of the OpenAI batch format.
+    Embeddings = 12,
 }
 
 impl LineFate {
+    /// Whether the row goes out.
+    pub fn is_sent(self) -> bool {
+        matches!(self, LineFate::Valid | LineFate::Chat | LineFate::Embeddings)
+    }
+
+    /// Whose request a row is that goes out.
+    pub fn family(self) -> Family {
+        match self {
+            LineFate::Chat | LineFate::Embeddings => Family::OpenAi,
+            LineFate::Valid
+            | LineFate::InvalidJson
+            | LineFate::NotARequest
+            | LineFate::TooLong
+            | LineFate::InvalidUtf8
+            | LineFate::OtherModel
+            | LineFate::BadKey
+            | LineFate::OtherTask
+            | LineFate::MediaMissing
+            | LineFate::MediaOutside
+            | LineFate::MediaUnusable => Family::Native,
+        }
+    }
+
     /// The reason word used in errors and manifest.
     pub fn reason(self) -> &'static str {
         match self {
-            LineFate::Valid => "valid",
+            LineFate::Valid | LineFate::Chat | LineFate::Embeddings => "valid",
             LineFate::InvalidJson => "invalid_json",
             LineFate::NotARequest => "invalid_request",
             LineFate::TooLong => "line_too_long",
@@ -84,7 +112,7 @@ impl LineFate {
 
     /// The fate of a row that can not be sent, by its reason word.
     pub fn of_reason(word: &str) -> Option<LineFate> {
-        let mut invalid = LineFate::ALL.iter().skip(1);
+        let mut invalid = LineFate::ALL.iter().filter(|fate| !fate.is_sent());
         invalid.find(|fate| fate.reason() == word).copied()
     }
 
@@ -105,6 +133,8 @@ impl LineFate {
         LineFate::MediaMissing,
         LineFate::MediaOutside,
         LineFate::MediaUnusable,
+        LineFate::Chat,
+        LineFate::Embeddings,
     ];
 }
 

@@ -57,6 +57,8 @@ fn plain(line: &[u8]) -> Option<Judged> {
             Some(())
         }
         b"key" | b"metadata" | b"response" | b"error" | b"status" => None,
+        // Of the OpenAI-compatible layer.
+        b"custom_id" | b"customId" => None,
         _ => value.skip().map(drop),
     })?;
     cursor.end()?;

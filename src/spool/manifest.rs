@@ -210,6 +210,7 @@ mod tests {
                 first_create: None,
                 last_result: None,
                 cancelled,
+                family: Default::default(),
                 warnings: Vec::new(),
                 ..Plan::default()
             },

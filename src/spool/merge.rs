@@ -6,13 +6,17 @@
 //! Responses are copied as received, requests as they stand in the input; memory is bounded by
 //! the longest result line.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::value::RawValue;
+
 use super::body::blank_line_breaks;
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry, Within};
+use super::openai::{line, usage};
 use super::outcomes::{open_lines, open_outcomes};
 use super::result_line::ResultLine;
 use super::row_failure::RowFailure;
@@ -21,7 +25,7 @@ use super::usage::tokens_of;
 use super::windows::Windows;
 use super::{At, Folders, JobFolder, SpoolError, durable, moment, source};
 use crate::engine::ids::Row;
-use crate::engine::job::{Chunk, Job, Plan, Tally};
+use crate::engine::job::{Chunk, Family, Job, Plan, Tally};
 use crate::engine::verdict::Verdict;
 
 /// Writes [`JobFolder::merged_results`] and, if a line failed, [`JobFolder::merged_errors`].
@@ -104,7 +108,10 @@ impl<'a> Pass<'a> {
             let entry = self.lines.get(row).at("read", &lines)?;
             let outcome = self.outcomes.get(row).at("read", &outcomes)?;
             self.input.key(&entry, &mut self.key)?;
-            if entry.fate == LineFate::Valid && outcome.verdict.is_answer(accept) {
+            let is_answered = entry.fate.is_sent() && outcome.verdict.is_answer(accept);
+            if is_answered && entry.fate.family() == Family::OpenAi {
+                self.answered_as_openai(&entry, &outcome)?;
+            } else if is_answered {
                 self.answered(&outcome)?;
             } else {
                 let failure = self.failure(row, &entry, &outcome)?;
@@ -128,6 +135,27 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
+    /// The same for a result of the OpenAI-compatible layer, which stays one: with the user's own
+    /// id, and with counts under the names they should have.
+    fn answered_as_openai(
+        &mut self,
+        entry: &LineEntry,
+        outcome: &OutcomeEntry,
+    ) -> Result<(), SpoolError> {
+        let Some(line) = ResultLine::parse(self.answers.line(outcome)?) else {
+            return Err(self.no_line(outcome));
+        };
+        let made_up = format!("\"line-{}\"", entry.line);
+        let id = line.id.unwrap_or(&made_up).as_bytes();
+        let response = line.response.map_or(Cow::Borrowed("null"), usage::repaired);
+        self.results.write(&[b"{\"id\":", id, b",\"custom_id\":", &self.key])?;
+        self.results.write(&[b",\"response\":", response.as_bytes(), b",\"error\":null}\n"])?;
+        self.tally.tokens.add(line.answer().unwrap_or_default().tokens);
+        self.tally.answered += 1;
+        self.tally.truncated += u64::from(outcome.verdict == Verdict::Truncated);
+        Ok(())
+    }
+
     /// Why a row that is not answered failed.
     fn failure(
         &mut self,
@@ -135,7 +163,7 @@ impl<'a> Pass<'a> {
         entry: &LineEntry,
         outcome: &OutcomeEntry,
     ) -> Result<RowFailure, SpoolError> {
-        if entry.fate != LineFate::Valid {
+        if !entry.fate.is_sent() {
             return Ok(RowFailure::invalid(entry.fate, (self.explain)(entry)));
         }
         match outcome.verdict {
@@ -167,10 +195,20 @@ impl<'a> Pass<'a> {
     fn failed(&mut self, entry: &LineEntry, failure: &RowFailure) -> Result<(), SpoolError> {
         let error = failure.json();
         let line = entry.line.to_string();
+        if self.plan.family == Family::OpenAi {
+            self.errors.write(&[b"{\"custom_id\":", &self.key[..], b",\"error\":"])?;
+            self.errors.write(&[error.as_bytes(), b",\"line\":", line.as_bytes()])?;
+            self.input.copy_openai(entry, &mut self.errors)?;
+            return self.count_failed(failure);
+        }
         self.errors.write(&[b"{\"key\":", &self.key[..], b",\"error\":", error.as_bytes()])?;
         self.errors.write(&[b",\"line\":", line.as_bytes(), b",\"request\":"])?;
         self.input.copy_request(entry, &mut self.errors)?;
         self.errors.write(&[b"}\n"])?;
+        self.count_failed(failure)
+    }
+
+    fn count_failed(&mut self, failure: &RowFailure) -> Result<(), SpoolError> {
         self.tally.failed += 1;
         *self.tally.failures.entry(failure.reason.clone()).or_default() += 1;
         Ok(())
@@ -201,6 +239,9 @@ impl<'a> Pass<'a> {
         Ok(self.tally.clone())
     }
 }
+
+/// A member of a line and where it stands: its first byte, and how many it has.
+type Member = (&'static str, (u64, u64));
 
 /// The input of the job, read where the line index points.
 struct Input {
@@ -248,11 +289,13 @@ impl Input {
     /// Writes the request of a failed row on one line; `null` if there is no telling that it is
     /// JSON.
     fn copy_request(&mut self, entry: &LineEntry, to: &mut Output) -> Result<(), SpoolError> {
-        let (mut start, mut left) = match entry.fate {
+        let (start, left) = match entry.fate {
             LineFate::InvalidJson | LineFate::TooLong | LineFate::InvalidUtf8 => {
                 return to.write(&[b"null"]);
             }
-            LineFate::Valid => (entry.request_start, u64::from(entry.request_len)),
+            LineFate::Valid | LineFate::Chat | LineFate::Embeddings => {
+                (entry.request_start, u64::from(entry.request_len))
+            }
             LineFate::NotARequest
             | LineFate::OtherModel
             | LineFate::BadKey
@@ -261,6 +304,54 @@ impl Input {
             | LineFate::MediaOutside
             | LineFate::MediaUnusable => self.request_within(entry)?,
         };
+        self.copy(start, left, to)
+    }
+
+    /// Writes what an OpenAI line holds beside its id, and the end of the line: so it can be dropped
+    /// into the inbox again.
+    fn copy_openai(&mut self, entry: &LineEntry, to: &mut Output) -> Result<(), SpoolError> {
+        let url = match entry.fate {
+            LineFate::Chat => line::CHAT,
+            LineFate::Embeddings => line::EMBEDDINGS,
+            LineFate::InvalidJson | LineFate::TooLong | LineFate::InvalidUtf8 => {
+                return to.write(&[b",\"body\":null}\n"]);
+            }
+            LineFate::Valid
+            | LineFate::NotARequest
+            | LineFate::OtherModel
+            | LineFate::BadKey
+            | LineFate::OtherTask => {
+                for (name, (start, left)) in self.openai_members(entry)? {
+                    to.write(&[b",\"", name.as_bytes(), b"\":"])?;
+                    self.copy(start, left, to)?;
+                }
+                return to.write(&[b"}\n"]);
+            }
+        };
+        to.write(&[b",\"method\":\"POST\",\"url\":\"", url.as_bytes(), b"\",\"body\":"])?;
+        self.copy(entry.request_start, u64::from(entry.request_len), to)?;
+        to.write(&[b"}\n"])
+    }
+
+    /// Where the members of an invalid line stand that make it one in the OpenAI batch format; the
+    /// whole line as its `body`, if it has none of them.
+    fn openai_members(&mut self, entry: &LineEntry) -> Result<Vec<Member>, SpoolError> {
+        let mut line = vec![0; entry.request_len as usize];
+        self.file.read_exact_at(&mut line, entry.request_start).at("read", &self.path)?;
+        let place = |raw: &RawValue| {
+            let distance = raw.get().as_ptr().addr() - line.as_ptr().addr();
+            (entry.request_start + distance as u64, raw.get().len() as u64)
+        };
+        let mut found: Vec<Member> =
+            line::members(&line).map(|(name, raw)| (name, place(raw))).collect();
+        if found.is_empty() {
+            found.push(("body", (entry.request_start, u64::from(entry.request_len))));
+        }
+        Ok(found)
+    }
+
+    /// Copies a stretch of the input, on one line.
+    fn copy(&mut self, mut start: u64, mut left: u64, to: &mut Output) -> Result<(), SpoolError> {
         while left > 0 {
             let size = left.min(PIECE_BYTES as u64) as usize;
             self.piece.resize(size, 0);

@@ -31,6 +31,7 @@ pub mod manifest;
 pub mod media;
 pub mod merge;
 pub mod mirror;
+pub mod openai;
 pub mod outbox;
 pub mod outcomes;
 mod pass;

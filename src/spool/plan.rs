@@ -24,7 +24,7 @@ use super::sketch::{OnKnown, Sketch};
 use super::source::{self, Opened, refusal};
 use super::{At, JobFolder, SpoolError};
 use crate::engine::event::PlannedChunk;
-use crate::engine::job::{Refusal, Task};
+use crate::engine::job::{Family, Refusal, Task};
 use crate::lint::Asked;
 use crate::lint::report::Sample;
 
@@ -80,6 +80,8 @@ pub struct Planned {
     pub warnings: Vec<String>,
     /// The first invalid row.
     pub first_problem: Option<Problem>,
+    /// Whose requests they are.
+    pub family: Family,
     /// The indexes are about prepared lines.
     pub prepared: bool,
     /// Lines of it name files, which were taken.
@@ -364,11 +366,17 @@ impl Job<'_> {
         sketch: &mut Sketch<'_>,
         piece: &Piece<'_>,
     ) -> Result<(LineFate, Option<Fault>), PlanError> {
-        let (key, len) = match piece.bytes.map(|it| (it, forms::examine(it, self.rules.wanted()))) {
+        let examined = piece.bytes.map(|it| (it, forms::examine(it, self.rules.wanted())));
+        let family = examined.as_ref().and_then(|(_, examined)| match examined {
+            Ok(request) => Some(request.fate.family()),
+            Err(fault) => fault.family,
+        });
+        sketch.meet(family, piece.number)?;
+        let (key, len) = match examined {
             None => (None, piece.len),
             Some((bytes, Ok(request))) => {
                 if sketch.valid_row(piece, &request, bytes)? {
-                    return Ok((LineFate::Valid, None));
+                    return Ok((request.fate, None));
                 }
                 (request.key, request.span.len() as u64)
             }

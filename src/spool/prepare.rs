@@ -23,6 +23,7 @@ use super::forms::{self, Fault};
 use super::index::LineFate;
 use super::lines::{Lines, Piece};
 use super::media::take::{Places, Take, TakeError};
+use super::openai::translate::Translate;
 use super::pass::Content;
 use super::plan::{self, CutRules, PlanError, Positioned};
 use super::problem::{Problem, too_long};
@@ -30,7 +31,7 @@ use super::shape::{self, Beginning, Shape};
 use super::source::{self, Ending};
 use super::steady::SteadyFile;
 use super::{At, JobFolder, SpoolError, durable, fault_line, moment};
-use crate::engine::job::Queue;
+use crate::engine::job::{OpenAiLines, Queue};
 
 /// Lines that were prepared, whole and synced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +80,8 @@ pub enum Unmapped {
 impl<'a> Recipe<'a> {
     /// What has to be done to an input; `None` if it can be sent as it stands.
     pub fn of(name: &'a str, queue: &'a Queue) -> Option<Recipe<'a>> {
-        let needed = queue.defaults.is_some() || convert::is_needed(name);
+        let is_changed = queue.defaults.is_some() || queue.openai == OpenAiLines::Translate;
+        let needed = is_changed || convert::is_needed(name);
         needed.then_some(Recipe { name, queue, media: None })
     }
 
@@ -113,8 +115,11 @@ impl<'a> Recipe<'a> {
     /// The steps for each request, in order.
     fn mappers(&self) -> Vec<Box<dyn Mapper>> {
         let mut mappers: Vec<Box<dyn Mapper>> = Vec::new();
+        let Queue { model, task, .. } = self.queue;
+        if self.queue.openai == OpenAiLines::Translate {
+            mappers.push(Box::new(Translate::new(model, *task)));
+        }
         if let Some(defaults) = &self.queue.defaults {
-            let Queue { model, task, .. } = self.queue;
             mappers.push(Box::new(Defaults::new(defaults, model, *task)));
         }
         mappers

@@ -10,7 +10,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use super::frame::Frame;
-use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
+use super::index::{IndexReader, LineEntry, OutcomeEntry};
 use super::judged::Judged;
 use super::outcomes::{OPEN, Outcomes, open_lines};
 use super::{At, JobFolder, SpoolError};
@@ -83,7 +83,7 @@ impl Register {
             }
             if entry.verdict.is_open() {
                 let fate = self.lines.get(row).at("read", &lines)?.fate;
-                if fate != LineFate::Valid {
+                if !fate.is_sent() {
                     entry = OutcomeEntry { verdict: Verdict::Invalid, ..OPEN };
                 }
             }
@@ -230,5 +230,5 @@ impl Register {
 pub fn add(rest: &mut Rest, middle: Row, row: Row, line: &LineEntry) {
     let half: &mut Share = if row <= middle { &mut rest.left } else { &mut rest.right };
     half.rows += 1;
-    half.bytes += Frame::FileLine.len(row, false, line.request_len);
+    half.bytes += Frame::on_file(line.fate).len(row, false, line.request_len);
 }

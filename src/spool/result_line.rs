@@ -11,6 +11,7 @@ use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 
 use super::loose::{Shape, cut, number, read, skip, take};
+use super::openai::result;
 use super::response::Answer;
 use crate::engine::ids::Row;
 use crate::engine::verdict::{Verdict, judge_error};
@@ -24,6 +25,10 @@ pub struct ResultLine<'a> {
     pub response: Option<&'a str>,
     /// The error, if there is one and no response.
     pub error: Option<RowError>,
+    /// Whether it is one of the OpenAI-compatible layer: `response` holds a status and a body then.
+    pub is_openai: bool,
+    /// The id that the layer gave it, as JSON.
+    pub id: Option<&'a str>,
 }
 
 /// What the API said of a row it did not answer.
@@ -51,6 +56,13 @@ impl<'a> ResultLine<'a> {
             // A name that is no text, such as half a surrogate, may still stand in whole JSON.
             None => serde_json::from_str::<IgnoredAny>(text).map(|_| Members::default()).ok()?,
         };
+        if let (None, Some(id)) = (members.key, members.custom_id) {
+            let response = members.response.map(RawValue::get).filter(|raw| raw.starts_with('{'));
+            let error = result::error(response, members.error.map(RawValue::get));
+            let response = response.filter(|_| error.is_none());
+            let (row, id) = (row_of(id.get()), members.id.map(RawValue::get));
+            return Some(ResultLine { row, response, error, is_openai: true, id });
+        }
         let within: Option<Metadata<'_>> = members.metadata.and_then(|raw| read(raw.get()));
         let key = members.key.or(within.and_then(|metadata| metadata.key));
         let response = members.response.map(RawValue::get).filter(|raw| raw.starts_with('{'));
@@ -58,13 +70,20 @@ impl<'a> ResultLine<'a> {
             Some(_) => None,
             None => members.error.or(members.status).map(|raw| RowError::read(raw.get())),
         };
-        Some(ResultLine { row: key.and_then(|raw| row_of(raw.get())), response, error })
+        let row = key.and_then(|raw| row_of(raw.get()));
+        Some(ResultLine { row, response, error, is_openai: false, id: None })
+    }
+
+    /// What the response says of itself.
+    pub fn answer(&self) -> Option<Answer> {
+        let read = if self.is_openai { result::answer } else { Answer::read };
+        self.response.map(read)
     }
 
     /// What the line means for its row.
     pub fn verdict(&self) -> Verdict {
-        match (self.response, &self.error) {
-            (Some(response), _) => Answer::read(response).verdict(),
+        match (self.answer(), &self.error) {
+            (Some(answer), _) => answer.verdict(),
             (None, Some(error)) => judge_error(i64::from(error.code)),
             (None, None) => Verdict::Empty,
         }
@@ -99,6 +118,8 @@ fn row_of(raw: &str) -> Option<Row> {
 #[derive(Default)]
 struct Members<'a> {
     key: Option<&'a RawValue>,
+    custom_id: Option<&'a RawValue>,
+    id: Option<&'a RawValue>,
     response: Option<&'a RawValue>,
     error: Option<&'a RawValue>,
     status: Option<&'a RawValue>,
@@ -109,6 +130,8 @@ impl<'de> Shape<'de> for Members<'de> {
     fn member<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "key" => take(&mut self.key, map),
+            "custom_id" | "customId" => take(&mut self.custom_id, map),
+            "id" => take(&mut self.id, map),
             "response" => take(&mut self.response, map),
             "error" => take(&mut self.error, map),
             "status" => take(&mut self.status, map),

@@ -32,7 +32,7 @@ impl RowFailure {
         if let Some(error) = &line.error {
             return RowFailure::of_error(verdict, error);
         }
-        let answer = line.response.map(Answer::read);
+        let answer = line.answer();
         let why = answer.as_ref().map_or_else(String::new, why);
         match verdict {
             Verdict::Blocked => {

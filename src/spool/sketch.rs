@@ -22,6 +22,7 @@ use super::problem::Problem;
 use super::source::refusal;
 use super::{At, SpoolError, moment};
 use crate::engine::ids::{Attempt, ChunkNo, Row};
+use crate::engine::job::{Family, Refusal};
 use crate::engine::verdict::Verdict;
 
 /// Chunks a job may have: the record of each is kept for as long as the job lives.
@@ -54,6 +55,7 @@ pub struct Sketch<'a> {
     chunks: Vec<Grown>,
     chunk: Growing,
     keys: Keys,
+    family: Option<Family>,
 }
 
 impl<'a> Sketch<'a> {
@@ -80,6 +82,7 @@ impl<'a> Sketch<'a> {
             chunks: Vec::new(),
             chunk: Growing::begin(Row(1)),
             keys: Keys::default(),
+            family: None,
         })
     }
 
@@ -98,6 +101,23 @@ impl<'a> Sketch<'a> {
         self.first_problem.as_ref()
     }
 
+    /// Takes note of whose request a row is, or was meant to be: a file holds only one family.
+    ///
+    /// # Errors
+    /// If it is another one than that of the rows before.
+    pub fn meet(&mut self, family: Option<Family>, line: u64) -> Result<(), PlanError> {
+        match (self.family, family) {
+            (Some(known), Some(met)) if known != met => {
+                Err(PlanError::Unusable(Refusal { line: Some(line), ..mixed(line, met) }))
+            }
+            (Some(_), _) | (None, None) => Ok(()),
+            (None, met) => {
+                self.family = met;
+                Ok(())
+            }
+        }
+    }
+
     /// Puts a row down that can be sent. Answers `false`, and puts nothing down, if it is too
     /// long for any chunk.
     ///
@@ -111,7 +131,7 @@ impl<'a> Sketch<'a> {
     ) -> Result<bool, PlanError> {
         let row = Row(self.rows + 1);
         let len = u32::try_from(request.span.len()).unwrap_or(u32::MAX);
-        let on_file = Frame::FileLine.len(row, false, len);
+        let on_file = Frame::on_file(request.fate).len(row, false, len);
         let longest = Frame::InlineItem.len(row, false, len).max(on_file);
         if longest >= self.rules.row_bytes_max || on_file > self.rules.batch_bytes_max {
             return Ok(false);
@@ -123,7 +143,7 @@ impl<'a> Sketch<'a> {
             request_len: len,
             key: key_span(piece, request.key.clone()),
             line: line_number(piece),
-            fate: LineFate::Valid,
+            fate: request.fate,
         };
         self.chunk.count(Some(on_file));
         self.put(&entry, Verdict::Open)?;
@@ -180,6 +200,7 @@ impl<'a> Sketch<'a> {
             bytes: content.bytes,
             sha256: content.sha256,
             chunks: chunks.collect::<Result<_, _>>()?,
+            family: self.family.unwrap_or_default(),
             warnings,
             first_problem: self.first_problem,
             prepared: false,
@@ -235,6 +256,20 @@ impl<'a> Sketch<'a> {
         self.outcomes.append(&outcome)?;
         Ok(())
     }
+}
+
+fn mixed(line: u64, met: Family) -> Refusal {
+    let (this, others) = match met {
+        Family::OpenAi => ("in the OpenAI batch format", "native requests"),
+        Family::Native => ("a native request", "in the OpenAI batch format"),
+    };
+    let message = format!(
+        "line {line} is {this}, those before it are {others}; a batch takes either, so a file may \
+         hold only one of them"
+    );
+    let remedy = "Put the two kinds into files of their own, or set openai = \"translate\" for the \
+                  queue.";
+    refusal("mixed_forms", message, remedy)
 }
 
 fn key_span(piece: &Piece<'_>, key: Option<Range<usize>>) -> Option<KeySpan> {

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::forms::{KEY_BYTES_MAX, Request, model_name};
+use super::index::LineFate;
 use super::scan::Cursor;
 
 /// The request in a piece, if it is written in the usual way; `model` is the queue's.
@@ -30,10 +31,11 @@ pub fn request(bytes: &[u8], model: &str) -> Option<Request> {
     let end = cursor.at();
     cursor.end()?;
     if let Some(span) = found.request {
-        return Some(Request { span, key: found.key.or(found.metadata.flatten()) });
+        let key = found.key.or(found.metadata.flatten());
+        return Some(Request { span, key, fate: LineFate::Valid });
     }
     let bare = found.contents.is_some() && found.key.is_none() && found.metadata.is_none();
-    bare.then_some(Request { span: start..end, key: None })
+    bare.then_some(Request { span: start..end, key: None, fate: LineFate::Valid })
 }
 
 /// The members of a piece that have been seen.

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::job::{
-    Accept, Batch, BatchRecord, Conversion, Delivery, Doubt, Input, Plan, Queue, Refusal,
-    RemoteEnd, RemoteError, RemoteState, Rest, Share, Source, Tally, Task, Tokens, Transport,
+    Accept, Batch, BatchRecord, Conversion, Delivery, Doubt, Family, Input, OpenAiLines, Plan,
+    Queue, Refusal, RemoteEnd, RemoteError, RemoteState, Rest, Share, Source, Tally, Task, Tokens,
+    Transport,
 };
 use crate::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, Job, JobId, JobState, Millis,
@@ -281,6 +282,8 @@ fields! {
         attempts: u16, accept: AcceptV1,
         #[serde(default, skip_serializing_if = "TaskV1::is_usual")] task: TaskV1,
         #[serde(default, skip_serializing_if = "String::is_empty")] credential: String,
+        #[serde(default = "layer", skip_serializing_if = "OpenAiLinesV1::is_usual")]
+        openai: OpenAiLinesV1,
         #[serde(default, skip_serializing_if = "Option::is_none")] defaults: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")] conversion: Option<ConversionV1>,
         #[serde(default, skip_serializing_if = "Option::is_none")] media_root: Option<String>,
@@ -296,6 +299,7 @@ fields! {
     Accept as AcceptV1 { truncated: bool, blocked: bool, empty: bool, }
     Plan as PlanV1 {
         rows: u64, invalid: u64, bytes: u64, sha256: String,
+        #[serde(default, skip_serializing_if = "FamilyV1::is_usual")] family: FamilyV1,
         #[serde(default, skip_serializing_if = "Option::is_none")] asks: Option<u64>,
         planned: u64,
         first_create: Option<u64>, last_result: Option<u64>, cancelled: bool,
@@ -339,6 +343,8 @@ fields! {
 choices! {
     Transport as TransportV1 { Auto, Inline, File, ; ; }
     Task as TaskV1 { Generate, Embed, ; ; }
+    OpenAiLines as OpenAiLinesV1 { Layer, Translate, ; ; }
+    Family as FamilyV1 { Native, OpenAi, ; ; }
     JobState as JobStateV1 {
         Claiming, Planning, ;
         Active(PlanV1), Merging(PlanV1),
@@ -383,6 +389,30 @@ impl TaskV1 {
 
 fn is_nothing(value: &u64) -> bool {
     *value == 0
+}
+
+/// Records of the first versions had native lines only.
+impl Default for FamilyV1 {
+    fn default() -> FamilyV1 {
+        FamilyV1::Native
+    }
+}
+
+impl FamilyV1 {
+    fn is_usual(&self) -> bool {
+        matches!(self, FamilyV1::Native)
+    }
+}
+
+/// Queues of the first versions had no such lines.
+fn layer() -> OpenAiLinesV1 {
+    OpenAiLinesV1::Layer
+}
+
+impl OpenAiLinesV1 {
+    fn is_usual(&self) -> bool {
+        matches!(self, OpenAiLinesV1::Layer)
+    }
 }
 
 fn is_not(value: &bool) -> bool {

@@ -15,6 +15,7 @@ mod inbox;
 mod linting;
 mod lost_store;
 mod media;
+mod openai;
 mod operators;
 mod paid_once;
 mod reloading;

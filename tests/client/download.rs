@@ -13,7 +13,7 @@ const FILE: &str = "/download/v1beta/files/batch-abc:download?alt=media";
 
 /// Keeps results in memory as the spool does on disk.
 #[derive(Default)]
-struct Kept {
+pub struct Kept {
     bytes: Vec<u8>,
     paused: bool,
 }
@@ -49,13 +49,14 @@ impl Results for Kept {
     }
 }
 
+/// Where results are kept.
 #[derive(Default)]
-struct Place {
-    kept: Arc<Mutex<Kept>>,
+pub struct Place {
+    pub kept: Arc<Mutex<Kept>>,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         Place::default()
     }
 
@@ -65,7 +66,7 @@ impl Place {
         place
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let kept = self.kept.lock().expect("no panic holds it");
         String::from_utf8(kept.bytes.clone()).expect("text")
     }

@@ -7,6 +7,7 @@ mod connections;
 mod create;
 mod download;
 mod early;
+mod layer;
 mod names;
 mod server;
 mod upload;

@@ -3,7 +3,7 @@
 use gemini_batchd::engine::effect::{Effect, Issued};
 use gemini_batchd::engine::event::{Failure, Objection, Outcome};
 use gemini_batchd::engine::job::{
-    Doubt, Input, JobState, RemoteError, RemoteState, Rest, Task, Transport,
+    Doubt, Family, Input, JobState, RemoteError, RemoteState, Rest, Task, Transport,
 };
 use gemini_batchd::engine::{Attempt, ChunkState, FileName, Millis};
 
@@ -22,7 +22,7 @@ fn refused(to: Objection) -> Result<Outcome, Failure> {
 fn the_intent_is_saved_before_the_create_is_begun_and_names_all_of_it() {
     let mut rig = inline(&[10]);
     assert_eq!(*rig.state(1), ChunkState::Creating { input: Input::Inline, since: rig.now });
-    let Issued { effect: Effect::Create { which, input, model, task, priority }, .. } =
+    let Issued { effect: Effect::Create { which, input, model, task, family, priority }, .. } =
         rig.take("create")
     else {
         unreachable!("it is a create")
@@ -30,7 +30,7 @@ fn the_intent_is_saved_before_the_create_is_begun_and_names_all_of_it() {
     assert_eq!((which.job, which.chunk, which.attempt), (id(1), rig.chunk(1).no, Attempt(1)));
     assert_eq!((which.rows, which.middle), (rig.chunk(1).rows, rig.chunk(1).middle()));
     assert_eq!((input, model.as_str(), task), (Input::Inline, "gemini-2.5-flash", Task::Generate));
-    assert_eq!(priority, 0);
+    assert_eq!((priority, family), (0, Family::Native));
     let stamp = which.stamp().0;
     assert_eq!(stamp, format!("gemini-batchd/{}/c1/a1", id(1)));
 }

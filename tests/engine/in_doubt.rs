@@ -5,7 +5,7 @@ use gemini_batchd::engine::event::{Failure, Outcome, RemoteBatch};
 use gemini_batchd::engine::job::{Doubt, Input, JobState, RemoteState, Transport};
 use gemini_batchd::engine::keys::Keys;
 use gemini_batchd::engine::policy::{Policy, Uncertain};
-use gemini_batchd::engine::{Attempt, ChunkState, Engine, Job, Millis};
+use gemini_batchd::engine::{Attempt, ChunkState, Engine, FileName, Job, Millis};
 
 use crate::rig::{Rig, batch, id, policy, queue, remote};
 
@@ -335,4 +335,48 @@ fn exchange_key(rig: &mut Rig, key_print: &str) {
     let turn = rig.engine.adopt(policy.clone(), rig.now);
     rig.policy = policy;
     rig.consume(turn);
+}
+
+/// A job of one chunk of OpenAI lines whose create got no answer.
+fn in_doubt_in_the_layer(policy: Policy) -> Rig {
+    let mut rig = Rig::with_openai_job(policy, queue(Transport::Inline), &[10]);
+    rig.answer("upload", Ok(Outcome::Uploaded { file: FileName("files/f".to_owned()) }));
+    rig.answer("create", Err(Failure::Ambiguous("reset".to_owned())));
+    rig
+}
+
+#[test]
+fn openai_lines_go_by_file_whatever_the_queue_says_and_are_looked_for_by_it() {
+    let mut rig = in_doubt_in_the_layer(policy());
+    rig.wait();
+    let Effect::Find { file, .. } = rig.take("find").effect else { unreachable!() };
+    assert_eq!(file, Some(FileName("files/f".to_owned())));
+    // Also after a restart.
+    rig.restart();
+    let Effect::Find { file, .. } = rig.take("find").effect else { unreachable!() };
+    assert_eq!(file, Some(FileName("files/f".to_owned())));
+}
+
+#[test]
+fn without_a_list_a_create_in_doubt_waits_for_a_person_whatever_the_settings_say() {
+    let mut rig = in_doubt_in_the_layer(policy());
+    while matches!(rig.state(1), ChunkState::Uncertain { .. }) {
+        rig.wait();
+        rig.answer("find", Ok(Outcome::Unlisted("HTTP 404".to_owned())));
+    }
+    assert!(matches!(rig.state(1), ChunkState::Stuck { .. }), "{:?}", rig.state(1));
+    let Effect::Notify { refusal, .. } = rig.take("notify").effect else { unreachable!() };
+    assert_eq!(refusal.reason, "uncertain");
+    assert!(refusal.message.contains("no list") && refusal.message.contains("HTTP 404"));
+}
+
+#[test]
+fn a_create_in_the_layer_that_was_turned_away_is_sent_again_even_without_a_list() {
+    let mut rig = Rig::with_openai_job(policy(), queue(Transport::Auto), &[10]);
+    rig.answer("upload", Ok(Outcome::Uploaded { file: FileName("files/f".to_owned()) }));
+    let failure = Failure::RateLimited { retry_after_ms: None, message: "429".to_owned() };
+    rig.answer("create", Err(failure));
+    rig.wait();
+    rig.answer("find", Ok(Outcome::Unlisted("HTTP 404".to_owned())));
+    assert!(matches!(rig.state(1), ChunkState::Uploading { .. }), "{:?}", rig.state(1));
 }

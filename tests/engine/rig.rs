@@ -7,8 +7,8 @@ use gemini_batchd::engine::event::{
     Event, Failure, Harvest, Outcome, PlannedChunk, Polled, RemoteBatch,
 };
 use gemini_batchd::engine::job::{
-    Accept, Chunk, ChunkState, Job, JobState, Plan, Queue, RemoteState, Rest, Share, Source, Task,
-    Transport,
+    Accept, Chunk, ChunkState, Family, Job, JobState, Plan, Queue, RemoteState, Rest, Share,
+    Source, Task, Transport,
 };
 use gemini_batchd::engine::keys::{Credential, Keys};
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
@@ -42,6 +42,18 @@ impl Rig {
     pub fn with_job(policy: Policy, queue: Queue, chunks: &[u64]) -> Rig {
         let mut rig = Rig::new(policy);
         rig.add_job(1, queue, chunks);
+        rig
+    }
+
+    /// The same for a job of OpenAI lines.
+    pub fn with_openai_job(policy: Policy, queue: Queue, chunks: &[u64]) -> Rig {
+        let mut rig = Rig::new(policy);
+        rig.arrive(1, queue, 100);
+        let Outcome::Planned { plan, chunks } = planned("content 1", chunks) else {
+            unreachable!()
+        };
+        let plan = Plan { family: Family::OpenAi, ..plan };
+        rig.answer("claim", Ok(Outcome::Planned { plan, chunks }));
         rig
     }
 

@@ -248,7 +248,7 @@ fn words(effect: &Effect) -> String {
         Effect::Plan { head, .. } => job("plan", head.id),
         Effect::Upload { which, .. } => attempt("upload", which),
         Effect::Create { which, .. } => attempt("create", which),
-        Effect::Find { which } => attempt("find", which),
+        Effect::Find { which, .. } => attempt("find", which),
         Effect::Poll { batches } => format!("poll {}", batches.len()),
         Effect::Collect { which, .. } => attempt("collect", which),
         Effect::Discard { batch, .. } => format!("discard {}", batch.0),

@@ -37,7 +37,7 @@ impl World {
             Effect::Plan { head, .. } => self.plan(&head),
             Effect::Upload { which, file } => self.upload(which, &file),
             Effect::Create { which, input, model, .. } => self.create(which, &input, &model),
-            Effect::Find { which } => self.find(which),
+            Effect::Find { which, .. } => self.find(which),
             Effect::Poll { batches } => self.poll(&batches),
             Effect::Collect { which, batch, missing_max, .. } => {
                 self.collect(which, &batch, missing_max)

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gemini_batchd::engine::job::Conversion;
+use gemini_batchd::engine::job::{Conversion, Family, OpenAiLines};
 use gemini_batchd::engine::{ChunkNo, Head, Job, JobState};
 use gemini_batchd::store::record::{self, Record, from_mirror, mirror};
 
@@ -85,6 +85,16 @@ fn what_is_written_now_is_read_again() {
         let job = Job { head, chunks };
         assert_eq!(from_mirror(&mirror(&job)), Ok(job), "seed {seed}");
     }
+}
+
+#[test]
+fn whose_requests_a_job_has_and_what_its_queue_makes_of_them_is_kept() {
+    let mut head = Dice(1).head_in(id(1), 2);
+    head.queue.openai = OpenAiLines::Translate;
+    let JobState::Active(plan) = &mut head.state else { panic!("{:?}", head.state) };
+    plan.family = Family::OpenAi;
+    let read = record::read(&record::write_head(&head));
+    assert_eq!(read, Ok(Record::Head(Box::new(head))));
 }
 
 /// Faults 9 and 27.

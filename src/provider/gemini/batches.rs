@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::client::{CallError, Client, failure};
+use super::layer_batch::is_of_layer;
 use super::operation::Operation;
 use super::transfer::Incoming;
 use super::wire::{self, BatchPage, FilePage, PAGE_SIZE};
@@ -88,25 +89,40 @@ impl Client {
     /// took the last time, each is asked for by name; otherwise the list is read (API contract,
     /// 6.2) until all were seen, and only what it does not show is asked for by name. Of what no
     /// list shows, at most [`ASKED_MAX`] are told of in one poll: the others have their turn in
-    /// another.
+    /// another. Batches of the OpenAI-compatible layer are always asked for by name.
     ///
     /// # Errors
     /// If one of them can not be told; then none is.
     pub async fn poll(&self, names: &[BatchName]) -> Result<Vec<(BatchName, Polled)>, Failure> {
         let mut seen = BTreeMap::new();
-        let mut missing: HashSet<&BatchName> = names.iter().collect();
+        // A set has another order each time, so that all of them are asked for in the end.
+        let (of_layer, native): (HashSet<_>, HashSet<_>) =
+            names.iter().partition(|name| is_of_layer(name));
+        if !native.is_empty() {
+            self.poll_native(native, &mut seen).await?;
+        }
+        for name in of_layer.into_iter().take(ASKED_MAX) {
+            seen.insert(name.clone(), self.poll_in_layer(name).await?);
+        }
+        Ok(seen.into_iter().collect())
+    }
+
+    async fn poll_native(
+        &self,
+        mut missing: HashSet<&BatchName>,
+        seen: &mut BTreeMap<BatchName, Polled>,
+    ) -> Result<(), Failure> {
         let pages = self.inner.pages_polled.load(Ordering::Relaxed);
         if missing.len() < pages {
             // The list may have become shorter meanwhile: it is tried again after a while.
             self.inner.pages_polled.store(pages - 1, Ordering::Relaxed);
         } else {
-            self.poll_by_list(&mut missing, &mut seen).await?;
+            self.poll_by_list(&mut missing, seen).await?;
         }
-        // A set has another order each time, so that all of them are asked for in the end.
         for name in missing.into_iter().take(ASKED_MAX) {
             seen.insert(name.clone(), self.get_state(name).await?);
         }
-        Ok(seen.into_iter().collect())
+        Ok(())
     }
 
     /// Moves what the list shows from `missing` to `seen`.
@@ -167,6 +183,9 @@ impl Client {
     /// # Errors
     /// If the API could not be asked.
     pub async fn cancel(&self, name: &BatchName) -> Result<(), Failure> {
+        if is_of_layer(name) {
+            return self.cancel_in_layer(name).await;
+        }
         let name = wire::batch_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
         let request = self
             .request(Method::POST, &format!("/{}:cancel", name.0))
@@ -184,11 +203,15 @@ impl Client {
         }
     }
 
-    /// Removes a batch and its results. One that is not there is no failure.
+    /// Removes a batch and its results. One that is not there is no failure. The
+    /// OpenAI-compatible layer has no call for it: nothing is asked, and its results go with time.
     ///
     /// # Errors
     /// If the API could not be asked or refused.
     pub async fn delete_batch(&self, name: &BatchName) -> Result<(), Failure> {
+        if is_of_layer(name) {
+            return Ok(());
+        }
         let name = wire::batch_name(&name.0).map_err(|e| Failure::Rejected(e.to_string()))?;
         let request = self.request(Method::DELETE, &format!("/{}", name.0));
         match self.ask(request).await {
@@ -302,14 +325,19 @@ impl Client {
 
 /// Where a list goes on, guarded against going round in circles.
 #[derive(Default)]
-struct Tokens {
+pub(super) struct Tokens {
     current: Option<String>,
     seen: HashSet<String>,
 }
 
 impl Tokens {
+    /// Where the page begins that is to be read; `None` for the first.
+    pub(super) fn current(&self) -> Option<&str> {
+        self.current.as_deref()
+    }
+
     /// Whether there is a next page.
-    fn next(&mut self, token: Option<String>, action: &str) -> Result<bool, Failure> {
+    pub(super) fn next(&mut self, token: Option<String>, action: &str) -> Result<bool, Failure> {
         let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(false) };
         if self.seen.len() >= PAGES_MAX {
             let message = format!("{action}: more than {PAGES_MAX} pages");

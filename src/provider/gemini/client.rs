@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT_ENCODING, DATE, RETRY_AFTER};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, DATE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -233,6 +233,16 @@ impl Client {
     /// key, which such a URL does not need (7.3).
     pub(super) fn session_request(&self, url: Url) -> RequestBuilder {
         self.inner.fresh.post(url)
+    }
+
+    /// A call of the OpenAI-compatible layer, which is found below one version and takes the key as
+    /// OpenAI does; on a connection of its own if `fresh`.
+    pub(super) fn layer_request(&self, method: Method, path: &str, fresh: bool) -> RequestBuilder {
+        let fresh = fresh || self.distrusts_pool();
+        let http = if fresh { &self.inner.fresh } else { &self.inner.pooled };
+        let key = self.inner.settings.key.bearer();
+        let request = http.request(method, self.url(&format!("/v1beta/{path}")));
+        request.header(AUTHORIZATION, key).header(ACCEPT_ENCODING, "identity")
     }
 
     fn keyed(&self, request: RequestBuilder) -> RequestBuilder {

@@ -163,7 +163,7 @@ fn body(
 /// Closes the list of requests and everything around it.
 const INLINE_TAIL: &str = "]}}}}";
 
-fn sort(error: TransferError) -> CreateFailure {
+pub(super) fn sort(error: TransferError) -> CreateFailure {
     let message = format!("create batch: {error}");
     CreateFailure::Failure(match error {
         TransferError::NotSent(_) => Failure::Transient(message),

@@ -15,6 +15,7 @@ use reqwest::header::{
 use reqwest::{Method, Response, StatusCode};
 
 use super::client::{CallError, Client, failure};
+use super::layer_batch::is_of_layer;
 use super::lines::{LineLimit, WholeText};
 use super::operation::{Operation, ReadError};
 use super::transfer::{Incoming, Pieces};
@@ -54,7 +55,7 @@ pub trait Results: Send + 'static {
 }
 
 /// Results that a connection and its caller hold together.
-type Shared<R> = Arc<Mutex<R>>;
+pub(super) type Shared<R> = Arc<Mutex<R>>;
 
 /// What was fetched.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +78,9 @@ impl Client {
         batch: &BatchName,
         results: &Shared<R>,
     ) -> Result<Fetched, Failure> {
+        if is_of_layer(batch) {
+            return self.fetch_from_layer(batch, results).await;
+        }
         let operation = match self.fetch_operation(batch, results).await {
             Ok(operation) => operation,
             Err((failure, false)) => return Err(failure),
@@ -133,7 +137,7 @@ impl Client {
     }
 
     /// Downloads a result file, from where an earlier try stopped if there was one.
-    async fn download<R: Results>(
+    pub(super) async fn download<R: Results>(
         &self,
         name: &FileName,
         results: &Shared<R>,
@@ -360,7 +364,7 @@ fn refuse_page(response: &Response, action: &str) -> Result<(), Failure> {
 }
 
 /// Does something with results that may take a while, on a thread made for that.
-async fn on<R: Results, T: Send + 'static>(
+pub(super) async fn on<R: Results, T: Send + 'static>(
     results: &Shared<R>,
     act: impl FnOnce(&mut R) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -371,6 +375,6 @@ async fn on<R: Results, T: Send + 'static>(
     }
 }
 
-fn lock<R>(results: &Mutex<R>) -> MutexGuard<'_, R> {
+pub(super) fn lock<R>(results: &Mutex<R>) -> MutexGuard<'_, R> {
     results.lock().unwrap_or_else(PoisonError::into_inner)
 }

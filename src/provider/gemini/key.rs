@@ -64,6 +64,15 @@ impl ApiKey {
         value
     }
 
+    /// The value of the `Authorization` header, where the key travels in that one; marked too.
+    pub(super) fn bearer(&self) -> HeaderValue {
+        let text = format!("Bearer {}", self.0.expose_secret());
+        let mut value =
+            HeaderValue::from_str(&text).expect("a key is made of visible ASCII characters only");
+        value.set_sensitive(true);
+        value
+    }
+
     /// The text with the key taken out, should somebody have put it in. To be done before a text
     /// is shortened: half a key is a secret too.
     pub(super) fn scrub(&self, text: String) -> String {

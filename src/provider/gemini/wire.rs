@@ -69,7 +69,8 @@ fn checked(name: &str, prefix: &str, kind: &'static str) -> Result<String, WireE
     }
 }
 
-fn is_id(id: &str) -> bool {
+/// Whether a text can be one part of a name: letters, digits, `-`, `_`, `.`.
+pub fn is_id(id: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     (1..=128).contains(&id.len()) && id.bytes().all(plain) && id.bytes().any(|byte| byte != b'.')
 }

@@ -81,7 +81,7 @@ fn every_bad_line_has_its_fate_its_column_and_its_words() {
         (&long_key, LineFate::BadKey, 8, "65,534"),
         ("{\"content\": {}}", LineFate::OtherTask, 12, "embedding"),
         ("{\"request\": {\"content\": {}}}", LineFate::OtherTask, 24, "embedding"),
-        ("{\"custom_id\": \"a\", \"body\": {}}", LineFate::OtherTask, 0, "OpenAI"),
+        ("{\"custom_id\": \"a\", \"body\": {}}", LineFate::NotARequest, 0, "/v1/embeddings"),
     ];
     for (line, fate, at, words) in table {
         let fault = examine(line.as_bytes(), WANTED).expect_err(line);

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::clock::Moment;
 use super::faults::{Ending, Ends, Poison};
 use super::journal::InputKind;
+use super::layer::Layer;
 use super::reply::{Reply, StoreId};
 use crate::engine::job::Task;
 
@@ -49,6 +50,8 @@ pub struct Batch {
     pub stage: Stage,
     /// How often it was asked for since it ended.
     pub gets: u32,
+    /// What it has more if it was made through the OpenAI-compatible layer.
+    pub layer: Option<Layer>,
 }
 
 /// How far a batch is.
@@ -163,6 +166,9 @@ impl Batch {
 
     fn finished(&self) -> Finale {
         let at = self.ends;
+        if let Some(invalid) = self.invalid() {
+            return invalid;
+        }
         if let Some(poison) = &self.poison {
             let error = Some((poison.code, poison.message.clone()));
             return Finale { at, state: FAILED, error, served: None, rest_cancelled: false };

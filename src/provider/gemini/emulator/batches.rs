@@ -61,16 +61,7 @@ impl Server {
         create: &Create,
         now: Moment,
     ) -> Result<Admitted, Reply> {
-        if self.faults.create_drop_before.take() {
-            return Err(Reply::Dropped);
-        }
-        if self.faults.create_503_before.take() {
-            return Err(unavailable());
-        }
-        if self.faults.create_429.take() {
-            let message = "Resource has been exhausted (e.g. check quota).";
-            return Err(Reply::refused(429, message));
-        }
+        self.trip_create()?;
         if !models_for(task).contains(&model) {
             return Err(Reply::refused(404, no_model(model, task)));
         }
@@ -101,10 +92,6 @@ impl Server {
         survey: &Survey,
         now: Moment,
     ) -> Reply {
-        let (kind, file) = match &create.input {
-            CreateInput::Rows(_) => (InputKind::Inline, None),
-            CreateInput::File(name) => (InputKind::File, Some(name.clone())),
-        };
         let refused = if !survey.errors.is_empty() {
             Some(survey.errors.join("\n"))
         } else if survey.rows == 0 {
@@ -122,7 +109,14 @@ impl Server {
             return reply;
         }
         self.hold(input);
-        let batch = self.new_batch(model, task, create, kind, file, input, survey, now);
+        let batch = self.new_batch(model, task, create, input, survey, now);
+        let (operation, _) = batch.operation(now, self.shown(true));
+        self.enter(who, batch, now).unwrap_or(Reply::Json(operation))
+    }
+
+    /// Puts a new batch down. Answers with what its client gets in the place of the batch, if a
+    /// fault keeps it from being told.
+    pub(super) fn enter(&mut self, who: ProjectNo, batch: Batch, now: Moment) -> Option<Reply> {
         self.journal.note(
             now,
             who.0,
@@ -131,33 +125,30 @@ impl Server {
                 display_name: batch.display_name.clone(),
                 model: batch.model.clone(),
                 rows: batch.rows,
-                input: kind,
+                input: batch.kind,
                 file: batch.file.clone(),
             },
         );
-        let (operation, _) = batch.operation(now, self.shown(true));
         self.projects[who.0].batches.insert(self.drawn, batch);
         if self.faults.create_drop_after.take() {
-            return Reply::Dropped;
+            return Some(Reply::Dropped);
         }
-        if self.faults.create_503_after.take() {
-            return unavailable();
-        }
-        Reply::Json(operation)
+        self.faults.create_503_after.take().then(unavailable)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of them are what a batch is made of")]
-    fn new_batch(
+    pub(super) fn new_batch(
         &mut self,
         model: &str,
         task: Task,
         create: &Create,
-        kind: InputKind,
-        file: Option<String>,
         input: StoreId,
         survey: &Survey,
         now: Moment,
     ) -> Batch {
+        let (kind, file) = match &create.input {
+            CreateInput::Rows(_) => (InputKind::Inline, None),
+            CreateInput::File(name) => (InputKind::File, Some(name.clone())),
+        };
         let stuck = self.faults.stuck_pending.take();
         let vanishes = self.faults.vanish.take();
         let ends_as =
@@ -182,6 +173,7 @@ impl Server {
             ends_as,
             stage: Stage::Open,
             gets: 0,
+            layer: None,
         }
     }
 
@@ -247,7 +239,8 @@ impl Server {
             Shown { stale: self.faults.list_stale_stats, output: true, ..self.shown(false) };
         let mut visible =
             self.projects[who.0].batches.range(..before).rev().filter(|(_, batch)| {
-                batch.vanishes > now && (lag.is_zero() || batch.created.after(lag) <= now)
+                let is_visible = lag.is_zero() || batch.created.after(lag) <= now;
+                batch.layer.is_none() && batch.vanishes > now && is_visible
             });
         let size = page_size.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
         let page: Vec<(&u64, &Batch)> = visible.by_ref().take(size).collect();
@@ -269,9 +262,13 @@ impl Server {
         if matches!(batch.stage, Stage::Open) {
             batch.cancel_asked.get_or_insert(now);
         }
-        let batch = batch.name();
-        self.journal.note(now, who.0, Happened::CancelAsked { batch });
+        let name = batch.name();
+        self.cancel_noted(who, name, now);
         Reply::Json(json!({}))
+    }
+
+    pub(super) fn cancel_noted(&mut self, who: ProjectNo, batch: String, now: Moment) {
+        self.journal.note(now, who.0, Happened::CancelAsked { batch });
     }
 
     /// Deletes a batch and its results.
@@ -315,7 +312,7 @@ impl Server {
     /// The batch, unless it is unknown, of somebody else, or has vanished.
     fn find(&mut self, who: ProjectNo, id: &str, now: Moment) -> Option<&mut Batch> {
         let mut batches = self.projects[who.0].batches.values_mut();
-        batches.find(|batch| batch.id == id && batch.vanishes > now)
+        batches.find(|batch| batch.layer.is_none() && batch.id == id && batch.vanishes > now)
     }
 
     /// The results of the batch that has this result file, if they can still be had.
@@ -389,7 +386,8 @@ fn no_model(model: &str, task: Task) -> String {
     )
 }
 
-fn models_for(task: Task) -> &'static [&'static str] {
+/// The models that can be batched for a task.
+pub fn models_for(task: Task) -> &'static [&'static str] {
     match task {
         Task::Generate => MODELS,
         Task::Embed => EMBEDDERS,

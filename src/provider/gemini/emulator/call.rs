@@ -48,6 +48,20 @@ pub enum Call {
         /// Without `batches/`.
         id: String,
     },
+    /// A batch through the OpenAI-compatible layer.
+    LayerCreate,
+    /// One of these batches.
+    LayerGet {
+        /// Without `batches/`.
+        id: String,
+    },
+    /// All of them.
+    LayerList,
+    /// To stop one of them.
+    LayerCancel {
+        /// Without `batches/`.
+        id: String,
+    },
     /// `media.upload`, the start of a session.
     UploadStart,
     /// Anything sent to a session.
@@ -80,10 +94,10 @@ impl Call {
     /// How faults are aimed at it.
     pub fn kind(&self) -> CallKind {
         match self {
-            Call::Create { .. } => CallKind::Create,
-            Call::Get { .. } => CallKind::Get,
-            Call::List => CallKind::List,
-            Call::Cancel { .. } => CallKind::Cancel,
+            Call::Create { .. } | Call::LayerCreate => CallKind::Create,
+            Call::Get { .. } | Call::LayerGet { .. } => CallKind::Get,
+            Call::List | Call::LayerList => CallKind::List,
+            Call::Cancel { .. } | Call::LayerCancel { .. } => CallKind::Cancel,
             Call::Delete { .. } => CallKind::Delete,
             Call::UploadStart => CallKind::UploadStart,
             Call::UploadSession => CallKind::Upload,
@@ -95,13 +109,25 @@ impl Call {
         }
     }
 
+    /// Whether it takes the key as OpenAI does.
+    pub fn is_of_layer(&self) -> bool {
+        matches!(
+            self,
+            Call::LayerCreate | Call::LayerGet { .. } | Call::LayerList | Call::LayerCancel { .. }
+        )
+    }
+
     /// Query parameters beyond those that every call takes.
     fn takes(&self) -> &'static [&'static str] {
         match self {
             Call::List => &["pageSize", "pageToken", "filter", "returnPartialSuccess"],
             Call::FileList => &["pageSize", "pageToken"],
             Call::UploadStart | Call::UploadSession => &["upload_id"],
-            Call::Create { .. }
+            Call::LayerList => &["limit", "after"],
+            Call::LayerCreate
+            | Call::LayerGet { .. }
+            | Call::LayerCancel { .. }
+            | Call::Create { .. }
             | Call::Get { .. }
             | Call::Cancel { .. }
             | Call::Delete { .. }
@@ -148,6 +174,8 @@ impl<'a> Route<'a> {
                 }
                 _ => None,
             },
+            // The layer is documented for one version only.
+            _ if version == "v1" && parts[0] == "openai" => None,
             _ => Self::plain(method, &parts)?,
         };
         call.map(|call| Route::Api { version, call }).ok_or_else(|| unknown(method, &path))
@@ -193,11 +221,30 @@ impl<'a> Route<'a> {
                 Some(_) | None => None,
             },
             ["tunedModels", ..] => return Err(unimplemented("Tuned models")),
-            ["openai", ..] => return Err(unimplemented("The OpenAI-compatible layer")),
+            ["openai", "batches", rest @ ..] => return Self::layer(method, &rest.join("/")),
+            ["openai", ..] => {
+                return Err(unimplemented("Of the OpenAI-compatible layer only batches:"));
+            }
             ["webhooks" | "cachedContents" | "corpora" | "fileSearchStores", ..] => {
                 return Err(unimplemented("This resource"));
             }
             _ => None,
+        })
+    }
+}
+
+impl Route<'_> {
+    /// A call below `openai/batches`. Some clients write the slash of an id as `%2F`.
+    fn layer(method: &Method, rest: &str) -> Result<Option<Call>, Reply> {
+        let (get, post) = (method == Method::GET, method == Method::POST);
+        let rest = rest.replace("%2F", "/").replace("%2f", "/");
+        let bare = |id: &str| id.strip_prefix("batches/").unwrap_or(id).to_owned();
+        Ok(match rest.strip_suffix("/cancel") {
+            _ if rest.is_empty() && get => Some(Call::LayerList),
+            _ if rest.is_empty() && post => Some(Call::LayerCreate),
+            Some(id) if post => Some(Call::LayerCancel { id: bare(id) }),
+            None if get => Some(Call::LayerGet { id: bare(&rest) }),
+            Some(_) | None => None,
         })
     }
 }
@@ -348,8 +395,22 @@ mod tests {
     }
 
     #[test]
+    fn the_layers_batches_are_found_however_their_ids_are_written() {
+        let id = || "b1".to_owned();
+        for path in ["b1", "batches/b1", "batches%2Fb1"] {
+            let path = format!("/v1beta/openai/batches/{path}");
+            assert_eq!(call(&Method::GET, &path), Some(Call::LayerGet { id: id() }));
+            let cancel = call(&Method::POST, &format!("{path}/cancel"));
+            assert_eq!(cancel, Some(Call::LayerCancel { id: id() }));
+            assert_eq!(call(&Method::DELETE, &path), None);
+        }
+        assert_eq!(call(&Method::POST, "/v1beta/openai/batches"), Some(Call::LayerCreate));
+        assert_eq!(call(&Method::GET, "/v1/openai/batches"), None);
+    }
+
+    #[test]
     fn what_is_not_emulated_is_refused_loudly() {
-        for path in ["/v1beta/models/m:batchEmbedContents", "/v1beta/openai/batches"] {
+        for path in ["/v1beta/models/m:batchEmbedContents", "/v1beta/openai/files"] {
             let Err(Reply::Refused(refusal)) = Route::find(&Method::POST, path) else {
                 panic!("{path} is answered");
             };

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
+use super::layer_rows;
 use super::reply::StoreId;
 use super::results::{self, Outcome};
 use super::rows::{self, Survey};
@@ -114,6 +115,19 @@ impl Disk {
         look_for: [Option<&str>; 2],
     ) -> io::Result<Survey> {
         rows::survey(self.reader(store)?, check, look_for)
+    }
+
+    /// See [`layer_rows::survey`].
+    ///
+    /// # Errors
+    /// If the lines can not be read.
+    pub fn survey_layer(
+        &self,
+        store: StoreId,
+        task: Task,
+        poison: Option<&str>,
+    ) -> io::Result<layer_rows::Survey> {
+        layer_rows::survey(self.reader(store)?, task, poison)
     }
 
     /// Writes the results of a batch.

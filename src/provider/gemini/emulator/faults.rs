@@ -42,6 +42,8 @@ pub struct Faults {
     pub list_stale_stats: bool,
     /// Lists asked for without `pageSize` are empty.
     pub list_needs_page_size: bool,
+    /// The OpenAI-compatible layer has no list of its batches.
+    pub openai_list_missing: bool,
 
     /// Batches, from now on created, that never leave PENDING.
     pub stuck_pending: Budget,

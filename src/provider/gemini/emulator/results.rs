@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use super::answers::{self, Spoiled, mark, mix, object, quoted};
 use super::embeddings;
+use super::layer_answers::{self, Fortune};
+use super::layer_rows::LayerRow;
 use super::rows::{Row, next_line};
 use super::shelf::Shelf;
 use crate::engine::job::Task;
@@ -23,6 +25,8 @@ pub struct Recipe {
     pub task: Task,
     /// Whether the rows came inline: results then carry their metadata, else their key.
     pub inline: bool,
+    /// Whether they came, and are answered, in OpenAI's format.
+    pub layer: bool,
     /// Rows that were served, counted from the first.
     pub served: u64,
     /// Whether the rows not served come back as cancelled; else they do not come back.
@@ -76,9 +80,13 @@ pub fn write(recipe: &Recipe, mut rows: impl BufRead, mut out: impl Write) -> io
         if number > recipe.served && !recipe.rest_cancelled {
             break;
         }
-        let row = Row::read(&line)
-            .map_err(|misfit| io::Error::new(io::ErrorKind::InvalidData, misfit.what))?;
-        let result = result_of(recipe, number, &row, &mut outcome);
+        let result = match recipe.layer {
+            true => layer_result_of(recipe, number, &line, &mut outcome)?,
+            false => {
+                let row = Row::read(&line).map_err(|misfit| unreadable(misfit.what))?;
+                result_of(recipe, number, &row, &mut outcome)
+            }
+        };
         let nth = |every: u64| every > 0 && number.is_multiple_of(every);
         let times = if nth(recipe.missing) { 0 } else { 1 + usize::from(nth(recipe.repeated)) };
         for _ in 0..times {
@@ -94,36 +102,74 @@ pub fn write(recipe: &Recipe, mut rows: impl BufRead, mut out: impl Write) -> io
     Ok(outcome)
 }
 
+fn unreadable(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// What the faults make of a row.
+fn fortune(recipe: &Recipe, number: u64, mark: u64, outcome: &mut Outcome) -> Fortune {
+    let nth = |every: u64| every > 0 && number.is_multiple_of(every);
+    if number > recipe.served {
+        return Fortune::Cancelled;
+    }
+    if nth(recipe.code_13) && !recipe.spared.as_ref().is_some_and(|s| s.contains(&mark)) {
+        outcome.struck_13.push(mark);
+        return Fortune::Internal;
+    }
+    Fortune::Answered(match (nth(recipe.blocked), nth(recipe.truncated)) {
+        (true, _) => Spoiled::Blocked,
+        (false, true) => Spoiled::Truncated,
+        (false, false) => Spoiled::No,
+    })
+}
+
+fn layer_result_of(
+    recipe: &Recipe,
+    number: u64,
+    line: &[u8],
+    outcome: &mut Outcome,
+) -> io::Result<String> {
+    let row = LayerRow::read(line).map_err(unreadable)?;
+    let mark = mark(row.body.get().as_bytes());
+    let fortune = fortune(recipe, number, mark, outcome);
+    let keyless = recipe.keyless > 0 && number.is_multiple_of(recipe.keyless);
+    let (result, answers) = layer_answers::result(&row, recipe.task, fortune, keyless);
+    outcome.successful += u64::from(answers);
+    outcome.failed += u64::from(!answers);
+    Ok(result.to_string())
+}
+
 fn result_of(recipe: &Recipe, number: u64, row: &Row<'_>, outcome: &mut Outcome) -> String {
     let mark = mark(row.request.as_bytes());
     let nth = |every: u64| every > 0 && number.is_multiple_of(every);
     let seen = recipe.shelf.look(row.request);
-    let (name, value) = if number > recipe.served {
-        ("error", Err(r#"{"code":1}"#.to_owned()))
-    } else if let Err((code, message)) = &seen {
-        ("error", Err(format!(r#"{{"code":{code},"message":{}}}"#, quoted(message))))
-    } else if nth(recipe.code_13) && !recipe.spared.as_ref().is_some_and(|s| s.contains(&mark)) {
-        outcome.struck_13.push(mark);
-        let message = "An internal error has occurred. Please retry or report in \
-                       https://developers.generativeai.google/guide/troubleshooting";
-        ("error", Err(format!(r#"{{"code":13,"message":{}}}"#, quoted(message))))
-    } else {
-        let spoiled = match (nth(recipe.blocked), nth(recipe.truncated)) {
-            (true, _) => Spoiled::Blocked,
-            (false, true) => Spoiled::Truncated,
-            (false, false) => Spoiled::No,
-        };
-        let answered = match recipe.task {
-            Task::Generate => {
-                let seen = seen.as_deref().unwrap_or_default();
-                answers::answer(&recipe.model, row.request, seen, mark, spoiled)
-            }
-            Task::Embed => embeddings::answer(row.request, mark),
-        };
-        match answered {
-            Ok(response) => ("response", Ok(response)),
-            Err(answers::Unanswerable(message)) => {
-                ("error", Err(format!(r#"{{"code":3,"message":{}}}"#, quoted(&message))))
+    let fortune = match &seen {
+        Err(_) if number <= recipe.served => None,
+        _ => Some(fortune(recipe, number, mark, outcome)),
+    };
+    let (name, value) = match (fortune, &seen) {
+        (None, Err((code, message))) => {
+            ("error", Err(format!(r#"{{"code":{code},"message":{}}}"#, quoted(message))))
+        }
+        (None | Some(Fortune::Cancelled), _) => ("error", Err(r#"{"code":1}"#.to_owned())),
+        (Some(Fortune::Internal), _) => {
+            let message = "An internal error has occurred. Please retry or report in \
+                           https://developers.generativeai.google/guide/troubleshooting";
+            ("error", Err(format!(r#"{{"code":13,"message":{}}}"#, quoted(message))))
+        }
+        (Some(Fortune::Answered(spoiled)), seen) => {
+            let answered = match recipe.task {
+                Task::Generate => {
+                    let seen = seen.as_deref().unwrap_or_default();
+                    answers::answer(&recipe.model, row.request, seen, mark, spoiled)
+                }
+                Task::Embed => embeddings::answer(row.request, mark),
+            };
+            match answered {
+                Ok(response) => ("response", Ok(response)),
+                Err(answers::Unanswerable(message)) => {
+                    ("error", Err(format!(r#"{{"code":3,"message":{}}}"#, quoted(&message))))
+                }
             }
         }
     };
@@ -142,6 +188,10 @@ fn result_of(recipe: &Recipe, number: u64, row: &Row<'_>, outcome: &mut Outcome)
 
 /// A row that belongs to somebody else.
 fn foreign(recipe: &Recipe, number: u64) -> String {
+    if recipe.layer {
+        let error = r#"{"code":"batch_expired","message":"of somebody else"}"#;
+        return format!(r#"{{"custom_id":"foreign-{number}","response":null,"error":{error}}}"#);
+    }
     let key = quoted(&format!("foreign-{number}"));
     let said = r#"{"parts":[{"text":"of somebody else"}]}"#;
     let response = match recipe.task {
@@ -199,6 +249,7 @@ mod tests {
             task: Task::Generate,
             model: "models/gemini-2.0-flash".to_owned(),
             inline: false,
+            layer: false,
             served: u64::MAX,
             rest_cancelled: false,
             missing: 0,

@@ -19,6 +19,7 @@ use super::call::{Call, Query, Route};
 use super::clock::{Clock, Moment};
 use super::create::{Create, CreateInput};
 use super::faults::{CallKind, Faults};
+use super::layer;
 use super::line::Cut;
 use super::memory::Memory;
 use super::recorder::Recorder;
@@ -208,7 +209,7 @@ async fn api(
     if let Some(reply) = mishap.instead {
         drop(upload::read_body(body, 0).await);
         if call.kind() == CallKind::Create
-            && let Ok(who) = who(app, headers, query)
+            && let Ok(who) = who(app, headers, query, &call)
         {
             app.server().create_refused(who, "", &reply, app.clock.now());
         }
@@ -219,7 +220,7 @@ async fn api(
     if call.kind() == CallKind::Upload {
         return upload::session(app, headers, query, body, &manner.base).await;
     }
-    let who = match who(app, headers, query) {
+    let who = match who(app, headers, query, &call) {
         Ok(who) => who,
         Err(reply) => return reply,
     };
@@ -228,9 +229,11 @@ async fn api(
     reply
 }
 
-fn who(app: &App, headers: &HeaderMap, query: &Query) -> Result<ProjectNo, Reply> {
+fn who(app: &App, headers: &HeaderMap, query: &Query, call: &Call) -> Result<ProjectNo, Reply> {
     let key = headers.get("x-goog-api-key").and_then(|key| key.to_str().ok());
-    let key = key.or_else(|| query.get("key"));
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = bearer.and_then(|text| text.strip_prefix("Bearer "));
+    let key = key.or_else(|| query.get("key")).or(bearer.filter(|_| call.is_of_layer()));
     if key.is_none() && headers.contains_key(header::AUTHORIZATION) {
         let message = "Request had invalid authentication credentials. Expected OAuth 2 access \
                        token, login cookie or other valid authentication credential.";
@@ -265,6 +268,13 @@ async fn perform(
             Ok(_) | Err(_) => Reply::refused(400, "The body of a cancel must be empty or {}."),
         },
         Call::Delete { id } => app.server().delete(who, &id, now),
+        Call::LayerCreate => layer::create(app, who, body).await,
+        Call::LayerGet { id } => app.server().layer_get(who, &id, now),
+        Call::LayerList => {
+            let (limit, after) = (query.get("limit"), query.get("after"));
+            app.server().layer_list(who, limit, after, now)
+        }
+        Call::LayerCancel { id } => app.server().layer_cancel(who, &id, now),
         Call::UploadStart => start(app, who, headers, query, body, now).await,
         // Sessions need no key; they are answered before.
         Call::UploadSession => Reply::refused(400, "upload_id is missing."),

@@ -218,6 +218,7 @@ impl Server {
             model: batch.model.clone(),
             task: batch.task,
             inline: batch.kind == InputKind::Inline,
+            layer: batch.layer.is_some(),
             served,
             rest_cancelled: finale.rest_cancelled,
             missing: faults.missing.take(),
