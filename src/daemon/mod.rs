@@ -51,7 +51,7 @@ pub use supervisor::{Setup, SetupError, policy_of};
 /// What the loop is told.
 pub enum Message {
     /// Something happened to a job.
-    Event(Event),
+    Event(Box<Event>),
     /// Something moved in the inbox.
     Look,
     /// This path was renamed into the inbox, so it is complete.
@@ -256,7 +256,7 @@ impl Daemon {
         let look = look.map_or(Duration::MAX, |at| Duration::from_millis(at.since(now)));
         let (pause, due) = match look < tick {
             true => (look, Message::Look),
-            false => (tick, Message::Event(Event::Tick)),
+            false => (tick, Message::Event(Box::new(Event::Tick))),
         };
         tokio::select! {
             biased;
@@ -307,7 +307,7 @@ impl Daemon {
         let now = self.clock.now();
         match message {
             Message::Event(event) => {
-                let more = lock(&self.engine).handle(event, now);
+                let more = lock(&self.engine).handle(*event, now);
                 add(turn, more);
             }
             Message::Look => self.intake.look(&self.handle, now),
@@ -369,7 +369,7 @@ impl Daemon {
                 }
             };
             // If nobody listens any more, the process is ending and will find out by itself.
-            let _ = messages.send(Message::Event(event)).await;
+            let _ = messages.send(Message::Event(Box::new(event))).await;
         };
         spawn(work.instrument(span));
     }

@@ -73,7 +73,7 @@ pub fn doubt_all(
         Engine::doubt(&mut safe, policy, now);
         let changed =
             safe.chunks.into_values().filter(|chunk| job.chunks.get(&chunk.no) != Some(chunk));
-        doubted.extend(changed.map(|chunk| Change::Chunk(job.head.id, chunk)));
+        doubted.extend(changed.map(|chunk| Change::Chunk(job.head.id, Box::new(chunk))));
     })?;
     for some in doubted.chunks(CHANGES_A_SAVE) {
         store.save(some)?;

@@ -222,12 +222,11 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
-        let Some((_, chunk)) = find(&self.jobs, unit) else { return };
+        let Some((job, chunk)) = find(&self.jobs, unit) else { return };
         let ChunkState::Uncertain { input, since, until, doubt, .. } = chunk.state.clone() else {
             return;
         };
-        let attempt = chunk.attempt;
-        let key = self.key_of(head, chunk);
+        let (attempt, key) = (chunk.attempt, self.key_of(job, chunk));
         let running = |batch: &&RemoteBatch| !batch.is_finished();
         let doubles: Vec<BatchName> =
             batches.iter().skip(1).filter(running).map(|batch| batch.name.clone()).collect();
@@ -273,7 +272,7 @@ impl Engine {
             return;
         };
         let attempt = chunk.attempt;
-        let is_foreign = !is_of_key(chunk, &self.policy.key_print);
+        let is_foreign = self.is_foreign(chunk);
         if now < until {
             let next_probe = now.plus(self.policy.probe_ms()).min(until);
             let state = ChunkState::Uncertain { input, since, next_probe, until, doubt };

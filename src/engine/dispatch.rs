@@ -154,7 +154,7 @@ impl Engine {
         }
         let file = Stamp::file(head.id, chunk.no, chunk.attempt);
         chunk.state = ChunkState::Uploading { file };
-        turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        turn.save.push(Change::Chunk(head.id, Box::new(chunk.clone())));
         self.account(unit);
         if let Some(effect) = self.effect_for(Lane::Upload, &[unit], Some(key)) {
             self.issue(Lane::Upload, vec![unit], effect, Some(key), turn);
@@ -174,11 +174,11 @@ impl Engine {
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         if head.key_print != print {
             head.key_print = print.clone();
-            turn.save.push(Change::Head(head.clone()));
+            turn.save.push(Change::Head(Box::new(head.clone())));
         }
         chunk.key_print = print;
         chunk.state = ChunkState::Creating { input: input.clone(), since: now };
-        turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        turn.save.push(Change::Chunk(head.id, Box::new(chunk.clone())));
         let effect = Effect::Create {
             which: which(head, chunk),
             input,

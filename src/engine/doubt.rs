@@ -34,7 +34,7 @@ impl Engine {
                     | ChunkState::Settled
                     | ChunkState::Split { .. } => continue,
                 }
-                turn.save.push(Change::Chunk(job.head.id, chunk.clone()));
+                turn.save.push(Change::Chunk(job.head.id, Box::new(chunk.clone())));
             }
         }
     }

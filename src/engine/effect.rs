@@ -19,9 +19,9 @@ pub struct Turn {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// The job's own record is new or has changed.
-    Head(Head),
+    Head(Box<Head>),
     /// A chunk's record is new or has changed.
-    Chunk(JobId, Chunk),
+    Chunk(JobId, Box<Chunk>),
     /// The job is complete and its chunks are not needed any more: they are to be forgotten.
     Shed(JobId),
     /// The job and all its chunks are to be forgotten.

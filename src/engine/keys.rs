@@ -178,7 +178,7 @@ impl Engine {
             return;
         }
         let bound = job.head.key_print.replace(print.to_owned());
-        turn.save.push(Change::Head(job.head.clone()));
+        turn.save.push(Change::Head(Box::new(job.head.clone())));
         // The other chunks may have waited for this.
         if bound.is_some() {
             self.refile_job(unit.job);

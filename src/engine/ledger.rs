@@ -325,7 +325,7 @@ impl Engine {
         };
         if let Some(gone) = gone {
             *gone = true;
-            turn.save.push(Change::Chunk(unit.job, chunk.clone()));
+            turn.save.push(Change::Chunk(unit.job, Box::new(chunk.clone())));
         }
     }
 

@@ -243,7 +243,7 @@ impl Engine {
         let state = JobState::Claiming;
         let (released, key_print) = (false, None);
         let head = Head { id, source, queue, claimed: now, released, key_print, state };
-        turn.save.push(Change::Head(head.clone()));
+        turn.save.push(Change::Head(Box::new(head.clone())));
         self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
         self.refile_job(id);
     }

@@ -137,7 +137,7 @@ impl Engine {
             self.claiming.remove(&(source.folder.clone(), source.name.clone()));
         }
         job.head.state = state;
-        turn.save.push(Change::Head(job.head.clone()));
+        turn.save.push(Change::Head(Box::new(job.head.clone())));
         if job.is_over() {
             self.forget_troubles(id);
         }
@@ -180,7 +180,7 @@ impl Engine {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let JobState::Active(plan) = &mut job.head.state else { return };
         if change(plan) {
-            turn.save.push(Change::Head(job.head.clone()));
+            turn.save.push(Change::Head(Box::new(job.head.clone())));
         }
     }
 
@@ -199,7 +199,7 @@ impl Engine {
     pub(super) fn set_chunk(&mut self, unit: Unit, state: ChunkState, turn: &mut Turn) {
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         chunk.state = state;
-        turn.save.push(Change::Chunk(head.id, chunk.clone()));
+        turn.save.push(Change::Chunk(head.id, Box::new(chunk.clone())));
         self.told.remove(&unit);
         self.unseen.remove(&unit);
         // What this chunk had at the API may have been what the others waited for.
@@ -213,7 +213,7 @@ impl Engine {
     pub(super) fn add_chunk(&mut self, id: JobId, chunk: Chunk, turn: &mut Turn) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let unit = Unit { job: id, chunk: Some(chunk.no) };
-        turn.save.push(Change::Chunk(id, chunk.clone()));
+        turn.save.push(Change::Chunk(id, Box::new(chunk.clone())));
         job.chunks.insert(chunk.no, chunk);
         self.refile(unit);
     }

@@ -203,7 +203,7 @@ impl Engine {
         self.advance(id, JobState::Active(plan), turn);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         for chunk in chunks {
-            turn.save.push(Change::Chunk(id, chunk.clone()));
+            turn.save.push(Change::Chunk(id, Box::new(chunk.clone())));
             job.chunks.insert(chunk.no, chunk);
         }
         self.merge_when_settled(id, turn);

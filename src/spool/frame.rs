@@ -40,7 +40,10 @@ impl Frame {
             | LineFate::InvalidUtf8
             | LineFate::OtherModel
             | LineFate::BadKey
-            | LineFate::OtherTask => self,
+            | LineFate::OtherTask
+            | LineFate::MediaMissing
+            | LineFate::MediaOutside
+            | LineFate::MediaUnusable => self,
         }
     }
 

@@ -320,7 +320,10 @@ impl Input {
             | LineFate::NotARequest
             | LineFate::OtherModel
             | LineFate::BadKey
-            | LineFate::OtherTask => {
+            | LineFate::OtherTask
+            | LineFate::MediaMissing
+            | LineFate::MediaOutside
+            | LineFate::MediaUnusable => {
                 for (name, (start, left)) in self.openai_members(entry)? {
                     to.write(&[b",\"", name.as_bytes(), b"\":"])?;
                     self.copy(start, left, to)?;

@@ -92,8 +92,8 @@ pub fn import(reader: impl BufRead, store: &mut dyn JobStore) -> Result<Imported
 /// The changes that save a whole job.
 pub fn changes(job: &Job) -> Vec<Change> {
     let id = job.head.id;
-    let chunks = job.chunks.values().map(|chunk| Change::Chunk(id, chunk.clone()));
-    std::iter::once(Change::Head(job.head.clone())).chain(chunks).collect()
+    let chunks = job.chunks.values().map(|chunk| Change::Chunk(id, Box::new(chunk.clone())));
+    std::iter::once(Change::Head(Box::new(job.head.clone()))).chain(chunks).collect()
 }
 
 /// An export, read and checked.

@@ -93,11 +93,11 @@ impl Rig {
                 Change::Head(head) => {
                     let id = head.id;
                     let chunks = self.saved.remove(&id).map(|job| job.chunks).unwrap_or_default();
-                    self.saved.insert(id, Job { head, chunks });
+                    self.saved.insert(id, Job { head: *head, chunks });
                 }
                 Change::Chunk(id, chunk) => {
                     let job = self.saved.get_mut(&id).expect("a chunk's job is saved first");
-                    job.chunks.insert(chunk.no, chunk);
+                    job.chunks.insert(chunk.no, *chunk);
                 }
                 Change::Shed(id) => self.saved.get_mut(&id).expect("saved").chunks.clear(),
                 Change::Forget(id) => {

@@ -48,12 +48,12 @@ fn changes(count: u64) -> Vec<Change> {
     let job = id(1 + dice.below(JOBS));
     let mut counter = dice.head_in(id(0), 0);
     counter.queue.priority = count as i64;
-    let mut changes = vec![Change::Head(counter)];
+    let mut changes = vec![Change::Head(Box::new(counter))];
     if dice.below(12) == 0 {
         changes.push(Change::Forget(job));
         return changes;
     }
-    changes.push(Change::Head(dice.head(job)));
+    changes.push(Change::Head(Box::new(dice.head(job))));
     for _ in 0..dice.below(3) {
         let no = ChunkNo(1 + dice.below(5) as u32);
         let mut chunk = dice.chunk(no);
@@ -61,7 +61,7 @@ fn changes(count: u64) -> Vec<Change> {
         let most = if dice.below(40) == 0 { 50_000 } else { 2_000 };
         let message = "x".repeat(dice.below(most) as usize);
         chunk.last_error = Some(RemoteError { code: 3, message });
-        changes.push(Change::Chunk(job, chunk));
+        changes.push(Change::Chunk(job, Box::new(chunk)));
     }
     changes
 }

@@ -28,7 +28,7 @@ impl Model {
         let Some(job) = self.jobs.get_mut(&id) else {
             let head = dice.head(id);
             self.jobs.insert(id, Job { head: head.clone(), chunks: BTreeMap::new() });
-            return Change::Head(head);
+            return Change::Head(Box::new(head));
         };
         match dice.below(10) {
             0 => {
@@ -41,13 +41,13 @@ impl Model {
             }
             2..=3 => {
                 job.head = dice.head(id);
-                Change::Head(job.head.clone())
+                Change::Head(Box::new(job.head.clone()))
             }
             _ => {
                 let chunk_no = ChunkNo(1 + dice.below(12) as u32);
                 let chunk = dice.chunk(chunk_no);
                 job.chunks.insert(chunk.no, chunk.clone());
-                Change::Chunk(id, chunk)
+                Change::Chunk(id, Box::new(chunk))
             }
         }
     }
@@ -76,8 +76,10 @@ fn forgetting_a_job_leaves_its_neighbours_alone() {
         let mut dice = Dice(7);
         let mut changes = Vec::new();
         for number in 1..=3 {
-            changes.push(Change::Head(dice.head(id(number))));
-            changes.extend((1..=20).map(|no| Change::Chunk(id(number), dice.chunk(ChunkNo(no)))));
+            changes.push(Change::Head(Box::new(dice.head(id(number)))));
+            changes.extend(
+                (1..=20).map(|no| Change::Chunk(id(number), Box::new(dice.chunk(ChunkNo(no))))),
+            );
         }
         keeper.store().save(&changes).expect("saved");
         keeper.store().save(&[Change::Forget(id(2))]).expect("saved");
@@ -95,8 +97,10 @@ fn a_job_that_sheds_its_chunks_keeps_its_own_record() {
         let heads: Vec<_> = (1..=2).map(|number| dice.head(id(number))).collect();
         let mut changes = Vec::new();
         for head in &heads {
-            changes.push(Change::Head(head.clone()));
-            changes.extend((1..=5).map(|no| Change::Chunk(head.id, dice.chunk(ChunkNo(no)))));
+            changes.push(Change::Head(Box::new(head.clone())));
+            changes.extend(
+                (1..=5).map(|no| Change::Chunk(head.id, Box::new(dice.chunk(ChunkNo(no))))),
+            );
         }
         keeper.store().save(&changes).expect("saved");
         keeper.store().save(&[Change::Shed(id(1))]).expect("saved");
@@ -112,10 +116,13 @@ fn a_job_forgotten_and_made_again_in_one_save_has_only_its_new_chunks() {
     with_every_store(|keeper| {
         let mut dice = Dice(8);
         let (head, old, new) = (dice.head(id(1)), dice.chunk(ChunkNo(1)), dice.chunk(ChunkNo(2)));
-        let first = [Change::Head(head.clone()), Change::Chunk(id(1), old)];
+        let first = [Change::Head(Box::new(head.clone())), Change::Chunk(id(1), Box::new(old))];
         keeper.store().save(&first).expect("saved");
-        let again =
-            [Change::Forget(id(1)), Change::Head(head.clone()), Change::Chunk(id(1), new.clone())];
+        let again = [
+            Change::Forget(id(1)),
+            Change::Head(Box::new(head.clone())),
+            Change::Chunk(id(1), Box::new(new.clone())),
+        ];
         keeper.store().save(&again).expect("saved");
         keeper.restart();
         let chunks = BTreeMap::from([(ChunkNo(2), new)]);
@@ -128,7 +135,7 @@ fn a_job_forgotten_and_made_again_in_one_save_has_only_its_new_chunks() {
 fn a_chunk_without_its_job_is_an_error_that_names_the_key() {
     with_every_store(|keeper| {
         let chunk = Dice(9).chunk(ChunkNo(4));
-        keeper.store().save(&[Change::Chunk(id(5), chunk)]).expect("saved");
+        keeper.store().save(&[Change::Chunk(id(5), Box::new(chunk))]).expect("saved");
         match keeper.store().load() {
             Err(StoreError::Unreadable { key, .. }) => {
                 assert_eq!(key, format!("job/{}/c0000000004", id(5)));
@@ -142,14 +149,15 @@ fn a_chunk_without_its_job_is_an_error_that_names_the_key() {
 fn a_record_beyond_the_limit_changes_nothing_and_does_no_harm() {
     with_every_store(|keeper| {
         let mut dice = Dice(10);
-        let head = Change::Head(dice.head(id(1)));
+        let head = Change::Head(Box::new(dice.head(id(1))));
         let mut chunk = dice.chunk(ChunkNo(1));
         chunk.last_error = Some(RemoteError { code: 3, message: "x".repeat(64 * 1024) });
-        let refused = keeper.store().save(&[head.clone(), Change::Chunk(id(1), chunk.clone())]);
+        let refused =
+            keeper.store().save(&[head.clone(), Change::Chunk(id(1), Box::new(chunk.clone()))]);
         assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
         assert_eq!(keeper.store().load().expect("read"), []);
         chunk.last_error = Some(RemoteError { code: 3, message: "x".repeat(60 * 1024) });
-        keeper.store().save(&[head, Change::Chunk(id(1), chunk.clone())]).expect("saved");
+        keeper.store().save(&[head, Change::Chunk(id(1), Box::new(chunk.clone()))]).expect("saved");
         keeper.restart();
         assert_eq!(keeper.store().load().expect("read")[0].chunks[&ChunkNo(1)], chunk);
     });
@@ -160,11 +168,11 @@ fn a_save_that_fails_before_it_is_durable_is_gone_after_a_crash() {
     for (fault, survivors) in [(Fault::BeforeDurable, 1), (Fault::AfterDurable, 2)] {
         let mut memory = InMemory::default();
         let mut dice = Dice(11);
-        memory.0.save(&[Change::Head(dice.head(id(1)))]).expect("saved");
+        memory.0.save(&[Change::Head(Box::new(dice.head(id(1))))]).expect("saved");
         memory.0.fail_next(fault);
-        let failed = memory.0.save(&[Change::Head(dice.head(id(2)))]);
+        let failed = memory.0.save(&[Change::Head(Box::new(dice.head(id(2))))]);
         assert!(matches!(failed, Err(StoreError::Broken { .. })), "{failed:?}");
-        let after = memory.0.save(&[Change::Head(dice.head(id(3)))]);
+        let after = memory.0.save(&[Change::Head(Box::new(dice.head(id(3))))]);
         assert!(matches!(after, Err(StoreError::Broken { .. })), "{after:?}");
         memory.restart();
         assert_eq!(memory.0.load().expect("read").len(), survivors, "{fault:?}");

@@ -48,7 +48,7 @@ fn both_halves(count: i64) -> Vec<Change> {
     let mut chunk = dice.chunk(ChunkNo(1));
     let padding = "x".repeat(dice.below(3_000) as usize);
     chunk.last_error = Some(RemoteError { code: count as i32, message: padding });
-    vec![Change::Head(head), Change::Chunk(job, chunk)]
+    vec![Change::Head(Box::new(head)), Change::Chunk(job, Box::new(chunk))]
 }
 
 /// The number of the last save; fails if any save is there by half.

@@ -170,7 +170,7 @@ fn an_older_copy_put_back_is_not_taken_for_the_store() {
         let (folder, _) = filled::<B>(62);
         let copy = std::fs::read(data_file::<B>(folder.path())).expect("read");
         let mut store = open_whole::<B>(folder.path());
-        store.save(&[Change::Head(Dice(1).head(id(99)))]).expect("saved");
+        store.save(&[Change::Head(Box::new(Dice(1).head(id(99))))]).expect("saved");
         drop(store);
         for entry in folder.path().join(B::FOLDER).read_dir().expect("listed") {
             let path = entry.expect("listed").path();
@@ -255,8 +255,9 @@ fn many_chunks_in_one_save_come_back() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut store = open_whole::<B>(folder.path());
         let mut dice = Dice(70);
-        let mut changes = vec![Change::Head(dice.head(id(1)))];
-        changes.extend((1..=3_000).map(|no| Change::Chunk(id(1), dice.chunk(ChunkNo(no)))));
+        let mut changes = vec![Change::Head(Box::new(dice.head(id(1))))];
+        changes
+            .extend((1..=3_000).map(|no| Change::Chunk(id(1), Box::new(dice.chunk(ChunkNo(no))))));
         store.save(&changes).expect("saved");
         drop(store);
         let loaded = open_whole::<B>(folder.path()).load().expect("read");

@@ -25,7 +25,7 @@ fn the_second_owner_is_refused_and_the_first_one_undisturbed() {
             }
             other => panic!("{:?}", other.map(|opened| opened.quarantined)),
         }
-        first.save(&[Change::Head(Dice(1).head(id(1)))]).expect("saved");
+        first.save(&[Change::Head(Box::new(Dice(1).head(id(1))))]).expect("saved");
     }
     for_every_backend!(check);
 }

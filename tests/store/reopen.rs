@@ -39,16 +39,16 @@ fn filling_until_killed() {
         let jobs = jobs();
         for first in (0..jobs).step_by(500) {
             let some = (first..jobs.min(first + 500)).flat_map(|number| {
-                let head = Change::Head(dice.head_in(id(number), DONE));
+                let head = Change::Head(Box::new(dice.head_in(id(number), DONE)));
                 let chunk = (jobs - number <= WITH_CHUNK)
-                    .then(|| Change::Chunk(id(number), dice.chunk(ChunkNo(1))));
+                    .then(|| Change::Chunk(id(number), Box::new(dice.chunk(ChunkNo(1)))));
                 std::iter::once(head).chain(chunk)
             });
             store.save(&some.collect::<Vec<_>>()).expect("saved");
         }
         let mut out = std::io::stdout();
         for round in 0_u64.. {
-            store.save(&[Change::Head(dice.head(id(round % jobs)))]).expect("saved");
+            store.save(&[Change::Head(Box::new(dice.head(id(round % jobs))))]).expect("saved");
             writeln!(out, "saved {round}").expect("the parent listens");
         }
     }

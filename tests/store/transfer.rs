@@ -60,9 +60,9 @@ fn a_job_that_differs_is_refused_with_its_line_and_nothing_is_taken() {
     let mut from = MemoryStore::new();
     let mut dice = Dice(4);
     let heads = [dice.head(id(1)), dice.head(id(2))];
-    from.save(&heads.map(Change::Head)).expect("saved");
+    from.save(&heads.map(|head| Change::Head(Box::new(head)))).expect("saved");
     let mut into = MemoryStore::new();
-    into.save(&[Change::Head(dice.head(id(2)))]).expect("saved");
+    into.save(&[Change::Head(Box::new(dice.head(id(2))))]).expect("saved");
     let before = exported(&into);
     match import(&exported(&from)[..], &mut into) {
         Err(StoreError::Import { line: 2, reason }) => assert!(reason.contains("never overwrites")),
@@ -78,8 +78,10 @@ fn a_wrong_line_is_named() {
     let head = good.lines().next().expect("a line");
     let chunk = {
         let mut store = MemoryStore::new();
-        let head = Change::Head(Dice(1).head(id(77)));
-        store.save(&[head, Change::Chunk(id(77), Dice(1).chunk(ChunkNo(1)))]).expect("saved");
+        let head = Change::Head(Box::new(Dice(1).head(id(77))));
+        store
+            .save(&[head, Change::Chunk(id(77), Box::new(Dice(1).chunk(ChunkNo(1))))])
+            .expect("saved");
         String::from_utf8(exported(&store)).expect("text").lines().nth(1).expect("it").to_owned()
     };
     let long = format!("{}{head}", " ".repeat(64 * 1024));

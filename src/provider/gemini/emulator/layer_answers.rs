@@ -162,7 +162,7 @@ fn chat(chat: &Chat, mark: u64, spoiled: Spoiled) -> Result<Value, Refused> {
     }
     let contents = json!([{"role": "user", "parts": [{"text": last.said()}]}]);
     let request = json!({"contents": contents, "generationConfig": config}).to_string();
-    let native = answers::answer(model, &request, mark, spoiled).map_err(|why| (400, why.0))?;
+    let native = answers::answer(model, &request, "", mark, spoiled).map_err(|why| (400, why.0))?;
     let native: Value = serde_json::from_str(&native).map_err(|why| (500, why.to_string()))?;
     let candidate = &native["candidates"][0];
     let (finish, text) = match candidate["finishReason"].as_str() {
