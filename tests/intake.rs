@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests drop files as people do")]
 
+use gemini_batchd::engine::answers::TOKENS_MAX;
 use gemini_batchd::engine::job::Task;
 use std::cell::RefCell;
 use std::fs;
@@ -13,7 +14,7 @@ use gemini_batchd::engine::job::Refusal;
 use gemini_batchd::engine::verdict::Verdict;
 use gemini_batchd::spool::body::{Body, BodyReader};
 use gemini_batchd::spool::frame::Frame;
-use gemini_batchd::spool::index::{self, IndexReader, LineEntry, LineFate, OutcomeEntry};
+use gemini_batchd::spool::index::{self, IndexReader, LineEntry, LineFate, OutcomeEntry, Raise};
 use gemini_batchd::spool::plan::{CutRules, PlanError, Planned, plan, plan_telling};
 use gemini_batchd::spool::problem::{Problem, explain};
 use gemini_batchd::spool::sketch::Known;
@@ -73,6 +74,7 @@ impl Claimed {
             start: 0,
             len: 0,
             within: None,
+            raise: Raise::default(),
         };
         index::write_at(&file, Row(row), &outcome).expect("written");
     }
@@ -83,7 +85,8 @@ impl Claimed {
     }
 
     fn body(&self, rows: Rows, frame: Frame) -> Body {
-        Body::open(&self.folder, self.folder.input(&self.name), rows, frame).expect("a body")
+        let input = self.folder.input(&self.name);
+        Body::open(&self.folder, input, rows, frame, TOKENS_MAX).expect("a body")
     }
 
     fn explained(&self, row: usize) -> Problem {

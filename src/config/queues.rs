@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use crate::engine::job::{Accept, Conversion, OpenAiLines, Queue, Task, Transport};
+use crate::engine::job::{Accept, Answers, Conversion, Media, OpenAiLines, Queue, Task, Transport};
 use crate::spool::convert::Template;
 use crate::spool::defaults::known as known_member;
 
@@ -62,6 +62,15 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
             truncated: layers.flag(section, "accept_truncated"),
             blocked: layers.flag(section, "accept_blocked"),
             empty: layers.flag(section, "accept_empty"),
+        },
+        answers: Answers {
+            check_schema: layers.flag(section, "check_schema"),
+            tokens_max: layers.integer(section, "max_output_tokens", 1, i64::from(i32::MAX)),
+            media: match layers.text(section, "media").as_str() {
+                "files" => Media::Files,
+                "inline" => Media::Inline,
+                _ => Media::Auto,
+            },
         },
         media_root: media_root(layers, section),
         credential: credentials::of_queue(layers, section),

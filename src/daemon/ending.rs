@@ -35,9 +35,10 @@ impl Performer {
                 Ok(problem) => problem.message,
                 Err(error) => error.to_string(),
             };
-            let merged = merge::merge(&folders, &job, &explain).and_then(|tally| {
+            let merged = outbox::free_stem(&folders, &job.head).and_then(|stem| {
+                let tally = merge::merge(&folders, &job, &stem, &explain)?;
                 write_back(&folder, &job, &rules)?;
-                Ok((tally, outbox::free_stem(&folders, &job.head)?))
+                Ok((tally, stem))
             });
             let (tally, stem) = merged.map_err(|error| local(&error))?;
             Ok(Outcome::Merged { tally, stem })

@@ -247,9 +247,9 @@ impl Performer {
     }
 
     pub(super) async fn body(&self, which: &Which, frame: Frame) -> Result<Arc<Body>, Failure> {
-        let rows = which.rows;
+        let (rows, tokens_max) = (which.rows, which.terms.tokens_max);
         self.with_input(which, move |folder, input| {
-            Body::open(folder, input, rows, frame).map(Arc::new)
+            Body::open(folder, input, rows, frame, tokens_max).map(Arc::new)
         })
         .await
     }
@@ -261,9 +261,10 @@ impl Performer {
         which: &Which,
         addresses: Option<Arc<Addresses>>,
     ) -> Result<(Arc<Body>, Payload), Failure> {
-        let rows = which.rows;
+        let (rows, tokens_max) = (which.rows, which.terms.tokens_max);
         self.with_input(which, move |folder, input| {
-            let body = Body::open(folder, input.clone(), rows, Frame::InlineItem)?;
+            let frame = Frame::InlineItem;
+            let body = Body::open(folder, input.clone(), rows, frame, tokens_max)?;
             let body = Arc::new(body.with(addresses.unwrap_or_default()));
             if body.len() > READ_AT_ONCE_BYTES {
                 let items = payload(Arc::clone(&body));

@@ -311,6 +311,10 @@ fn oddities(unit: Unit, harvest: &Harvest) -> Vec<String> {
         (harvest.unknown, "result lines for rows that were not sent; they were kept aside"),
         (harvest.repeated, "result lines for rows that had one already; the first was kept"),
         (harvest.missing, "rows without a result line"),
+        (
+            harvest.unchecked,
+            "answers were taken as they came: their requests' schemas can not be used",
+        ),
     ];
     told.iter()
         .filter(|(count, _)| *count > 0)

@@ -322,6 +322,7 @@ pub(super) fn which(head: &Head, chunk: &Chunk) -> Which {
         attempt: chunk.attempt,
         rows: chunk.rows,
         middle: chunk.middle(),
+        terms: head.queue.terms(),
         prepared: head.state.plan().is_some_and(|plan| plan.prepared),
     }
 }

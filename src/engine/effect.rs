@@ -3,7 +3,7 @@
 //! A [`Turn`] is consumed by one function of the shell, in this order: save, then act.
 
 use super::ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Row, Rows, Stamp, Ticket};
-use super::job::{Chunk, Family, Head, Input, Job, Refusal, RemoteEnd, Task};
+use super::job::{Chunk, Family, Head, Input, Job, Refusal, RemoteEnd, Task, Terms};
 
 /// The answer of the engine to one event.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,6 +52,8 @@ pub struct Which {
     pub rows: Rows,
     /// The last row of the first half, for counting what is left.
     pub middle: Row,
+    /// What its answers are held to.
+    pub terms: Terms,
     /// As [`Plan::prepared`](super::job::Plan::prepared).
     pub prepared: bool,
 }

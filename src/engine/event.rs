@@ -202,6 +202,8 @@ pub struct Harvest {
     pub unknown: u64,
     /// Result lines for a row that already had one; the first was kept.
     pub repeated: u64,
+    /// Answers to requests whose schema we can not make sense of, taken as they came.
+    pub unchecked: u64,
     /// What is still unanswered in the chunk.
     pub rest: Rest,
     /// Bytes of the results as they came.

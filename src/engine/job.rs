@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use super::answers::{Answers, Media, Terms};
 pub use super::batch::{Batch, BatchRecord, Input, RemoteEnd, RemoteError, RemoteState};
 pub use super::conversion::Conversion;
 use super::ids::{Attempt, ChunkNo, FileName, JobId, Millis, Row, Rows};
@@ -73,6 +74,8 @@ pub struct Queue {
     pub attempts: u16,
     /// What counts as an answer.
     pub accept: Accept,
+    /// What is made of answers.
+    pub answers: Answers,
     /// The credential whose API key is used; empty for the default one.
     pub credential: String,
     /// What becomes of lines in the OpenAI batch format.
@@ -107,6 +110,7 @@ impl Default for Queue {
             priority: 0,
             attempts: 3,
             accept: Accept { truncated: true, blocked: false, empty: false },
+            answers: Answers::default(),
             credential: String::new(),
             openai: OpenAiLines::Layer,
             defaults: None,
@@ -250,10 +254,25 @@ pub struct Tally {
     pub failed: u64,
     /// Answered, but cut off.
     pub truncated: u64,
+    /// Answered with a higher limit than their requests set, since they were cut off before.
+    pub raised: u64,
     /// Failures by reason.
     pub failures: BTreeMap<String, u64>,
     /// Tokens used by all answers.
     pub tokens: Tokens,
+    /// Data that was taken out of the answers.
+    pub media: MediaTally,
+}
+
+/// Data in answers, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MediaTally {
+    /// Files it became.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
+    /// Pieces that could not be read and stay in the results as they came.
+    pub unreadable: u64,
 }
 
 /// Token counts as the API reported them.

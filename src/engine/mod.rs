@@ -4,6 +4,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod answers;
 pub mod batch;
 mod collecting;
 pub mod conversion;

@@ -71,8 +71,12 @@ impl Engine {
             }
             Outcome::NameTaken { free } => {
                 if let Some(JobState::Delivering(delivery)) = self.state(id) {
-                    let delivery = Delivery { stem: free, ..delivery.clone() };
-                    self.advance(id, JobState::Delivering(delivery), turn);
+                    let next = match delivery.tally.media.files {
+                        0 => JobState::Delivering(Delivery { stem: free, ..delivery.clone() }),
+                        // The results name their files by the stem: they are written anew.
+                        _ => JobState::Merging(delivery.plan.clone()),
+                    };
+                    self.advance(id, next, turn);
                 }
             }
             Outcome::Delivered => {

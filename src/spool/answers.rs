@@ -51,8 +51,8 @@ pub enum CollectError {
 /// Takes in the result lines that lie in [`JobFolder::download`]; afterwards they lie in
 /// [`JobFolder::answers`]. If they lie there already, they are taken in again from there.
 ///
-/// In the harvest, answers that were cut off count as answered, blocked and empty ones as failed:
-/// the queue's own choice is only applied when answers are merged.
+/// In the harvest, answers that were cut off and are not asked for again count as answered, blocked
+/// and empty ones as failed: the queue's own choice is only applied when answers are merged.
 ///
 /// # Errors
 /// [`CollectError::Torn`] and [`CollectError::Short`] unless rows may be missing; if some may,

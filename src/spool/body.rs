@@ -1,9 +1,10 @@
 //! The bytes of a chunk as they go out, spliced from the input: never a copy on disk.
 //!
-//! Sent are the rows that are valid and still open, in input order, each in its frame. The same
-//! rows give the same bytes as long as no outcome is written, so that an upload can go on at any
-//! byte. Memory is a few hundred kilobytes, whatever the size of the chunk, and a little for each
-//! file that its rows name: the addresses of those are put in on the way ([`Body::with`]).
+//! Sent are the rows that are valid and still open, in input order, each in its frame, and with a
+//! higher limit if its answer was cut off. The same rows give the same bytes as long as no outcome
+//! is written, so that an upload can go on at any byte. Memory is a few hundred kilobytes, whatever
+//! the size of the chunk, and a little for each file that its rows name: the addresses of those are
+//! put in on the way ([`Body::with`]). A request whose limit is raised is read whole, one at a time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,9 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::frame::{Frame, Piece};
-use super::index::{IndexReader, LineEntry, OutcomeEntry};
+use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry};
+use super::marks::{Mark, Marks};
 use super::media::addresses::Addresses;
 use super::media::slots::{MediaId, Patch, Slots};
+use super::raise::{self, Splice};
 use super::source;
 use super::{At, JobFolder, SpoolError, durable};
 use crate::engine::ids::{Row, Rows};
@@ -26,6 +29,7 @@ pub struct Body {
     folder: JobFolder,
     rows: Rows,
     frame: Frame,
+    tokens_max: u32,
     len: u64,
     count: u64,
     marks: Marks,
@@ -33,31 +37,34 @@ pub struct Body {
 }
 
 impl Body {
-    /// Counts the open rows among `rows` of an input, or of its prepared lines.
+    /// Counts the open rows among `rows` of an input, or of its prepared lines. Limits of rows that
+    /// were cut off are raised to `tokens_max` at most.
     ///
     /// # Errors
-    /// If the indexes can not be read.
+    /// If the indexes can not be read, or the input where it must be.
     pub fn open(
         folder: &JobFolder,
         input: PathBuf,
         rows: Rows,
         frame: Frame,
+        tokens_max: u32,
     ) -> Result<Body, SpoolError> {
         let mut body = Body {
             input,
             folder: folder.clone(),
             rows,
             frame,
+            tokens_max,
             len: 0,
             count: 0,
             marks: Marks::default(),
             addresses: Arc::default(),
         };
-        let mut open = OpenRows::new(folder, rows)?;
-        while let Some((row, entry)) = open.next()? {
+        let mut open = body.open_rows(rows)?;
+        while let Some(OpenRow { row, request }) = open.next()? {
             body.marks.pass(body.count, Mark { row, offset: body.len });
-            let frame = frame.for_row(entry.fate);
-            body.len += frame.len(row, body.count == 0, entry.request_len);
+            let frame = frame.for_row(request.entry.fate);
+            body.len += frame.len(row, body.count == 0, request.len());
             body.count += 1;
         }
         Ok(body)
@@ -87,8 +94,8 @@ impl Body {
     /// If the indexes can not be read.
     pub fn each_named(&self, mut each: impl FnMut(MediaId, Row)) -> Result<(), SpoolError> {
         let Some(mut slots) = self.slots()? else { return Ok(()) };
-        let mut open = OpenRows::new(&self.folder, self.rows)?;
-        while let Some((row, entry)) = open.next()? {
+        let mut open = self.open_rows(self.rows)?;
+        while let Some(OpenRow { row, request: Request { entry, .. } }) = open.next()? {
             let end = entry.request_start + u64::from(entry.request_len);
             slots.within(entry.request_start, end, |slot| each(slot.media, row))?;
         }
@@ -119,7 +126,7 @@ impl Body {
         let mark = self.marks.before(offset).unwrap_or(Mark { row: self.rows.first, offset: 0 });
         let rows = Rows { first: mark.row, ..self.rows };
         let mut reader = BodyReader {
-            open: OpenRows::new(&self.folder, rows)?,
+            open: self.open_rows(rows)?,
             frame: self.frame,
             window: Window::over(file),
             row: None,
@@ -128,11 +135,11 @@ impl Body {
         reader.window.patch =
             self.slots()?.map(|slots| Patch::new(slots, Arc::clone(&self.addresses)));
         let mut skip = offset - mark.offset;
-        while let Some((row, entry)) = reader.open.next()? {
-            let frame = self.frame.for_row(entry.fate);
-            let len = frame.len(row, reader.first, entry.request_len);
+        while let Some(next) = reader.open.next()? {
+            let frame = self.frame.for_row(next.request.entry.fate);
+            let len = frame.len(next.row, reader.first, next.request.len());
             if skip < len {
-                reader.begin(row, entry, skip);
+                reader.begin(next, skip);
                 break;
             }
             skip -= len;
@@ -151,15 +158,29 @@ impl Body {
     /// # Errors
     /// If the indexes can not be read.
     pub fn row_at(&self, position: u64) -> Result<Option<Row>, SpoolError> {
-        let mut open = OpenRows::new(&self.folder, self.rows)?;
+        let mut open = self.open_rows(self.rows)?;
         let mut number = 0;
-        while let Some((row, _)) = open.next()? {
+        while let Some(OpenRow { row, .. }) = open.next()? {
             number += 1;
             if number == position {
                 return Ok(Some(row));
             }
         }
         Ok(None)
+    }
+
+    fn open_rows(&self, rows: Rows) -> Result<OpenRows, SpoolError> {
+        let (lines_path, outcomes_path) = (self.folder.lines(), self.folder.outcomes());
+        Ok(OpenRows {
+            lines: open_index(&lines_path)?,
+            outcomes: Some(open_index(&outcomes_path)?),
+            lines_path,
+            outcomes_path,
+            input: self.input.clone(),
+            tokens_max: self.tokens_max,
+            next: rows.first.0,
+            last: rows.last.0,
+        })
     }
 }
 
@@ -175,9 +196,56 @@ pub struct BodyReader {
 /// A row under way.
 struct Framed {
     before: Piece,
-    request: LineEntry,
+    request: Request,
     after: Piece,
     at: u64,
+}
+
+/// A request as it goes out.
+struct Request {
+    entry: LineEntry,
+    /// What goes out otherwise than it was written.
+    splice: Option<Splice>,
+}
+
+impl Request {
+    /// Bytes that go out.
+    fn len(&self) -> u32 {
+        let len = self.entry.request_len;
+        self.splice
+            .as_ref()
+            .map_or(len, |splice| len - splice.at.len() as u32 + splice.text.len() as u32)
+    }
+
+    /// Reads some of the bytes from `at` on, at least one.
+    fn read(&self, at: u64, window: &mut Window, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(Splice { at: cut, text }) = &self.splice else {
+            return self.read_written(at, u64::from(self.entry.request_len), window, buffer);
+        };
+        let (start, len) = (cut.start as u64, text.len() as u64);
+        if at < start {
+            self.read_written(at, start, window, buffer)
+        } else if at < start + len {
+            Ok(copy(&text.as_bytes()[(at - start) as usize..], buffer))
+        } else {
+            let at = at - start - len + cut.end as u64;
+            self.read_written(at, u64::from(self.entry.request_len), window, buffer)
+        }
+    }
+
+    /// Reads what stands in the input between two bytes of the request.
+    fn read_written(
+        &self,
+        at: u64,
+        end: u64,
+        window: &mut Window,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
+        let wanted = buffer.len().min((end - at) as usize);
+        let taken = window.read(self.entry.request_start + at, &mut buffer[..wanted])?;
+        blank_line_breaks(&mut buffer[..taken]);
+        Ok(taken)
+    }
 }
 
 impl BodyReader {
@@ -196,6 +264,9 @@ impl BodyReader {
             outcomes: None,
             lines_path: lines,
             outcomes_path: folder.outcomes(),
+            input: input.to_owned(),
+            // Of what was never sent nothing was cut off.
+            tokens_max: 0,
             next: 1,
             last: 0,
         };
@@ -210,8 +281,8 @@ impl BodyReader {
         self.open.last = self.open.last.max(last.0);
     }
 
-    fn begin(&mut self, row: Row, request: LineEntry, at: u64) {
-        let frame = self.frame.for_row(request.fate);
+    fn begin(&mut self, OpenRow { row, request }: OpenRow, at: u64) {
+        let frame = self.frame.for_row(request.entry.fate);
         let before = frame.before(row, self.first);
         self.row = Some(Framed { before, request, after: frame.after(row), at });
         self.first = false;
@@ -223,9 +294,9 @@ impl Read for BodyReader {
         let mut filled = 0;
         while filled < buffer.len() {
             if self.row.is_none()
-                && let Some((row, entry)) = self.open.next().map_err(io::Error::other)?
+                && let Some(next) = self.open.next().map_err(io::Error::other)?
             {
-                self.begin(row, entry, 0);
+                self.begin(next, 0);
             }
             let Some(row) = &mut self.row else { break };
             let taken = row.read(&mut self.window, &mut buffer[filled..])?;
@@ -242,15 +313,11 @@ impl Framed {
     /// Reads on in this row; 0 at its end.
     fn read(&mut self, window: &mut Window, buffer: &mut [u8]) -> io::Result<usize> {
         let before = self.before.len() as u64;
-        let request = u64::from(self.request.request_len);
+        let request = u64::from(self.request.len());
         let taken = if self.at < before {
             copy(&self.before[self.at as usize..], buffer)
         } else if self.at < before + request {
-            let inside = self.at - before;
-            let wanted = buffer.len().min((request - inside) as usize);
-            let taken = window.read(self.request.request_start + inside, &mut buffer[..wanted])?;
-            blank_line_breaks(&mut buffer[..taken]);
-            taken
+            self.request.read(self.at - before, window, buffer)?
         } else {
             let inside = (self.at - before - request) as usize;
             copy(&self.after[inside..], buffer)
@@ -275,52 +342,6 @@ fn copy(from: &[u8], to: &mut [u8]) -> usize {
     let len = from.len().min(to.len());
     to[..len].copy_from_slice(&from[..len]);
     len
-}
-
-/// Places in a body from which it can be read on: a bounded number, whatever its length.
-#[derive(Debug, Clone)]
-struct Marks {
-    kept: Vec<Mark>,
-    /// Rows from mark to mark.
-    step: u64,
-}
-
-/// Where a row stands in a body.
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    row: Row,
-    offset: u64,
-}
-
-impl Default for Marks {
-    fn default() -> Marks {
-        Marks { kept: Vec::new(), step: 256 }
-    }
-}
-
-impl Marks {
-    /// Keeps the place of a row, with `passed` rows before it, if it is its turn.
-    fn pass(&mut self, passed: u64, mark: Mark) {
-        if passed < self.kept.len() as u64 * self.step {
-            return;
-        }
-        self.kept.push(mark);
-        if self.kept.len() == MARKS_MAX {
-            // Every second one stays, the first among them.
-            let mut stays = false;
-            self.kept.retain(|_| {
-                stays = !stays;
-                stays
-            });
-            self.step *= 2;
-        }
-    }
-
-    /// The last one at or before a byte.
-    fn before(&self, offset: u64) -> Option<Mark> {
-        let after = self.kept.partition_point(|mark| mark.offset <= offset);
-        self.kept.get(after.checked_sub(1)?).copied()
-    }
 }
 
 /// A part of the input in memory.
@@ -381,38 +402,46 @@ struct OpenRows {
     outcomes: Option<IndexReader<OutcomeEntry>>,
     lines_path: PathBuf,
     outcomes_path: PathBuf,
+    input: PathBuf,
+    tokens_max: u32,
     next: u64,
     last: u64,
 }
 
-impl OpenRows {
-    fn new(folder: &JobFolder, rows: Rows) -> Result<OpenRows, SpoolError> {
-        let (lines_path, outcomes_path) = (folder.lines(), folder.outcomes());
-        Ok(OpenRows {
-            lines: open_index(&lines_path)?,
-            outcomes: Some(open_index(&outcomes_path)?),
-            lines_path,
-            outcomes_path,
-            next: rows.first.0,
-            last: rows.last.0,
-        })
-    }
+/// A row that is to be sent.
+struct OpenRow {
+    row: Row,
+    request: Request,
+}
 
-    fn next(&mut self) -> Result<Option<(Row, LineEntry)>, SpoolError> {
+impl OpenRows {
+    fn next(&mut self) -> Result<Option<OpenRow>, SpoolError> {
         while self.next <= self.last {
             let row = Row(self.next);
             self.next += 1;
-            if let Some(outcomes) = &mut self.outcomes
-                && !outcomes.get(row).at("read", &self.outcomes_path)?.verdict.is_open()
-            {
-                continue;
+            let mut times = 0;
+            if let Some(outcomes) = &mut self.outcomes {
+                let outcome = outcomes.get(row).at("read", &self.outcomes_path)?;
+                if !outcome.verdict.is_open() {
+                    continue;
+                }
+                times = outcome.raise.next();
             }
             let entry = self.lines.get(row).at("read", &self.lines_path)?;
             if entry.fate.is_sent() {
-                return Ok(Some((row, entry)));
+                // A line of the OpenAI batch format keeps the limit that it has.
+                let raised = times > 0 && entry.fate == LineFate::Valid;
+                let splice = if raised { self.splice(&entry, times)? } else { None };
+                return Ok(Some(OpenRow { row, request: Request { entry, splice } }));
             }
         }
         Ok(None)
+    }
+
+    /// How the request of a row that was cut off is changed.
+    fn splice(&self, entry: &LineEntry, times: u8) -> Result<Option<Splice>, SpoolError> {
+        let request = source::request(&self.input, entry)?;
+        Ok(raise::raised(&request, times, self.tokens_max))
     }
 }
 
@@ -426,34 +455,8 @@ const WINDOW_BYTES: usize = 256 * 1024;
 /// A part of a row that is at least as long as this is not read along with its neighbours.
 const LONG_BYTES: usize = 32 * 1024;
 
-/// Places kept for reading on, at most.
-const MARKS_MAX: usize = 1024;
-
 /// Bytes read at least for a row that stands alone.
 const LONE_BYTES: usize = 8 * 1024;
 
 /// Rows not further apart than this follow one another.
 const NEAR_BYTES: u64 = 32 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_stay_few_and_the_nearest_one_before_a_byte_is_found() {
-        let mut marks = Marks::default();
-        let rows = 3_000_000;
-        for row in 0..rows {
-            marks.pass(row, Mark { row: Row(row + 5), offset: row * 10 });
-            assert!(marks.kept.len() < MARKS_MAX);
-        }
-        for offset in [0, 9, 10, 12_345_678, rows * 10 - 1, rows * 20] {
-            let mark = marks.before(offset).expect("the first row is marked");
-            assert_eq!(mark.offset, (mark.row.0 - 5) * 10);
-            assert!(mark.offset <= offset);
-            let near = offset.min(rows * 10) - mark.offset;
-            assert!(near <= marks.step * 10, "{near} bytes before {offset}");
-        }
-        assert!(Marks::default().before(7).is_none());
-    }
-}

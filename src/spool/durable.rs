@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
 use super::joint::Joint;
-use super::{At, SpoolError, moment};
+use super::{At, SpoolError, moment, whole_folder};
 
 /// What became of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -317,6 +317,9 @@ fn copy_and(source: &Path, target: &Path, meanwhile: impl FnOnce()) -> Result<Mo
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Moved::NoSource),
         Ok(_) | Err(_) => {}
     }
+    if source.is_dir() {
+        return whole_folder::copy_across(source, target);
+    }
     let aside = aside(target);
     let (mut from, mut to) = copy_synced(source, &aside).inspect_err(|_| {
         drop(fs::remove_file(&aside));
@@ -359,7 +362,7 @@ pub fn complete_copy(source: &Path, target: &Path) -> Result<bool, SpoolError> {
 }
 
 /// Copies a file; answers with both, each at its end.
-fn copy_synced(source: &Path, aside: &Path) -> Result<(File, File), SpoolError> {
+pub(super) fn copy_synced(source: &Path, aside: &Path) -> Result<(File, File), SpoolError> {
     let mut from = File::open(source).at("read", source)?;
     let mut to = File::create(aside).at("write", aside)?;
     let copied = io::copy(&mut from, &mut to).at("write", aside)?;

@@ -149,10 +149,31 @@ pub struct OutcomeEntry {
     pub attempt: Attempt,
     /// Byte offset of the result line in that file.
     pub start: u64,
-    /// Length of the result line without its newline.
+    /// Length of the result line without its newline; below 2^28.
     pub len: u32,
     /// Where in the line the response stands; `None` if the line has to be read to find out.
     pub within: Option<Within>,
+    /// What became of the limit that its request sets.
+    pub raise: Raise,
+}
+
+/// How far the token limit of a row's own request was raised, since its answers were cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Raise {
+    /// How often the limit had been doubled when the row was sent, at most [`Raise::TIMES_MAX`].
+    pub times: u8,
+    /// That was too little: the next time it is doubled once more.
+    pub due: bool,
+}
+
+impl Raise {
+    /// What fits into a record.
+    pub const TIMES_MAX: u8 = 7;
+
+    /// How often the limit is doubled when the row is sent the next time.
+    pub fn next(self) -> u8 {
+        (self.times + u8::from(self.due)).min(Raise::TIMES_MAX)
+    }
 }
 
 /// Where in a result line its response stands, if little stands around it. Such a line was read
@@ -222,7 +243,8 @@ impl Entry for OutcomeEntry {
         let (before, after) = self.within.map_or((0, 0), |at| (at.before, at.after));
         put(out, 0, 5, self.start);
         out[5] = before;
-        put(out, 6, 4, u64::from(self.len));
+        let raise = u64::from(self.raise.times) << LEN_BITS | u64::from(self.raise.due) << DUE_BIT;
+        put(out, 6, 4, u64::from(self.len) | raise);
         put(out, 10, 3, u64::from(self.chunk.0));
         put(out, 13, 2, u64::from(self.attempt.0));
         out[15] = self.verdict as u8 | after << VERDICT_BITS;
@@ -231,13 +253,17 @@ impl Entry for OutcomeEntry {
     fn decode(bytes: &[u8]) -> Option<OutcomeEntry> {
         // Older records have zeroes in place of both: no result file is as long as a terabyte.
         let (before, after) = (bytes[5], bytes[15] >> VERDICT_BITS);
+        // Nor is a line as long as to need all bits of its length.
+        let len = get(bytes, 6, 4);
+        let times = (len >> LEN_BITS) as u8 & Raise::TIMES_MAX;
         Some(OutcomeEntry {
             start: get(bytes, 0, 5),
-            len: get(bytes, 6, 4) as u32,
+            len: (len & ((1 << LEN_BITS) - 1)) as u32,
             chunk: ChunkNo(get(bytes, 10, 3) as u32),
             attempt: Attempt(get(bytes, 13, 2) as u16),
             verdict: Verdict::from_u8(bytes[15] & ((1 << VERDICT_BITS) - 1))?,
             within: (before > 0).then_some(Within { before, after }),
+            raise: Raise { times, due: len >> DUE_BIT == 1 },
         })
     }
 }
@@ -345,6 +371,12 @@ fn get(bytes: &[u8], at: usize, len: usize) -> u64 {
 /// Bits of the last byte of an outcome that hold the verdict.
 const VERDICT_BITS: u32 = 3;
 
+/// Bits of the length of a line that hold it; those above hold [`Raise::times`].
+const LEN_BITS: u32 = 28;
+
+/// The bit above them all, for [`Raise::due`].
+const DUE_BIT: u32 = 31;
+
 /// Rows read at once by [`IndexReader::get`].
 const WINDOW_ROWS: u64 = 4096;
 
@@ -381,8 +413,9 @@ mod tests {
         for (number, within) in (0..=7).flat_map(|number| places.map(|place| (number, place))) {
             let verdict = Verdict::from_u8(number).expect("0 to 7 are verdicts");
             let (chunk, attempt) = (ChunkNo(0xff_ffff), Attempt(u16::MAX));
-            let start = (1 << 40) - 1;
-            let entry = OutcomeEntry { verdict, chunk, attempt, start, len: u32::MAX, within };
+            let (start, len) = ((1 << 40) - 1, (1 << LEN_BITS) - 1);
+            let raise = Raise { times: number, due: number.is_multiple_of(2) };
+            let entry = OutcomeEntry { verdict, chunk, attempt, start, len, within, raise };
             let mut bytes = [0_u8; OutcomeEntry::SIZE];
             entry.encode(&mut bytes);
             assert_eq!(OutcomeEntry::decode(&bytes), Some(entry));
@@ -394,6 +427,7 @@ mod tests {
         let bytes = [1, 2, 3, 4, 0, 0, 9, 0, 0, 0, 7, 0, 0, 2, 0, 6];
         let entry = OutcomeEntry::decode(&bytes).expect("a record");
         assert_eq!((entry.start, entry.len, entry.within), (0x0403_0201, 9, None));
+        assert_eq!(entry.raise, Raise::default());
         assert_eq!((entry.chunk, entry.attempt), (ChunkNo(7), Attempt(2)));
         assert_eq!(entry.verdict, Verdict::Retryable);
     }
@@ -416,6 +450,7 @@ mod tests {
                 start: n * 10,
                 len: 9,
                 within: None,
+                raise: Raise::default(),
             };
             append(&mut file, &entry).expect("written");
         }

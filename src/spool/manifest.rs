@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::engine::ids::Millis;
-use crate::engine::job::{BatchRecord, Chunk, Delivery, Input, Job};
+use crate::engine::job::{BatchRecord, Chunk, Delivery, Input, Job, MediaTally};
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -56,6 +56,13 @@ pub fn manifest(job: &Job, delivery: &Delivery, daemon_version: &str) -> Vec<u8>
         .collect();
     batches.sort_by_key(|(chunk, batch)| (batch.created, chunk.no, batch.attempt));
     let model = format!("models/{}", job.head.queue.model);
+    let mut warnings = plan.warnings.clone();
+    if tally.media.unreadable > 0 {
+        warnings.push(format!(
+            "inline data in {} places could not be read and stays in the results as it came",
+            tally.media.unreadable
+        ));
+    }
     let manifest = Manifest {
         version: 1,
         job: job.head.id.as_str(),
@@ -70,6 +77,7 @@ pub fn manifest(job: &Job, delivery: &Delivery, daemon_version: &str) -> Vec<u8>
         answered: tally.answered,
         failed: tally.failed,
         truncated: tally.truncated,
+        raised: tally.raised,
         failures: &tally.failures,
         tokens: TokenCounts {
             prompt: tally.tokens.prompt,
@@ -78,9 +86,11 @@ pub fn manifest(job: &Job, delivery: &Delivery, daemon_version: &str) -> Vec<u8>
             cached: tally.tokens.cached,
             total: tally.tokens.total,
         },
+        media: (tally.media != MediaTally::default())
+            .then_some(MediaCounts { files: tally.media.files, bytes: tally.media.bytes }),
         cost: None,
         batches: batches.into_iter().map(|(chunk, batch)| entry(chunk, batch, &model)).collect(),
-        warnings: &plan.warnings,
+        warnings,
         times: Times {
             claimed: time(job.head.claimed),
             planned: time(plan.planned),
@@ -135,12 +145,16 @@ struct Manifest<'a> {
     answered: u64,
     failed: u64,
     truncated: u64,
+    #[serde(skip_serializing_if = "is_none")]
+    raised: u64,
     failures: &'a BTreeMap<String, u64>,
     tokens: TokenCounts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media: Option<MediaCounts>,
     /// Always `null` until prices can be configured.
     cost: Option<f64>,
     batches: Vec<Batch<'a>>,
-    warnings: &'a [String],
+    warnings: Vec<String>,
     times: Times,
     daemon: &'a str,
 }
@@ -160,6 +174,16 @@ struct TokenCounts {
     thinking: u64,
     cached: u64,
     total: u64,
+}
+
+#[derive(Serialize)]
+struct MediaCounts {
+    files: u64,
+    bytes: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]

@@ -3,8 +3,8 @@
 //! One pass over the rows, in input order: each row ends in exactly one of the two files, with
 //! its key as the user wrote it. Both are written aside in the working folder, synced and
 //! renamed; running it again gives the same bytes. Nothing gets its name unless the lines add up.
-//! Responses are copied as received, requests as they stand in the input; memory is bounded by
-//! the longest result line.
+//! Responses are copied as received, but for data that becomes files (`media`); requests as they
+//! stand in the input. Memory is bounded by the longest result line.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -16,6 +16,8 @@ use serde_json::value::RawValue;
 
 use super::body::blank_line_breaks;
 use super::index::{IndexReader, LineEntry, LineFate, OutcomeEntry, Within};
+use super::inspect::Inspector;
+use super::media_out::{MediaFiles, Replaced};
 use super::openai::{line, usage};
 use super::outcomes::{open_lines, open_outcomes};
 use super::result_line::ResultLine;
@@ -28,7 +30,9 @@ use crate::engine::ids::Row;
 use crate::engine::job::{Chunk, Family, Job, Plan, Tally};
 use crate::engine::verdict::Verdict;
 
-/// Writes [`JobFolder::merged_results`] and, if a line failed, [`JobFolder::merged_errors`].
+/// Writes [`JobFolder::merged_results`] and, if a line failed, [`JobFolder::merged_errors`]; before
+/// them [`JobFolder::merged_media`], if the queue wants data of answers in files. These are named
+/// by the `stem` that the outputs will have.
 ///
 /// `explain` says what is wrong with a row that could not be sent.
 ///
@@ -38,6 +42,7 @@ use crate::engine::verdict::Verdict;
 pub fn merge(
     folders: &Folders,
     job: &Job,
+    stem: &str,
     explain: &dyn Fn(&LineEntry) -> String,
 ) -> Result<Tally, SpoolError> {
     let folder = folders.job(job.head.id);
@@ -45,11 +50,17 @@ pub fn merge(
         return Err(wrong("the job is not planned")).at("merge", &folder.path);
     };
     let mut pass = Pass::open(&folder, job, plan, explain)?;
+    if job.head.queue.wants_media_files() {
+        pass.media = Some(MediaFiles::begin(&folder, stem)?);
+    }
     let tally = pass.run().and_then(|()| pass.close());
     if tally.is_err() {
         // A full disk is not made fuller by what is written again anyway.
         pass.results.discard();
         pass.errors.discard();
+        if let Some(media) = &pass.media {
+            media.discard();
+        }
     }
     tally
 }
@@ -64,6 +75,8 @@ struct Pass<'a> {
     outcomes: IndexReader<OutcomeEntry>,
     input: Input,
     answers: Windows,
+    inspector: Inspector,
+    media: Option<MediaFiles>,
     leaves: Vec<&'a Chunk>,
     results: Output,
     errors: Output,
@@ -93,6 +106,8 @@ impl<'a> Pass<'a> {
             outcomes: open_outcomes(folder, plan.rows)?,
             input: Input::open(folder.requests(&job.head.source.name, plan.prepared))?,
             answers: Windows::over(folder),
+            inspector: Inspector::new(folder, job.head.queue.terms(), plan.prepared),
+            media: None,
             leaves: job.leaves().collect(),
             results: Output::new(folder.merged_results()),
             errors: Output::new(folder.merged_errors()),
@@ -112,7 +127,7 @@ impl<'a> Pass<'a> {
             if is_answered && entry.fate.family() == Family::OpenAi {
                 self.answered_as_openai(&entry, &outcome)?;
             } else if is_answered {
-                self.answered(&outcome)?;
+                self.answered(&entry, &outcome)?;
             } else {
                 let failure = self.failure(row, &entry, &outcome)?;
                 self.failed(&entry, &failure)?;
@@ -121,17 +136,24 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn answered(&mut self, outcome: &OutcomeEntry) -> Result<(), SpoolError> {
+    fn answered(&mut self, entry: &LineEntry, outcome: &OutcomeEntry) -> Result<(), SpoolError> {
         let line = self.answers.line(outcome)?;
         let response = match outcome.within {
             Some(within) => plain_response(line, within),
             None => ResultLine::parse(line).map(|line| line.response.unwrap_or("null").as_bytes()),
         };
         let Some(response) = response else { return Err(self.no_line(outcome)) };
-        self.results.write(&[b"{\"key\":", &self.key, b",\"response\":", response, b"}\n"])?;
+        let replaced = match &mut self.media {
+            Some(media) => media.take_out(entry.line, response)?,
+            None => Vec::new(),
+        };
+        self.results.write(&[b"{\"key\":", &self.key, b",\"response\":"])?;
+        let left = write_replaced(&mut self.results, response, &replaced)?;
+        self.results.write(&[left, b"}\n"])?;
         self.tally.tokens.add(tokens_of(response));
         self.tally.answered += 1;
         self.tally.truncated += u64::from(outcome.verdict == Verdict::Truncated);
+        self.tally.raised += u64::from(outcome.raise.times > 0);
         Ok(())
     }
 
@@ -177,10 +199,22 @@ impl<'a> Pass<'a> {
             | Verdict::Blocked
             | Verdict::Empty
             | Verdict::Failed
-            | Verdict::Retryable => match ResultLine::parse(self.answers.line(outcome)?) {
-                Some(line) => Ok(RowFailure::of_line(outcome.verdict, &line)),
-                None => Err(self.no_line(outcome)),
-            },
+            | Verdict::Retryable => {
+                let Some(line) = ResultLine::parse(self.answers.line(outcome)?) else {
+                    return Err(self.no_line(outcome));
+                };
+                let Some(response) = line.response.filter(|_| outcome.verdict.is_open()) else {
+                    return Ok(RowFailure::of_line(outcome.verdict, &line));
+                };
+                // An answer that was not taken, to which no better one came.
+                match line.verdict() {
+                    Verdict::Answered => {
+                        let misfit = self.inspector.misfit(response, entry)?;
+                        Ok(RowFailure::misfit(misfit.as_deref().unwrap_or("nobody can tell where")))
+                    }
+                    verdict => Ok(RowFailure::of_line(verdict, &line)),
+                }
+            }
         }
     }
 
@@ -216,6 +250,9 @@ impl<'a> Pass<'a> {
 
     fn close(&mut self) -> Result<Tally, SpoolError> {
         moment("merge:written", &self.folder.path)?;
+        if let Some(media) = &self.media {
+            self.tally.media = media.finish()?;
+        }
         let (answered, failed) = (self.tally.answered, self.tally.failed);
         if answered + failed != self.plan.rows {
             let text = format!("{answered} answered and {failed} failed of {}", self.plan.rows);
@@ -392,6 +429,20 @@ fn plain_response(line: &[u8], within: Within) -> Option<&[u8]> {
     let end = line.len().checked_sub(usize::from(within.after))?;
     let response = line.get(usize::from(within.before)..end)?;
     (response.starts_with(b"{") && response.ends_with(b"}")).then_some(response)
+}
+
+/// Writes a response up to its last replaced stretch, and answers with what is left of it.
+fn write_replaced<'r>(
+    to: &mut Output,
+    response: &'r [u8],
+    replaced: &[Replaced],
+) -> Result<&'r [u8], SpoolError> {
+    let mut at = 0;
+    for (stretch, text) in replaced {
+        to.write(&[&response[at..stretch.start], text.as_bytes()])?;
+        at = stretch.end;
+    }
+    Ok(&response[at..])
 }
 
 /// An output file while it is written aside. It comes into being with the first bytes: most jobs

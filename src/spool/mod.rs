@@ -20,6 +20,8 @@ pub mod free_name;
 mod halves;
 pub mod inbox;
 pub mod index;
+mod inline_data;
+mod inspect;
 mod joint;
 pub mod judged;
 mod keys;
@@ -28,10 +30,13 @@ pub mod lines;
 pub mod loose;
 pub mod lost;
 pub mod manifest;
+mod marks;
 pub mod media;
+pub mod media_out;
 pub mod merge;
 pub mod mirror;
 pub mod openai;
+mod openapi;
 pub mod outbox;
 pub mod outcomes;
 mod pass;
@@ -39,12 +44,14 @@ pub mod plan;
 pub mod prepare;
 pub mod problem;
 mod quotes;
+mod raise;
 pub mod receiver;
 pub mod register;
 pub mod response;
 pub mod result_line;
 pub mod row_failure;
 pub mod scan;
+mod schema;
 pub mod session;
 mod shape;
 pub mod sidecar;
@@ -54,6 +61,7 @@ pub mod steady;
 pub mod usage;
 pub mod usual;
 pub mod watch;
+mod whole_folder;
 pub mod windows;
 
 use std::path::{Path, PathBuf};
@@ -218,6 +226,11 @@ impl JobFolder {
     /// Outputs before they are delivered.
     pub fn merged_results(&self) -> PathBuf {
         self.path.join("out").join("results.jsonl")
+    }
+
+    /// Data of answers as files, before they are delivered.
+    pub fn merged_media(&self) -> PathBuf {
+        self.path.join("out").join("media")
     }
 
     /// Errors before they are delivered.

@@ -1,4 +1,4 @@
-//! Delivery: results, then errors, then the manifest, whose presence means complete.
+//! Delivery: media, results, errors, then the manifest, whose presence means complete.
 //!
 //! A delivery can be repeated after a crash at any point. Before anything is moved, the job
 //! claims its stem with a hidden file beside the targets: the manifest itself, not yet under its
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::convert::written_back;
 use super::durable::{self, Moved};
 use super::free_name::{NAME_MAX, first_free, is_free, split, sub_folder};
-use super::{At, Folders, SpoolError, moment};
+use super::{At, Folders, SpoolError, media_out, moment, whole_folder};
 use crate::engine::ids::JobId;
 use crate::engine::job::{Delivery, Head, Job};
 
@@ -55,15 +55,16 @@ pub enum DeliverOutcome {
 }
 
 /// A stem for the outputs of an input, such that all their names are free: the input's name
-/// without its ending, with `~2`, `~3`, … if need be.
+/// without its ending, with `~2`, `~3`, … if need be; with `media`, that of their folder too.
 ///
 /// # Errors
 /// If the outbox can not be looked at.
 pub fn free_stem(folders: &Folders, head: &Head) -> Result<String, SpoolError> {
     let folder = sub_folder(&folders.outbox, &head.source.folder)?;
+    let media = head.queue.wants_media_files();
     let (stem, _) = split(&head.source.name);
     first_free(stem, STEM_MAX, &folder, |stem| {
-        let names = Names::new(&folder, stem, head);
+        let names = Names::new(&folder, stem, head, media);
         Ok(names.all_free()? && is_free(&names.claim)?)
     })
 }
@@ -80,9 +81,13 @@ pub fn deliver(
     manifest: &[u8],
 ) -> Result<DeliverOutcome, SpoolError> {
     let folder = make_folder(folders, &job.head.source.folder)?;
-    let names = Names::new(&folder, &delivery.stem, &job.head);
+    let media = delivery.tally.media.files > 0;
+    let names = Names::new(&folder, &delivery.stem, &job.head, media);
     let work = folders.job(job.head.id);
-    let mut moves = vec![(work.merged_results(), names.results.clone())];
+    // In this order: whoever sees the results finds the files that they name.
+    let media = names.media.iter().map(|target| (work.merged_media(), target.clone()));
+    let mut moves: Vec<_> = media.collect();
+    moves.push((work.merged_results(), names.results.clone()));
     if delivery.tally.failed > 0 {
         moves.push((work.merged_errors(), names.errors.clone()));
     }
@@ -194,7 +199,7 @@ impl Parcel {
         }
         let moved = durable::move_unsynced(source, target).inspect_err(|_| {
             // A full disk is not made fuller by what is copied again anyway.
-            drop(fs::remove_file(hidden(target)));
+            drop(remove(&hidden(target)));
         })?;
         match moved {
             Moved::Now => {}
@@ -205,7 +210,7 @@ impl Parcel {
             Moved::NoSource => {}
             // The names are this job's: a copy to another file system was interrupted, or a power
             // cut left the file under both of its names.
-            Moved::Taken if durable::same_content(source, target)? => {
+            Moved::Taken if same_content(source, target)? => {
                 durable::sync_folder(&self.folder)?;
                 remove(source)?;
             }
@@ -289,7 +294,14 @@ impl Parcel {
         let group = fs::metadata(&self.folder).at("look at", &self.folder)?.gid();
         // Giving a file to a group we are not in is not allowed; then it keeps ours.
         drop(std::os::unix::fs::chown(path, None, Some(group)));
-        fs::set_permissions(path, Permissions::from_mode(MODE)).at("set the mode of", path)
+        let mut mode = MODE;
+        if path.is_dir() {
+            for entry in fs::read_dir(path).at("list", path)? {
+                self.open_up(&entry.at("list", path)?.path())?;
+            }
+            mode = FOLDER_MODE;
+        }
+        fs::set_permissions(path, Permissions::from_mode(mode)).at("set the mode of", path)
     }
 
     /// Where this job, and no other, writes its claim before it has its name.
@@ -300,6 +312,8 @@ impl Parcel {
 
 /// The names under one stem.
 struct Names {
+    /// Only where there are any.
+    media: Option<PathBuf>,
     results: PathBuf,
     errors: PathBuf,
     /// Only where one is wanted.
@@ -309,10 +323,11 @@ struct Names {
 }
 
 impl Names {
-    fn new(folder: &Path, stem: &str, head: &Head) -> Names {
+    fn new(folder: &Path, stem: &str, head: &Head, media: bool) -> Names {
         let table = || folder.join(format!("{stem}.results.csv"));
         let manifest = folder.join(format!("{stem}.manifest.json"));
         Names {
+            media: media.then(|| folder.join(media_out::folder_name(stem))),
             results: folder.join(format!("{stem}.results.jsonl")),
             errors: folder.join(format!("{stem}.errors.jsonl")),
             table: written_back::is_wanted(head).then(table),
@@ -323,7 +338,7 @@ impl Names {
 
     fn all_free(&self) -> Result<bool, SpoolError> {
         let plain = [&self.results, &self.errors, &self.manifest];
-        for path in plain.into_iter().chain(&self.table) {
+        for path in plain.into_iter().chain(&self.table).chain(&self.media) {
             if !is_free(path)? {
                 return Ok(false);
             }
@@ -361,8 +376,18 @@ fn owner(path: &Path) -> Result<Owner, SpoolError> {
     }
 }
 
+fn same_content(one: &Path, other: &Path) -> Result<bool, SpoolError> {
+    match one.is_dir() {
+        true => whole_folder::same_content(one, other),
+        false => durable::same_content(one, other),
+    }
+}
+
 fn remove(path: &Path) -> Result<(), SpoolError> {
-    fs::remove_file(path).at("remove", path)?;
+    match path.is_dir() {
+        true => fs::remove_dir_all(path).at("remove", path)?,
+        false => fs::remove_file(path).at("remove", path)?,
+    }
     path.parent().map_or(Ok(()), durable::sync_folder)
 }
 
@@ -380,3 +405,6 @@ const RECEIPT: &str = "receipt-";
 
 /// Who may read outputs: the owner and the folder's group.
 const MODE: u32 = 0o640;
+
+/// The same for a folder of media.
+const FOLDER_MODE: u32 = 0o750;

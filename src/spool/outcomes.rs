@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::index::{Entry, IndexReader, LineEntry, OutcomeEntry};
+use super::index::{Entry, IndexReader, LineEntry, OutcomeEntry, Raise};
 use super::{At, JobFolder, SpoolError};
 use crate::engine::ids::{Attempt, ChunkNo, Row, Rows};
 use crate::engine::verdict::Verdict;
@@ -157,6 +157,7 @@ pub const OPEN: OutcomeEntry = OutcomeEntry {
     start: 0,
     len: 0,
     within: None,
+    raise: Raise { times: 0, due: false },
 };
 
 /// Rows of a page: 4 KiB.
@@ -188,7 +189,7 @@ mod tests {
 
     fn entry(start: u64) -> OutcomeEntry {
         let (chunk, attempt) = (ChunkNo(1), Attempt(1));
-        OutcomeEntry { verdict: Verdict::Answered, chunk, attempt, start, len: 1, within: None }
+        OutcomeEntry { verdict: Verdict::Answered, chunk, attempt, start, len: 1, ..OPEN }
     }
 
     #[test]

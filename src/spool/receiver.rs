@@ -268,7 +268,7 @@ impl Receiver {
         for line in &lines {
             let text = line.start..line.end - 1;
             let noted = match &line.judged {
-                Some(judged) => self.register.note(judged, at, text.len())?,
+                Some(judged) => self.register.note(judged, at, &self.arena[text.clone()])?,
                 None if is_blank(&self.arena[text.clone()]) => Noted::Taken,
                 None => {
                     self.register.count_unreadable();
@@ -357,7 +357,7 @@ pub(super) fn note_line(
         Shape::Whole => Judged::read(&input.line),
     };
     let noted = match judged {
-        Some(judged) => register.note(&judged, input.start, input.line.len())?,
+        Some(judged) => register.note(&judged, input.start, &input.line)?,
         None if accept => {
             register.count_unreadable();
             Noted::Stray

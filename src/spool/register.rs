@@ -3,14 +3,16 @@
 //! Whatever order lines come in, the first one of a row counts, and a row that an earlier attempt
 //! settled is never reopened. What an interrupted run of the same attempt noted is taken back
 //! first, so that running again gives the same outcomes. Nothing is durable before
-//! [`Register::sync`]; whoever gives up calls [`Register::take_back`].
+//! [`Register::sync`]; whoever gives up calls [`Register::take_back`]. What the queue asks of
+//! answers is looked after by `inspect`.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use super::frame::Frame;
-use super::index::{IndexReader, LineEntry, OutcomeEntry};
+use super::index::{IndexReader, LineEntry, OutcomeEntry, Raise};
+use super::inspect::Inspector;
 use super::judged::Judged;
 use super::outcomes::{OPEN, Outcomes, open_lines};
 use super::{At, JobFolder, SpoolError};
@@ -26,6 +28,7 @@ pub struct Register {
     which: Which,
     lines: IndexReader<LineEntry>,
     outcomes: Outcomes,
+    inspector: Inspector,
     /// Rows that were open before the first line.
     open_before: u64,
     harvest: Harvest,
@@ -54,6 +57,7 @@ impl Register {
             which: *which,
             lines: open_lines(folder)?,
             outcomes: Outcomes::open(folder, which.rows)?,
+            inspector: Inspector::new(folder, which.terms, which.prepared),
             open_before: 0,
             harvest: Harvest::default(),
             strays: None,
@@ -79,7 +83,8 @@ impl Register {
             let mut entry = self.outcomes.get(row)?;
             let before = entry;
             if self.is_mine(&entry) {
-                entry = OPEN;
+                // It was sent with the limit as it had been raised before.
+                entry = OutcomeEntry { raise: Raise { due: false, ..entry.raise }, ..OPEN };
             }
             if entry.verdict.is_open() {
                 let fate = self.lines.get(row).at("read", &lines)?.fate;
@@ -100,12 +105,12 @@ impl Register {
         self.which.rows.contains(row)
     }
 
-    /// Notes a line that stands at `start` of the attempt's result file and has `len` bytes. A
-    /// stray is only counted: the caller hands it to [`Register::keep_aside`].
+    /// Notes a line that stands at `start` of the attempt's result file. A stray is only counted:
+    /// the caller hands it to [`Register::keep_aside`].
     ///
     /// # Errors
-    /// If the outcomes can not be read or written.
-    pub fn note(&mut self, judged: &Judged, start: u64, len: usize) -> Result<Noted, SpoolError> {
+    /// If the outcomes can not be read or written, or the row's request not be read.
+    pub fn note(&mut self, judged: &Judged, start: u64, line: &[u8]) -> Result<Noted, SpoolError> {
         if let Some(row) = judged.row.filter(|row| self.which.rows.contains(*row)) {
             let known = self.outcomes.get(row)?;
             if self.is_mine(&known) {
@@ -113,8 +118,15 @@ impl Register {
                 return Ok(Noted::Repeated);
             }
             if known.verdict.is_open() {
-                self.outcomes.set(row, &self.entry(judged, start, len))?;
-                match judged.verdict {
+                let times = known.raise.next();
+                let (lines, folder) = (&mut self.lines, &self.folder);
+                let entry = || lines.get(row).at("read", &folder.lines());
+                let found = self.inspector.inspect(judged.verdict, line, times, entry)?;
+                let judged = Judged { verdict: found.verdict, ..*judged };
+                let raise = Raise { times, due: found.raise };
+                self.outcomes.set(row, &self.entry(&judged, start, line.len(), raise))?;
+                self.harvest.unchecked += u64::from(found.unchecked);
+                match found.verdict {
                     Verdict::Answered | Verdict::Truncated => self.harvest.answered += 1,
                     Verdict::Blocked | Verdict::Empty | Verdict::Failed => self.harvest.failed += 1,
                     Verdict::Retryable => self.harvest.retryable += 1,
@@ -139,7 +151,7 @@ impl Register {
     pub fn fail(&mut self, row: Row, start: u64, len: usize) -> Result<(), SpoolError> {
         if self.concerns(row) && self.outcomes.get(row)?.verdict.is_open() {
             let judged = Judged { row: Some(row), verdict: Verdict::Failed, within: None };
-            self.outcomes.set(row, &self.entry(&judged, start, len))?;
+            self.outcomes.set(row, &self.entry(&judged, start, len, Raise::default()))?;
         }
         Ok(())
     }
@@ -210,11 +222,11 @@ impl Register {
         self.folder.answers(self.which.chunk, self.which.attempt).with_extension("strays")
     }
 
-    fn entry(&self, judged: &Judged, start: u64, len: usize) -> OutcomeEntry {
+    fn entry(&self, judged: &Judged, start: u64, len: usize, raise: Raise) -> OutcomeEntry {
         let len = u32::try_from(len).expect("a line has at most 128 MiB");
         let Which { chunk, attempt, .. } = self.which;
         let Judged { verdict, within, .. } = *judged;
-        OutcomeEntry { verdict, chunk, attempt, start, len, within }
+        OutcomeEntry { verdict, chunk, attempt, start, len, within, raise }
     }
 
     fn is_mine(&self, entry: &OutcomeEntry) -> bool {

@@ -63,6 +63,13 @@ impl RowFailure {
         }
     }
 
+    /// A row whose answers did not fit the schema that its request asks for; `what` says where.
+    pub fn misfit(what: &str) -> RowFailure {
+        let message =
+            format!("the answer does not fit the schema that the request asks for: {what}");
+        RowFailure::new(11, "schema_mismatch", message)
+    }
+
     /// A row that no result line was ever received for; `chunk` is the one that answers for it.
     pub fn unanswered(cancelled: bool, chunk: Option<&Chunk>) -> RowFailure {
         if cancelled {

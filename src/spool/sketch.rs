@@ -16,12 +16,13 @@ use super::halves::{Growing, Grown};
 use super::index::{Entry, IndexReader, KeySpan, LineEntry, LineFate, OutcomeEntry};
 use super::keys::Keys;
 use super::lines::Piece;
+use super::outcomes::OPEN;
 use super::pass::Content;
 use super::plan::{CutRules, PlanError, Planned};
 use super::problem::Problem;
 use super::source::refusal;
 use super::{At, SpoolError, moment};
-use crate::engine::ids::{Attempt, ChunkNo, Row};
+use crate::engine::ids::Row;
 use crate::engine::job::{Family, Refusal};
 use crate::engine::verdict::Verdict;
 
@@ -245,14 +246,7 @@ impl<'a> Sketch<'a> {
     fn put(&mut self, entry: &LineEntry, verdict: Verdict) -> Result<(), PlanError> {
         self.rows += 1;
         self.lines.append(entry)?;
-        let outcome = OutcomeEntry {
-            verdict,
-            chunk: ChunkNo(0),
-            attempt: Attempt(0),
-            start: 0,
-            len: 0,
-            within: None,
-        };
+        let outcome = OutcomeEntry { verdict, ..OPEN };
         self.outcomes.append(&outcome)?;
         Ok(())
     }

@@ -15,6 +15,8 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::index::LineEntry;
+use super::{At, SpoolError};
 use crate::engine::job::{Refusal, Source};
 
 /// Bytes a name may have. The rest of the 255 that file systems allow is needed for the names
@@ -206,6 +208,17 @@ pub fn fill(input: &File, buffer: &mut [u8], start: u64) -> io::Result<usize> {
         }
     }
     Ok(got)
+}
+
+/// Reads the request of a valid row whole.
+///
+/// # Errors
+/// If it can not be read.
+pub fn request(input: &Path, entry: &LineEntry) -> Result<Vec<u8>, SpoolError> {
+    let mut request = vec![0; entry.request_len as usize];
+    let file = reopen(input).at("open", input)?;
+    file.read_exact_at(&mut request, entry.request_start).at("read", input)?;
+    Ok(request)
 }
 
 /// What a person calls this kind of file.

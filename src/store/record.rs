@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::answers::TOKENS_MAX;
 use crate::engine::job::{
-    Accept, Batch, BatchRecord, Conversion, Delivery, Doubt, Family, Input, OpenAiLines, Plan,
-    Queue, Refusal, RemoteEnd, RemoteError, RemoteState, Rest, Share, Source, Tally, Task, Tokens,
-    Transport,
+    Accept, Answers, Batch, BatchRecord, Conversion, Delivery, Doubt, Family, Input, Media,
+    MediaTally, OpenAiLines, Plan, Queue, Refusal, RemoteEnd, RemoteError, RemoteState, Rest,
+    Share, Source, Tally, Task, Tokens, Transport,
 };
 use crate::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, Job, JobId, JobState, Millis,
@@ -281,6 +282,7 @@ fields! {
         name: String, model: String, transport: TransportV1, lines_per_batch: u64, priority: i64,
         attempts: u16, accept: AcceptV1,
         #[serde(default, skip_serializing_if = "TaskV1::is_usual")] task: TaskV1,
+        #[serde(default, skip_serializing_if = "AnswersV1::is_usual")] answers: AnswersV1,
         #[serde(default, skip_serializing_if = "String::is_empty")] credential: String,
         #[serde(default = "layer", skip_serializing_if = "OpenAiLinesV1::is_usual")]
         openai: OpenAiLinesV1,
@@ -297,6 +299,7 @@ fields! {
         #[serde(default, skip_serializing_if = "is_not")] emit_csv: bool,
     }
     Accept as AcceptV1 { truncated: bool, blocked: bool, empty: bool, }
+    Answers as AnswersV1 { check_schema: bool, tokens_max: u32, media: MediaV1, }
     Plan as PlanV1 {
         rows: u64, invalid: u64, bytes: u64, sha256: String,
         #[serde(default, skip_serializing_if = "FamilyV1::is_usual")] family: FamilyV1,
@@ -310,8 +313,11 @@ fields! {
     Delivery as DeliveryV1 { plan: PlanV1, tally: TallyV1, stem: String, delivered: u64, }
     Tally as TallyV1 {
         answered: u64, failed: u64, truncated: u64, failures: BTreeMap<String, u64>,
+        #[serde(default, skip_serializing_if = "is_nothing")] raised: u64,
         tokens: TokensV1,
+        #[serde(default, skip_serializing_if = "MediaTallyV1::is_usual")] media: MediaTallyV1,
     }
+    MediaTally as MediaTallyV1 { files: u64, bytes: u64, unreadable: u64, }
     Tokens as TokensV1 { prompt: u64, output: u64, thinking: u64, cached: u64, total: u64, }
     Refusal as RefusalV1 {
         reason: String, message: String, remedy: String, line: Option<u64>, column: Option<u64>,
@@ -345,6 +351,7 @@ choices! {
     Task as TaskV1 { Generate, Embed, ; ; }
     OpenAiLines as OpenAiLinesV1 { Layer, Translate, ; ; }
     Family as FamilyV1 { Native, OpenAi, ; ; }
+    Media as MediaV1 { Auto, Files, Inline, ; ; }
     JobState as JobStateV1 {
         Claiming, Planning, ;
         Active(PlanV1), Merging(PlanV1),
@@ -371,7 +378,7 @@ choices! {
 
 bare! { Millis(u64), ChunkNo(u32), Attempt(u16), Row(u64), BatchName(String), FileName(String), }
 
-same! { u64, i64, u16, i32, bool, char, String, BTreeMap<String, u64>, }
+same! { u64, u32, i64, u16, i32, bool, char, String, BTreeMap<String, u64>, }
 
 /// What came later than its version is only written where it says something.
 /// Records of the first versions had no task: there was only one.
@@ -384,6 +391,31 @@ impl Default for TaskV1 {
 impl TaskV1 {
     fn is_usual(&self) -> bool {
         matches!(self, TaskV1::Generate)
+    }
+}
+
+/// Records of the first versions said nothing of what is made of answers.
+impl Default for AnswersV1 {
+    fn default() -> AnswersV1 {
+        Answers::default().store()
+    }
+}
+
+impl AnswersV1 {
+    fn is_usual(&self) -> bool {
+        matches!(self, Self { check_schema: false, tokens_max: TOKENS_MAX, media: MediaV1::Auto })
+    }
+}
+
+impl Default for MediaTallyV1 {
+    fn default() -> MediaTallyV1 {
+        MediaTally::default().store()
+    }
+}
+
+impl MediaTallyV1 {
+    fn is_usual(&self) -> bool {
+        matches!(self, Self { files: 0, bytes: 0, unreadable: 0 })
     }
 }
 
@@ -492,32 +524,4 @@ impl<T: Form> Form for Vec<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_newer_version_is_named_and_not_called_broken() {
-        let reason = read(br#"{"v":2,"headings":[]}"#).expect_err("unknown version");
-        assert!(reason.contains("version 2"), "{reason}");
-    }
-
-    #[test]
-    fn a_field_we_do_not_know_is_an_error() {
-        let note = r#"{"v":1,"note":{"name":"a","value":"b"}}"#;
-        read(note.as_bytes()).expect("a note");
-        let reason = read(note.replace(r#""b""#, r#""b","c":1"#).as_bytes()).expect_err("unknown");
-        assert!(reason.contains("unknown field `c`"), "{reason}");
-    }
-
-    #[test]
-    fn a_record_of_two_kinds_is_no_record() {
-        let both = r#"{"v":1,"job":"01JDZZZZZZZZZZZZZZZZZZZZZZ","note":{"name":"a","value":"b"}}"#;
-        assert!(read(both.as_bytes()).is_err());
-    }
-
-    #[test]
-    fn an_id_that_is_no_path_component_is_refused() {
-        let stored = String::from("../../../../etc/passwd.....");
-        assert!(JobId::restore(stored).is_err());
-    }
-}
+mod tests;

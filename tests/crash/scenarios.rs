@@ -33,7 +33,7 @@ impl Scenario {
 pub const ACROSS: &str = "across file systems";
 
 /// All of them; the first two pass nearly every moment.
-pub const SCENARIOS: [Scenario; 13] = [
+pub const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "file",
         faults: doubtful_and_poisoned,
@@ -53,6 +53,13 @@ pub const SCENARIOS: [Scenario; 13] = [
         faults: Faults::default,
         settings: &[],
         prepare: |rig| rig.drop_file("a.jsonl", requests(3) + &"\n".repeat(2 << 20)),
+        drain: Rig::once,
+    },
+    Scenario {
+        name: "images, cut off at first",
+        faults: Faults::default,
+        settings: &[IMAGES, STRICT, LINES],
+        prepare: |rig| rig.drop_file("a.jsonl", cut_off()),
         drain: Rig::once,
     },
     Scenario {
@@ -133,7 +140,7 @@ pub const SCENARIOS: [Scenario; 13] = [
     Scenario {
         name: ACROSS,
         faults: Faults::default,
-        settings: &[],
+        settings: &[IMAGES],
         prepare: |rig| {
             rig.put_elsewhere(&["inbox", "outbox", "failed", "archive"]);
             rig.drop_file("a.jsonl", requests(15));
@@ -186,7 +193,18 @@ fn mixed() -> String {
     requests(29) + &request("bad", "a cup of arsenic")
 }
 
+/// Lines with limits that are too low for their answers.
+fn cut_off() -> String {
+    let limited = |n: usize| {
+        let request = request(&format!("k{n}"), &format!("picture {n}"));
+        request.replace("\"contents\"", "\"generationConfig\":{\"maxOutputTokens\":4},\"contents\"")
+    };
+    (1..=9).map(limited).collect()
+}
+
 const CHUNKS: usize = 4;
+const IMAGES: &str = "queue.default.model = \"gemini-2.5-flash-image\"";
+const STRICT: &str = "queue.default.accept_truncated = false";
 const INLINE: &str = "queue.default.transport = \"inline\"";
 const FILE: &str = "queue.default.transport = \"file\"";
 const LINES: &str = "queue.default.lines_per_batch = 8";

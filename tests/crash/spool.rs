@@ -57,7 +57,11 @@ fn walk(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) {
             // The daemon's own; only that it is removed matters.
             continue;
         }
-        let content = String::from_utf8(fs::read(&path).expect("read")).expect("UTF-8");
+        let content = fs::read(&path).expect("read");
+        let content = match name.ends_with(".png") {
+            true => content.escape_ascii().to_string(),
+            false => String::from_utf8(content).expect("UTF-8"),
+        };
         let content = match name.as_str() {
             _ if name.ends_with(".manifest.json") => without_chance(&content),
             _ if name.ends_with(".reason.json") => without_ids(&content),

@@ -10,6 +10,7 @@ use std::path::Path;
 use gemini_batchd::engine::Which;
 use gemini_batchd::engine::event::Harvest;
 use gemini_batchd::engine::ids::{Attempt, ChunkNo, JobId, Row, Rows};
+use gemini_batchd::engine::job::Terms;
 use gemini_batchd::engine::verdict::Verdict;
 use gemini_batchd::spool::answers::CollectError;
 use gemini_batchd::spool::index::{LineEntry, LineFate, append};
@@ -55,10 +56,9 @@ impl Place {
         index.flush().expect("written");
         let rows = Rows { first: Row(1), last: Row(ROWS) };
         let (chunk, attempt) = (ChunkNo(1), Attempt(1));
-        Place {
-            folder,
-            which: Which { job, chunk, attempt, rows, middle: Row(2), prepared: false },
-        }
+        let terms = Terms { accepts_truncated: true, check_schema: false, tokens_max: 0 };
+        let (middle, prepared) = (Row(2), false);
+        Place { folder, which: Which { job, chunk, attempt, rows, middle, terms, prepared } }
     }
 
     /// Takes a stream in, in several ways. Its first two bytes say where it is cut, and whether

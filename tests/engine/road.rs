@@ -37,6 +37,18 @@ fn deliver(rig: &mut Rig, answered: u64) {
 }
 
 #[test]
+fn results_that_name_files_by_a_taken_name_are_written_anew() {
+    let mut rig = merging(policy());
+    let Ok(Outcome::Merged { mut tally, stem }) = merged(10) else { unreachable!() };
+    tally.media.files = 1;
+    rig.answer("merge", Ok(Outcome::Merged { tally, stem }));
+    rig.answer("deliver", Ok(Outcome::NameTaken { free: "name~2".to_owned() }));
+    assert!(matches!(rig.job(), JobState::Merging(_)), "{:?}", rig.job());
+    rig.answer("merge", merged(10));
+    rig.answer("deliver", Ok(Outcome::Delivered));
+}
+
+#[test]
 fn every_step_is_saved_before_the_next_is_begun() {
     let mut rig = merging(policy());
     assert_eq!(rig.kinds(), ["merge"]);

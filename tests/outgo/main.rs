@@ -6,6 +6,7 @@
 mod archiving;
 mod collecting;
 mod delivering;
+mod judging;
 mod merging;
 mod notes;
 mod receiving;

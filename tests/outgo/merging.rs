@@ -240,7 +240,7 @@ fn a_damaged_working_folder_is_an_error_and_publishes_nothing() {
     let answers = world.folder().answers(ChunkNo(1), Attempt(1));
     let good = fs::read(&answers).unwrap();
     let fails = |world: &World| {
-        let error = merge::merge(&world.folders, &world.job, &explain).unwrap_err();
+        let error = merge::merge(&world.folders, &world.job, "a", &explain).unwrap_err();
         assert!(!world.folder().merged_results().exists());
         assert_eq!(fs::read_dir(world.folder().path.join("out")).unwrap().count(), 0);
         error.to_string()

@@ -80,6 +80,7 @@ impl World {
             attempt: Attempt(attempt),
             rows: chunk.rows,
             middle: chunk.middle(),
+            terms: self.job.head.queue.terms(),
             prepared: false,
         }
     }
@@ -107,7 +108,7 @@ impl World {
     }
 
     pub fn merge(&self) -> Tally {
-        merge::merge(&self.folders, &self.job, &explain).unwrap()
+        merge::merge(&self.folders, &self.job, "a", &explain).unwrap()
     }
 
     pub fn results(&self) -> String {

@@ -300,12 +300,12 @@ impl Scene {
             match change {
                 Change::Head(head) => {
                     let chunks = self.saved.remove(&head.id).map(|job| job.chunks);
-                    let job = Job { chunks: chunks.unwrap_or_default(), head };
+                    let job = Job { chunks: chunks.unwrap_or_default(), head: *head };
                     self.saved.insert(job.head.id, job);
                 }
                 Change::Chunk(id, chunk) => {
                     let job = self.saved.get_mut(&id).expect("its head was saved before");
-                    job.chunks.insert(chunk.no, chunk);
+                    job.chunks.insert(chunk.no, *chunk);
                 }
                 Change::Shed(_) | Change::Forget(_) => unreachable!("no job is that old here"),
             }

@@ -219,6 +219,8 @@ impl Dice {
                     cached: self.number(),
                     total: self.number(),
                 },
+                // What came later would change all that is drawn after it.
+                ..Tally::default()
             },
             stem: self.text(),
             delivered: self.millis(),

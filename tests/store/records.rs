@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gemini_batchd::engine::job::{Conversion, Family, OpenAiLines};
+use gemini_batchd::engine::job::{Answers, Conversion, Family, Media, MediaTally, OpenAiLines};
 use gemini_batchd::engine::{ChunkNo, Head, Job, JobState};
 use gemini_batchd::store::record::{self, Record, from_mirror, mirror};
 
@@ -63,6 +63,15 @@ fn what_is_written_now_is_read_again() {
         let mut dice = Dice(seed);
         let mut head = Head { released: seed % 2 == 0, ..dice.head(id(seed)) };
         // What came later than the first version.
+        if seed % 3 == 0 {
+            let media = [Media::Auto, Media::Files, Media::Inline][(seed / 3 % 3) as usize];
+            let tokens_max = seed as u32 + 1;
+            head.queue.answers = Answers { check_schema: seed % 2 == 1, tokens_max, media };
+        }
+        if let JobState::Done(delivery) = &mut head.state {
+            delivery.tally.raised = seed;
+            delivery.tally.media = MediaTally { files: seed, bytes: 7, unreadable: seed % 2 };
+        }
         head.source.sidecar = dice.maybe(Dice::text);
         head.queue.defaults = dice.maybe(|dice| dice.text().into());
         head.queue.conversion = dice.maybe(|dice| {

@@ -54,7 +54,8 @@ fn job(c: &mut Criterion) {
     group.bench_function("body", |b| {
         let mut buffer = vec![0; 256 * 1024];
         b.iter(|| {
-            let body = Body::open(&folder, folder.input(NAME), world.rows(), Frame::FileLine).expect("planned");
+            let input = folder.input(NAME);
+            let body = Body::open(&folder, input, world.rows(), Frame::FileLine, 0).expect("planned");
             let mut reader = body.reader(0).expect("planned");
             while reader.read(&mut buffer).expect("the input is there") > 0 {
                 black_box(&buffer);
@@ -76,7 +77,7 @@ fn job(c: &mut Criterion) {
     });
     group.bench_function("merge", |b| {
         b.iter(|| {
-            merge::merge(world.folders(), world.job(), &|_| String::new()).expect("collected")
+            merge::merge(world.folders(), world.job(), "a", &|_| String::new()).expect("collected")
         });
     });
     group.finish();

@@ -90,6 +90,7 @@ impl World {
             attempt: Attempt(1),
             rows: chunk.rows,
             middle: chunk.middle(),
+            terms: self.job.head.queue.terms(),
             prepared: false,
         }
     }

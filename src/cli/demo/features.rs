@@ -54,6 +54,22 @@ pub const FEATURES: &[Feature] = &[
         makes: &[],
     },
     Feature {
+        shows: "images in answers become files that the results name",
+        file: embedded!("images/pictures.jsonl"),
+        beside: &[],
+        answered: 2,
+        failed: 0,
+        makes: &["images/pictures.media/1-1.png", "images/pictures.media/2-1.png"],
+    },
+    Feature {
+        shows: "an answer cut off is asked for again with a higher limit; all are held to their schema",
+        file: embedded!("judged/reviews.jsonl"),
+        beside: &[],
+        answered: 2,
+        failed: 0,
+        makes: &[],
+    },
+    Feature {
         shows: "all forms a line may have, in one file",
         file: embedded!("forms/mixed.jsonl"),
         beside: &[],

@@ -48,7 +48,7 @@ impl World {
 
     fn body(&self, rows: u64) -> Body {
         let rows = Rows { first: Row(1), last: Row(rows) };
-        Body::open(&self.folder, self.folder.prepared(), rows, Frame::FileLine).expect("opened")
+        Body::open(&self.folder, self.folder.prepared(), rows, Frame::FileLine, 0).expect("opened")
     }
 }
 

@@ -9,6 +9,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::fitting::{fitting, misfit};
+use super::pictures;
+
 /// How an answer is spoiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spoiled {
@@ -18,6 +21,8 @@ pub enum Spoiled {
     Blocked,
     /// Cut short by the token limit.
     Truncated,
+    /// Does not fit the schema asked for.
+    Misfit,
 }
 
 /// A request can not be answered: a `google.rpc.Status` with code 3.
@@ -46,6 +51,7 @@ pub fn answer(
         return Err(Unanswerable(message.to_owned()));
     }
     let settings = request.generation_config.unwrap_or_default();
+    settings.check()?;
     let asked = contents.iter().chain(&request.system_instruction);
     let prompt = asked.map(Content::chars).sum::<usize>().div_ceil(4).max(1);
     let model = model.strip_prefix("models/").unwrap_or(model);
@@ -64,12 +70,14 @@ pub fn answer(
     }
 
     let said = last_words(contents) + seen;
-    let full = settings.text_for(&said);
+    let full = settings.text_for(&said, spoiled);
     let (text, finish) = match settings.cut(&full, spoiled) {
         Some(text) => (text, "MAX_TOKENS"),
         None => (full.as_str(), "STOP"),
     };
-    let answered = text.chars().count().div_ceil(4).max(1);
+    let pictured = settings.pictures(model, mark);
+    let tokens = if pictured.is_empty() { 0 } else { TOKENS_OF_A_PICTURE };
+    let answered = text.chars().count().div_ceil(4).max(1) + tokens;
     let thought = settings.thoughts(model, prompt);
     let mut counts = vec![
         ("promptTokenCount", prompt),
@@ -79,7 +87,11 @@ pub fn answer(
     if thought > 0 {
         counts.push(("thoughtsTokenCount", thought));
     }
-    let parts = format!(r#"[{{"text":{}}}]"#, quoted(text));
+    let parts = match settings.only_pictures() && !pictured.is_empty() {
+        true => format!("[{pictured}]"),
+        false if pictured.is_empty() => format!(r#"[{{"text":{}}}]"#, quoted(text)),
+        false => format!(r#"[{{"text":{}}},{pictured}]"#, quoted(text)),
+    };
     let content = object(&[("parts", &parts), ("role", r#""model""#)], mark >> 8);
     let candidate = object(
         &[("content", &content), ("finishReason", &quoted(finish)), ("index", "0")],
@@ -227,17 +239,73 @@ struct Settings {
     max_output_tokens: Option<Value>,
     #[serde(alias = "thinking_config", rename = "thinkingConfig")]
     thinking: Option<Value>,
+    #[serde(alias = "response_modalities", rename = "responseModalities")]
+    modalities: Vec<String>,
+    #[serde(alias = "image_config", rename = "imageConfig")]
+    image: Option<Image>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    #[serde(default, alias = "image_size", rename = "imageSize")]
+    size: Option<String>,
 }
 
 impl Settings {
-    fn text_for(&self, said: &str) -> String {
+    /// What the service finds wrong with them only when it runs the row.
+    fn check(&self) -> Result<(), Unanswerable> {
+        let tokens = number(self.max_output_tokens.as_ref());
+        if let Some(tokens) = tokens.filter(|tokens| !(0..=TOKENS_MAX).contains(tokens)) {
+            return Err(Unanswerable(format!(
+                "Unable to submit request because it has a maxOutputTokens value of {tokens} but \
+                 the supported range is from 1 (inclusive) to {} (exclusive). Update the value and \
+                 try again.",
+                TOKENS_MAX + 1
+            )));
+        }
+        match pictures::side_of(self.image_size()) {
+            Some(_) => Ok(()),
+            None => Err(Unanswerable("* image_config.image_size: not a known size\n".to_owned())),
+        }
+    }
+
+    fn image_size(&self) -> Option<&str> {
+        self.image.as_ref().and_then(|image| image.size.as_deref())
+    }
+
+    /// The parts with pictures that a model answers with; none but for image models. Newer ones
+    /// show a draft first.
+    fn pictures(&self, model: &str, mark: u64) -> String {
+        let asked = self.modalities.is_empty() || self.modalities.iter().any(|one| one == "IMAGE");
+        if !model.contains("image") || !asked {
+            return String::new();
+        }
+        let side = pictures::side_of(self.image_size()).unwrap_or_default();
+        let picture = pictures::inline_data(side, mark);
+        match model.starts_with("gemini-3") {
+            false => format!("{{{picture}}}"),
+            true => {
+                let draft = pictures::inline_data(4, mark);
+                format!(r#"{{{draft},"thought":true}},{{{picture},"thoughtSignature":"c2ln"}}"#)
+            }
+        }
+    }
+
+    fn only_pictures(&self) -> bool {
+        !self.modalities.is_empty() && !self.modalities.iter().any(|one| one == "TEXT")
+    }
+
+    fn text_for(&self, said: &str, spoiled: Spoiled) -> String {
         let schema = self.schema.as_ref().or(self.json_schema.as_ref());
+        if let (Some(schema), Spoiled::Misfit) = (schema, spoiled) {
+            return misfit(fitting(schema, said)).to_string();
+        }
         match (schema, self.mime_type.as_deref()) {
             (Some(schema), Some("text/x.enum")) => {
-                let value = fitting(schema, said, 0);
+                let value = fitting(schema, said);
                 value.as_str().map_or_else(|| value.to_string(), str::to_owned)
             }
-            (Some(schema), _) => fitting(schema, said, 0).to_string(),
+            (Some(schema), _) => fitting(schema, said).to_string(),
             (None, Some("application/json")) => serde_json::json!({ "echo": said }).to_string(),
             (None, _) => format!("Echo of request: {said}"),
         }
@@ -250,7 +318,7 @@ impl Settings {
             .map_or(usize::MAX, |tokens| (tokens as usize).saturating_mul(4));
         let limit = match spoiled {
             Spoiled::Truncated => limit.min(text.chars().count() / 2),
-            Spoiled::No | Spoiled::Blocked => limit,
+            Spoiled::No | Spoiled::Blocked | Spoiled::Misfit => limit,
         };
         text.char_indices().nth(limit).map(|(end, _)| &text[..end])
     }
@@ -270,60 +338,18 @@ impl Settings {
     }
 }
 
-fn number(value: Option<&Value>) -> Option<i64> {
+/// A number, which may be written as text.
+pub fn number(value: Option<&Value>) -> Option<i64> {
     value.and_then(|value| value.as_i64().or_else(|| value.as_str()?.parse().ok()))
-}
-
-/// A value that fits a schema.
-fn fitting(schema: &Value, said: &str, depth: usize) -> Value {
-    if depth > DEPTH_MAX {
-        return Value::Null;
-    }
-    let get = |camel: &str, snake: &str| schema.get(camel).or_else(|| schema.get(snake));
-    if let Some(first) = get("enum", "enum").and_then(|names| names.get(0)) {
-        return first.clone();
-    }
-    if let Some(first) = get("anyOf", "any_of").and_then(|choices| choices.get(0)) {
-        return fitting(first, said, depth + 1);
-    }
-    let kind = get("type", "type").map(|kind| kind.get(0).unwrap_or(kind));
-    let kind = kind.and_then(Value::as_str).unwrap_or("object").to_ascii_lowercase();
-    match kind.as_str() {
-        "string" => match get("format", "format").and_then(Value::as_str) {
-            Some("date-time") => Value::from("2026-01-01T00:00:00Z"),
-            Some("date") => Value::from("2026-01-01"),
-            Some(_) | None => {
-                let max = number(get("maxLength", "max_length")).unwrap_or(i64::MAX);
-                Value::String(said.chars().take(usize::try_from(max).unwrap_or(0)).collect())
-            }
-        },
-        "integer" => Value::from(number(get("minimum", "minimum")).unwrap_or(1)),
-        "number" => get("minimum", "minimum").cloned().unwrap_or(Value::from(0.5)),
-        "boolean" => Value::Bool(true),
-        "null" => Value::Null,
-        "array" => {
-            let least = number(get("minItems", "min_items")).unwrap_or(1).clamp(1, ITEMS_MAX);
-            let items = schema.get("items").unwrap_or(&Value::Null);
-            (0..least).map(|_| fitting(items, said, depth + 1)).collect()
-        }
-        _ => schema.get("properties").and_then(Value::as_object).map_or_else(
-            || Value::Object(serde_json::Map::new()),
-            |properties| {
-                let fit = |(name, inner): (&String, &Value)| {
-                    (name.clone(), fitting(inner, said, depth + 1))
-                };
-                Value::Object(properties.iter().map(fit).collect())
-            },
-        ),
-    }
 }
 
 /// Characters of a request that are echoed.
 const ECHO_CHARS_MAX: usize = 4096;
 
-const DEPTH_MAX: usize = 16;
+/// Most tokens that can be asked for.
+const TOKENS_MAX: i64 = 65_536;
 
-const ITEMS_MAX: i64 = 100;
+const TOKENS_OF_A_PICTURE: usize = 1290;
 
 #[cfg(test)]
 mod tests {

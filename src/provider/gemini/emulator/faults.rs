@@ -70,6 +70,8 @@ pub struct Faults {
     pub blocked: EveryNth,
     /// Answers cut short by the token limit.
     pub truncated: EveryNth,
+    /// Answers that do not fit the schema asked for.
+    pub misfit: EveryNth,
     /// Rows that come back without their key.
     pub keyless: EveryNth,
     /// Batches whose results come in another order.

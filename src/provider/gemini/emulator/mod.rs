@@ -10,8 +10,8 @@
 //!
 //! Reading order: `call` and `routes` (HTTP), `server`, `batches`, `batch`, `files` and
 //! `sessions` (the pure state), `create`, `rows` and `schema` (what is accepted), `results`,
-//! `answers`, `shelf` and `embeddings` (what comes back), `disk`, `body`, `upload` and `line` (bytes
-//! on their way).
+//! `answers`, `fitting`, `pictures`, `shelf` and `embeddings` (what comes back), `disk`, `body`,
+//! `upload` and `line` (bytes on their way).
 
 mod answers;
 mod batch;
@@ -24,12 +24,14 @@ mod disk;
 mod embeddings;
 pub mod faults;
 mod files;
+mod fitting;
 pub mod journal;
 mod layer;
 mod layer_answers;
 mod layer_rows;
 mod line;
 pub mod memory;
+mod pictures;
 pub mod recorder;
 pub mod reply;
 pub mod results;

@@ -45,6 +45,8 @@ pub struct Recipe {
     pub blocked: u64,
     /// Answers cut short.
     pub truncated: u64,
+    /// Answers that do not fit the schema asked for.
+    pub misfit: u64,
     /// Rows without their key.
     pub keyless: u64,
     /// The seed of another order, if there is to be one.
@@ -116,10 +118,11 @@ fn fortune(recipe: &Recipe, number: u64, mark: u64, outcome: &mut Outcome) -> Fo
         outcome.struck_13.push(mark);
         return Fortune::Internal;
     }
-    Fortune::Answered(match (nth(recipe.blocked), nth(recipe.truncated)) {
-        (true, _) => Spoiled::Blocked,
-        (false, true) => Spoiled::Truncated,
-        (false, false) => Spoiled::No,
+    Fortune::Answered(match (nth(recipe.blocked), nth(recipe.truncated), nth(recipe.misfit)) {
+        (true, _, _) => Spoiled::Blocked,
+        (false, true, _) => Spoiled::Truncated,
+        (false, false, true) => Spoiled::Misfit,
+        (false, false, false) => Spoiled::No,
     })
 }
 
@@ -259,6 +262,7 @@ mod tests {
             spared: None,
             blocked: 0,
             truncated: 0,
+            misfit: 0,
             keyless: 0,
             shuffled: None,
             shelf: Arc::default(),

@@ -228,6 +228,7 @@ impl Server {
             spared: faults.code_13_first_only.then(|| Arc::clone(&self.struck_13)),
             blocked: faults.blocked.take(),
             truncated: faults.truncated.take(),
+            misfit: faults.misfit.take(),
             keyless: faults.keyless.take(),
             shuffled: faults.shuffled.take().then(|| mix(self.rules.seed, number)),
             shelf,
