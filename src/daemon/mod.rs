@@ -7,6 +7,7 @@
 
 mod blocking;
 mod clients;
+mod create;
 mod early;
 mod ending;
 pub mod failpoints;

@@ -10,6 +10,7 @@ pub use super::answers::{Answers, Media, Terms};
 pub use super::batch::{Batch, BatchRecord, Input, RemoteEnd, RemoteError, RemoteState};
 pub use super::conversion::Conversion;
 use super::ids::{Attempt, ChunkNo, FileName, JobId, Millis, Row, Rows};
+pub use super::tally::{MediaTally, Tally, Tokens};
 
 /// One input file and all that is done for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -243,62 +244,6 @@ pub struct Delivery {
     pub stem: String,
     /// The moment the manifest names as the delivery.
     pub delivered: Millis,
-}
-
-/// The lines of a job, counted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// Lines with an answer in the results.
-    pub answered: u64,
-    /// Lines in the errors.
-    pub failed: u64,
-    /// Answered, but cut off.
-    pub truncated: u64,
-    /// Answered with a higher limit than their requests set, since they were cut off before.
-    pub raised: u64,
-    /// Failures by reason.
-    pub failures: BTreeMap<String, u64>,
-    /// Tokens used by all answers.
-    pub tokens: Tokens,
-    /// Data that was taken out of the answers.
-    pub media: MediaTally,
-}
-
-/// Data in answers, counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct MediaTally {
-    /// Files it became.
-    pub files: u64,
-    /// Bytes of these files.
-    pub bytes: u64,
-    /// Pieces that could not be read and stay in the results as they came.
-    pub unreadable: u64,
-}
-
-/// Token counts as the API reported them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tokens {
-    /// Tokens of the prompts.
-    pub prompt: u64,
-    /// Tokens of the answers.
-    pub output: u64,
-    /// Tokens spent on thinking.
-    pub thinking: u64,
-    /// Prompt tokens that came from a cache.
-    pub cached: u64,
-    /// All tokens.
-    pub total: u64,
-}
-
-impl Tokens {
-    /// Adds another count.
-    pub fn add(&mut self, other: Tokens) {
-        self.prompt = self.prompt.saturating_add(other.prompt);
-        self.output = self.output.saturating_add(other.output);
-        self.thinking = self.thinking.saturating_add(other.thinking);
-        self.cached = self.cached.saturating_add(other.cached);
-        self.total = self.total.saturating_add(other.total);
-    }
 }
 
 /// Why a whole file was refused or held.

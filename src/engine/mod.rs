@@ -24,6 +24,7 @@ pub mod past;
 pub mod policy;
 mod records;
 mod steps;
+pub mod tally;
 mod trouble;
 pub mod verdict;
 

@@ -20,7 +20,7 @@ use super::pass::{self, Content};
 use super::prepare::Prepared;
 use super::problem::{Problem, too_long};
 use super::shape::{self, Beginning, Shape};
-use super::sketch::{OnKnown, Sketch};
+use super::sketch::{OnKnown, Sketch, no_valid_row};
 use super::source::{self, Opened, refusal};
 use super::{At, JobFolder, SpoolError};
 use crate::engine::event::PlannedChunk;
@@ -476,31 +476,6 @@ pub(super) fn open(input: &Path) -> Result<File, PlanError> {
 pub(super) fn identity(file: &File, path: &Path) -> Result<(u64, i64, i64), SpoolError> {
     let found = file.metadata().at("look at", path)?;
     Ok((found.len(), found.mtime(), found.mtime_nsec()))
-}
-
-fn no_valid_row(sketch: &Sketch<'_>, what: &str, cut_off: bool) -> Refusal {
-    let (line, column, said) = match sketch.first_problem() {
-        Some(problem) => (Some(problem.line), problem.column, problem.message.as_str()),
-        None => (None, None, ""),
-    };
-    let place = match (line, column) {
-        (Some(line), Some(column)) => format!("{what} {line}, column {column}: "),
-        (Some(line), None) => format!("{what} {line}: "),
-        (None, _) => String::new(),
-    };
-    let remedy = if cut_off {
-        "If the file is one JSON document over several lines, give it a name that ends in .json; \
-         otherwise write one request a line."
-    } else {
-        "Mend the file and drop it again; `gemini-batchd lint FILE` names every bad line."
-    };
-    Refusal {
-        reason: "no_valid_line".to_owned(),
-        message: format!("no {what} is a valid request; {place}{said}"),
-        remedy: remedy.to_owned(),
-        line,
-        column,
-    }
 }
 
 fn unusable_blank() -> PlanError {

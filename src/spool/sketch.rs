@@ -335,3 +335,29 @@ impl Drop for IndexFile {
 const BUFFER_BYTES: usize = 256 * 1024;
 /// What is known is told again after so many bytes more.
 const TOLD_BYTES: u64 = 1 << 20;
+
+/// What is said of an input none of whose rows can be sent.
+pub(super) fn no_valid_row(sketch: &Sketch<'_>, what: &str, cut_off: bool) -> Refusal {
+    let (line, column, said) = match sketch.first_problem() {
+        Some(problem) => (Some(problem.line), problem.column, problem.message.as_str()),
+        None => (None, None, ""),
+    };
+    let place = match (line, column) {
+        (Some(line), Some(column)) => format!("{what} {line}, column {column}: "),
+        (Some(line), None) => format!("{what} {line}: "),
+        (None, _) => String::new(),
+    };
+    let remedy = if cut_off {
+        "If the file is one JSON document over several lines, give it a name that ends in .json; \
+         otherwise write one request a line."
+    } else {
+        "Mend the file and drop it again; `gemini-batchd lint FILE` names every bad line."
+    };
+    Refusal {
+        reason: "no_valid_line".to_owned(),
+        message: format!("no {what} is a valid request; {place}{said}"),
+        remedy: remedy.to_owned(),
+        line,
+        column,
+    }
+}

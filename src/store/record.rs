@@ -7,7 +7,6 @@
 //! what is not understood must not be written back without it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -451,77 +450,6 @@ fn is_not(value: &bool) -> bool {
     !value
 }
 
-impl Form for JobId {
-    type Stored = String;
-
-    fn store(&self) -> String {
-        self.as_str().to_owned()
-    }
-
-    fn restore(stored: String) -> Result<JobId, String> {
-        stored.parse().map_err(|_| format!("`{}` is no job id", stored.escape_debug()))
-    }
-}
-
-impl Form for Arc<str> {
-    type Stored = String;
-
-    fn store(&self) -> String {
-        self.as_ref().to_owned()
-    }
-
-    fn restore(stored: String) -> Result<Arc<str>, String> {
-        Ok(stored.into())
-    }
-}
-
-impl Form for Arc<Conversion> {
-    type Stored = ConversionV1;
-
-    fn store(&self) -> ConversionV1 {
-        self.as_ref().store()
-    }
-
-    fn restore(stored: ConversionV1) -> Result<Arc<Conversion>, String> {
-        Form::restore(stored).map(|conversion: Conversion| Arc::new(conversion))
-    }
-}
-
-impl<T: Form> Form for Box<T> {
-    type Stored = T::Stored;
-
-    fn store(&self) -> Self::Stored {
-        (**self).store()
-    }
-
-    fn restore(stored: Self::Stored) -> Result<Self, String> {
-        T::restore(stored).map(Box::new)
-    }
-}
-
-impl<T: Form> Form for Option<T> {
-    type Stored = Option<T::Stored>;
-
-    fn store(&self) -> Self::Stored {
-        self.as_ref().map(Form::store)
-    }
-
-    fn restore(stored: Self::Stored) -> Result<Self, String> {
-        stored.map(Form::restore).transpose()
-    }
-}
-
-impl<T: Form> Form for Vec<T> {
-    type Stored = Vec<T::Stored>;
-
-    fn store(&self) -> Self::Stored {
-        self.iter().map(Form::store).collect()
-    }
-
-    fn restore(stored: Self::Stored) -> Result<Self, String> {
-        stored.into_iter().map(Form::restore).collect()
-    }
-}
-
+mod forms;
 #[cfg(test)]
 mod tests;
