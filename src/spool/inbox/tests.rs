@@ -148,7 +148,7 @@ fn a_full_inbox_is_given_out_by_parts_the_oldest_first() {
         let folder = ["", "sub/", "sub/deep/"][(n % 3) as usize];
         inbox.drop(&format!("{folder}{n:02}.jsonl"), "x", 5_000 - n);
     }
-    inbox.drop("notes.pdf", "x", 1_000);
+    inbox.drop("notes.xlsx", "x", 1_000);
     let mut given = Vec::new();
     for part in 0..3 {
         let none = HashSet::new();
@@ -223,8 +223,8 @@ fn whatever_is_no_plain_file_with_a_plain_name_is_refused_with_its_reason() {
     let mut inbox = Inbox::new();
     let root = inbox.folders.inbox.clone();
     inbox.drop("fine.jsonl", "x", 1_000);
-    inbox.drop("a.pdf", "x", 1_000);
-    inbox.drop("young.pdf", "x", 99_999);
+    inbox.drop("a.xlsx", "x", 1_000);
+    inbox.drop("young.xlsx", "x", 99_999);
     inbox.drop("a.jsonl.bz2", "x", 1_000);
     inbox.drop("new\nline.jsonl", "x", 1_000);
     inbox.drop(&format!("{}.jsonl", "long".repeat(50)), "x", 1_000);
@@ -242,7 +242,7 @@ fn whatever_is_no_plain_file_with_a_plain_name_is_refused_with_its_reason() {
     let long = format!("{}.jsonl", "long".repeat(50));
     let mut expected = [
         ("a.jsonl.bz2", "unknown_ending"),
-        ("a.pdf", "unknown_ending"),
+        ("a.xlsx", "unknown_ending"),
         ("caf\\xe9.jsonl", "bad_name"),
         ("fifo.jsonl", "special_file"),
         ("folder.jsonl", "folder"),
