@@ -107,7 +107,14 @@ pub const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "little room at the API",
         faults: Faults::default,
-        settings: &[FILE, LINES, "limits.file_bytes = \"2kB\"", "limits.storage_bytes = \"2kB\""],
+        // One after the other: then the results of one are in the way of the next.
+        settings: &[
+            FILE,
+            LINES,
+            "limits.file_bytes = \"2kB\"",
+            "limits.storage_bytes = \"2kB\"",
+            "limits.open_batches = 1",
+        ],
         prepare: |rig| rig.drop_file("a.jsonl", mixed()),
         drain: Rig::once,
     },
