@@ -196,6 +196,6 @@ const EXAMPLES_MAX: usize = 5;
 const WARNINGS_MAX: usize = 12;
 const WARNING_CHARS_MAX: usize = 600;
 /// So much of a file is looked at in any case.
-const FIRST_BYTES: u64 = 64 * 1024;
+const FIRST_BYTES: u64 = 16 * 1024;
 /// Of the rest, one byte of so many.
-const ONE_BYTE_OF: u64 = 512;
+const ONE_BYTE_OF: u64 = 2048;
