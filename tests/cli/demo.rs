@@ -101,6 +101,7 @@ fn the_settings_of_the_feature_examples_are_valid_by_themselves() {
     place
         .run(&["config", "check", "--config", file.to_str().expect("UTF-8")])
         .env("GEMINI_API_KEY", "k")
+        .env("GEMINI_API_KEY_TEAM", "k2")
         .assert()
         .code(0);
 }

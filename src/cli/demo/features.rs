@@ -158,6 +158,14 @@ pub const FEATURES: &[Feature] = &[
         makes: &[],
     },
     Feature {
+        shows: "a queue with an API key of its own, in a project of its own",
+        file: embedded!("second-key/greetings.jsonl"),
+        beside: &[],
+        answered: 2,
+        failed: 0,
+        makes: &[],
+    },
+    Feature {
         shows: "bad lines fail alone, each with its number and a reason",
         file: embedded!("mistakes/two-bad-lines.jsonl"),
         beside: &[],

@@ -103,7 +103,8 @@ fn configure(spool: &Path, url: &str, settings: &str) -> Result<Config, Failure>
          {settings}"
     );
     durable::create(&file, text.as_bytes())?;
-    let environment = Environment::made_up(spool, [("GEMINI_API_KEY", "demo")]);
+    let keys = [("GEMINI_API_KEY", "demo"), ("GEMINI_API_KEY_TEAM", "demo-of-another-project")];
+    let environment = Environment::made_up(spool, keys);
     Ok(Config::load(&Flags { config: Some(file), spool: None }, &environment)?)
 }
 
