@@ -55,7 +55,8 @@ fn job(c: &mut Criterion) {
         let mut buffer = vec![0; 256 * 1024];
         b.iter(|| {
             let input = folder.input(NAME);
-            let body = Body::open(&folder, input, world.rows(), Frame::FileLine, 0).expect("planned");
+            let body =
+                Body::open(&folder, input, world.rows(), Frame::FileLine, 0).expect("planned");
             let mut reader = body.reader(0).expect("planned");
             while reader.read(&mut buffer).expect("the input is there") > 0 {
                 black_box(&buffer);

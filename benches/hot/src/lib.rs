@@ -134,7 +134,8 @@ fn job(id: JobId, plan: Plan) -> Job {
         accept: Accept { truncated: true, blocked: false, empty: false },
         ..Queue::default()
     };
-    let source = Source { folder: String::new(), name: NAME.to_owned(), bytes: plan.bytes, sidecar: None };
+    let source =
+        Source { folder: String::new(), name: NAME.to_owned(), bytes: plan.bytes, sidecar: None };
     let head = Head {
         id,
         source,
