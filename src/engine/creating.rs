@@ -47,7 +47,10 @@ impl Engine {
         if key.is_some() {
             self.bind(unit, &of_key, turn);
         }
-        if let (Input::File(file), true) = (file, self.policy.remote_cleanup) {
+        if let Input::File(file) = file
+            && self.policy.remote_cleanup
+            && self.is_read_at_create(unit.job)
+        {
             self.drop_input(unit, file, key, turn);
         }
         let next = self.policy.next_poll(now, 0);

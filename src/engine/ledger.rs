@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::effect::{Change, Effect, Turn};
 use super::event::Failure;
 use super::ids::{BatchName, FileName, JobId, Millis, Ticket};
-use super::job::{Batch, Chunk, ChunkState, Head, Input, Rest, Share};
+use super::job::{Batch, Chunk, ChunkState, Family, Head, Input, Rest, Share};
 use super::keys::KeyNo;
 use super::lanes::{Lane, Size, Unit};
 use super::machine::{Engine, find, salt};
@@ -211,6 +211,12 @@ impl Engine {
         taken
     }
 
+    /// Whether the API has read a batch's input file when its create is answered. Of its
+    /// OpenAI-compatible layer nobody knows: there the file stays as long as the batch.
+    pub(super) fn is_read_at_create(&self, job: JobId) -> bool {
+        self.jobs.get(&job).is_some_and(|job| job.head.state.family() == Family::Native)
+    }
+
     /// Removes the input file of a batch that exists. If that fails, it is removed with the rest.
     pub(super) fn drop_input(
         &mut self,
@@ -277,6 +283,7 @@ impl Engine {
         if let ChunkState::Polling(batch) | ChunkState::Collecting { batch, .. } = &chunk.state
             && let Input::File(file) = &batch.input
             && !batch.input_gone
+            && self.is_read_at_create(unit.job)
         {
             let file = file.clone();
             all.push((Removed::Input(file.clone()), Effect::DropInput { file }));

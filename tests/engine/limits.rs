@@ -102,6 +102,18 @@ fn create_keeping_its_input(rig: &mut Rig) {
     assert!(!batch.input_gone);
 }
 
+/// Nobody knows when the OpenAI-compatible layer reads its input.
+#[test]
+fn the_input_of_a_batch_in_the_layer_stays_as_long_as_the_batch() {
+    let policy = Policy { storage_bytes: 15 * ROW_BYTES, ..policy() };
+    let mut rig = Rig::with_openai_job(policy, queue(Transport::File), &[10, 10]);
+    rig.answer("upload", Ok(uploaded()));
+    let created = Outcome::Created { batch: batch("b"), created: Some(rig.now) };
+    rig.answer("create", Ok(created));
+    assert_eq!(rig.kinds(), [""; 0], "not even for the room that the second chunk waits for");
+    assert_eq!(rig.engine.usage().stored_bytes, 10 * ROW_BYTES);
+}
+
 fn uploaded() -> Outcome {
     Outcome::Uploaded { file: FileName("files/1".to_owned()) }
 }
