@@ -9,10 +9,11 @@ use gemini_batchd::clock::{Clock, SystemClock};
 use gemini_batchd::daemon::{Message, Setup, Until};
 use gemini_batchd::engine::Millis;
 use gemini_batchd::provider::gemini::emulator::faults::{AfterBytes, CallKind, OnCall};
-use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Happened};
+use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Happened, Options};
 use serde_json::{Value, json};
 
 use super::rig::{Rig, keys, text};
+use super::tidying::{LONG, long_ago};
 
 /// A picture beside the inputs of a folder.
 fn picture(rig: &Rig, name: &str, content: &str) {
@@ -247,7 +248,8 @@ async fn a_file_is_uploaded_again_before_its_end_for_an_attempt_that_still_waits
 async fn files_left_at_the_api_are_swept_by_their_mark() {
     let refuse = OnCall { call: Some(CallKind::FileDelete), times: Budget::Always };
     let faults = Faults { html_502: Some(refuse), ..Faults::default() };
-    let rig = Rig::with(faults, &["housekeeping.schedule = \"* * * * * *\""]).await;
+    let options = Options { start: long_ago(), ..Rig::options(faults) };
+    let rig = Rig::over(options, &["housekeeping.schedule = \"* * * * * *\""]).await;
     picture(&rig, "cat.png", "a cat");
     rig.drop_file("a.jsonl", line("a", "cat.png"));
     rig.drain().await;
@@ -255,7 +257,7 @@ async fn files_left_at_the_api_are_swept_by_their_mark() {
     assert_eq!(deleted(&rig), 0);
     rig.emulator.set_faults(Faults::default());
     // What is young may still be needed by something.
-    rig.emulator.advance(2 * HOUR);
+    rig.emulator.advance(LONG);
     let setup = rig.setup();
     let handle = setup.daemon.handle();
     let swept = async {

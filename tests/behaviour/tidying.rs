@@ -232,11 +232,11 @@ async fn upload(rig: &Rig, id: &str, display_name: &str) {
 }
 
 /// When an emulator starts whose first batches and files are not young any more.
-fn long_ago() -> Option<std::time::SystemTime> {
+pub(super) fn long_ago() -> Option<std::time::SystemTime> {
     Some(SystemClock.now()).map(|now| std::time::UNIX_EPOCH + Duration::from_millis(now.0) - LONG)
 }
 
 /// Long enough for what is to be removed at the API.
-const LONG: Duration = Duration::from_secs(2 * 3600);
+pub(super) const LONG: Duration = Duration::from_secs(2 * 3600);
 const DAY_MS: u64 = 86_400_000;
 const YEAR_MS: u64 = 365 * DAY_MS;
