@@ -142,6 +142,7 @@ fn job(id: JobId, plan: Plan) -> Job {
         queue,
         claimed: Millis(1),
         released: false,
+        key_print: None,
         state: JobState::Merging(plan),
     };
     let chunk = Chunk::new(ChunkNo(1), ChunkNo(1), rows, Rest::default());
