@@ -1,8 +1,8 @@
 //! What jobs left at the API is found and removed: after the start, and with each housekeeping.
 //!
 //! Several daemons may share a key, and people upload files by hand. So a batch or a file goes only
-//! if it bears exactly a stamp of ours, its job is one that this store knows, nothing needs it any
-//! more, and it is not young. What bears the stamp of a job nobody here knows stays, and is counted.
+//! if it bears exactly a stamp of ours, or the mark of a file that lines name, its job is one that
+//! this store knows, nothing needs it any more, and it is not young. What bears the stamp of a job nobody here knows stays, and is counted.
 //! Removing what is gone is no failure, so a sweep that was cut short does no harm.
 
 use std::collections::HashSet;
