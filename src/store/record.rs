@@ -278,8 +278,11 @@ fields! {
         #[serde(default, skip_serializing_if = "Option::is_none")] sidecar: Option<String>,
     }
     Queue as QueueV1 {
-        name: String, model: String, transport: TransportV1, lines_per_batch: u64, priority: i64,
-        attempts: u16, accept: AcceptV1,
+        name: String, model: String, transport: TransportV1,
+        #[serde(default, skip_serializing_if = "is_nothing")] lines_per_batch: u64,
+        #[serde(default, skip_serializing_if = "is_no_priority")] priority: i64,
+        attempts: u16,
+        #[serde(default, skip_serializing_if = "AcceptV1::is_usual")] accept: AcceptV1,
         #[serde(default, skip_serializing_if = "TaskV1::is_usual")] task: TaskV1,
         #[serde(default, skip_serializing_if = "AnswersV1::is_usual")] answers: AnswersV1,
         #[serde(default, skip_serializing_if = "String::is_empty")] credential: String,
@@ -304,14 +307,18 @@ fields! {
         #[serde(default, skip_serializing_if = "FamilyV1::is_usual")] family: FamilyV1,
         #[serde(default, skip_serializing_if = "Option::is_none")] asks: Option<u64>,
         planned: u64,
-        first_create: Option<u64>, last_result: Option<u64>, cancelled: bool,
-        warnings: Vec<String>,
+        first_create: Option<u64>, last_result: Option<u64>,
+        #[serde(default, skip_serializing_if = "is_not")] cancelled: bool,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")] warnings: Vec<String>,
         #[serde(default, skip_serializing_if = "is_not")] prepared: bool,
         #[serde(default, skip_serializing_if = "is_not")] media: bool,
     }
     Delivery as DeliveryV1 { plan: PlanV1, tally: TallyV1, stem: String, delivered: u64, }
     Tally as TallyV1 {
-        answered: u64, failed: u64, truncated: u64, failures: BTreeMap<String, u64>,
+        answered: u64, failed: u64,
+        #[serde(default, skip_serializing_if = "is_nothing")] truncated: u64,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        failures: BTreeMap<String, u64>,
         #[serde(default, skip_serializing_if = "is_nothing")] raised: u64,
         tokens: TokensV1,
         #[serde(default, skip_serializing_if = "MediaTallyV1::is_usual")] media: MediaTallyV1,
@@ -418,7 +425,24 @@ impl MediaTallyV1 {
     }
 }
 
+/// What counts as an answer unless somebody says otherwise; most records are of such queues.
+impl Default for AcceptV1 {
+    fn default() -> AcceptV1 {
+        AcceptV1 { truncated: true, blocked: false, empty: false }
+    }
+}
+
+impl AcceptV1 {
+    fn is_usual(&self) -> bool {
+        matches!(self, Self { truncated: true, blocked: false, empty: false })
+    }
+}
+
 fn is_nothing(value: &u64) -> bool {
+    *value == 0
+}
+
+fn is_no_priority(value: &i64) -> bool {
     *value == 0
 }
 
