@@ -239,7 +239,10 @@ pub fn told(message: &str, remedy: &str) -> String {
     let (message, remedy) = (message.trim_end_matches('.'), remedy.trim_end_matches('.'));
     let mut letters = remedy.chars();
     match letters.next() {
-        Some(first) => format!("{message}. {}{}", first.to_uppercase(), letters.as_str()),
+        Some(first) => {
+            let stop = if message.ends_with('?') { "" } else { "." };
+            format!("{message}{stop} {}{}", first.to_uppercase(), letters.as_str())
+        }
         None => message.to_owned(),
     }
 }

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::config::Config;
-use crate::provider::gemini::emulator::Options;
+use crate::provider::gemini::emulator::{Options, Remains};
 use crate::view::JobView;
 
 use super::preview::first_answers;
 use super::{ExitCode, Failure, Globals, print_json, run};
 use features::{Embedded, FEATURES, Feature, SETTINGS};
-use stage::Play;
+use stage::{Play, Shown};
 
 /// The verb.
 #[derive(Debug, Args)]
@@ -48,19 +48,21 @@ impl Demo {
         let mut nowhere = std::io::sink();
         let talk: &mut dyn Write = if globals.json { &mut nowhere } else { &mut *out };
         let play = if self.all { all() } else { usual() };
-        let Some((views, config)) = run::runtime()?.block_on(play.show(&spool, talk))? else {
+        let Some(shown) = run::runtime()?.block_on(play.show(&spool, talk))? else {
             return Ok(ExitCode::Interrupted);
         };
+        let Shown { views, config, remains } = shown;
         if self.all {
             examples(&views, &config, talk)?;
         } else {
             results(&views, &config, talk)?;
         }
+        tidied(&remains, talk)?;
         farewell(self.keep.as_deref(), talk)?;
         if globals.json {
             print_json(out, &views)?;
         }
-        if self.all { judge(&views, &config) } else { Ok(run::worst(&views)) }
+        if self.all { judge(&views, &config, &remains) } else { Ok(run::worst(&views)) }
     }
 }
 
@@ -156,9 +158,12 @@ fn result(view: &JobView, config: &Config, out: &mut dyn Write) -> Result<(), Fa
 }
 
 /// Whether every example ended as it must.
-fn judge(views: &[JobView], config: &Config) -> Result<ExitCode, Failure> {
-    let wrong: Vec<String> =
+fn judge(views: &[JobView], config: &Config, remains: &Remains) -> Result<ExitCode, Failure> {
+    let mut wrong: Vec<String> =
         FEATURES.iter().filter_map(|feature| misses(feature, views, config)).collect();
+    if remains.files + remains.batches > 0 {
+        wrong.push("something was left at the API that could have been removed".to_owned());
+    }
     if wrong.is_empty() {
         return Ok(ExitCode::Complete);
     }
@@ -185,6 +190,16 @@ fn misses(feature: &Feature, views: &[JobView], config: &Config) -> Option<Strin
     }
     let missing = feature.makes.iter().find(|made| !config.folders.outbox.join(made).exists());
     missing.map(|made| format!("{path} did not make outbox/{made}"))
+}
+
+/// What the daemon left at the API; the limits there count what lies about.
+fn tidied(remains: &Remains, out: &mut dyn Write) -> std::io::Result<()> {
+    let Remains { files, batches, of_layer } = remains;
+    writeln!(out, "\n6. Left at the API: {files} uploaded files, {batches} batches.")?;
+    if *of_layer > 0 {
+        writeln!(out, "   {of_layer} more of OpenAI's format can not be deleted there; they expire.")?;
+    }
+    Ok(())
 }
 
 fn farewell(keep: Option<&Path>, out: &mut dyn Write) -> std::io::Result<()> {

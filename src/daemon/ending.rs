@@ -175,13 +175,18 @@ pub(super) async fn discard(
     input: &Input,
     input_gone: bool,
 ) -> Result<(), Failure> {
-    let gone_is_fine = |result: Result<(), Failure>| match result {
-        Err(Failure::Gone(_)) | Ok(()) => Ok(()),
-        Err(failure) => Err(failure),
-    };
-    gone_is_fine(client.delete_batch(batch).await)?;
+    was_there(client.delete_batch(batch).await)?;
     match input {
-        Input::File(file) if !input_gone => gone_is_fine(client.delete_file(file).await),
+        Input::File(file) if !input_gone => was_there(client.delete_file(file).await).map(|_| ()),
         Input::File(_) | Input::Inline => Ok(()),
+    }
+}
+
+/// Whether something was still there to be removed: what is gone already is as good.
+pub(super) fn was_there(removed: Result<(), Failure>) -> Result<bool, Failure> {
+    match removed {
+        Ok(()) => Ok(true),
+        Err(Failure::Gone(_)) => Ok(false),
+        Err(failure) => Err(failure),
     }
 }

@@ -17,6 +17,7 @@ use crate::engine::job::{Chunk, ChunkState, Input, JobState};
 use crate::provider::gemini::Client;
 use crate::spool::media::addresses;
 
+use super::ending::was_there;
 use super::perform::Performer;
 use super::{Daemon, lock, spawn};
 
@@ -112,7 +113,7 @@ async fn sweep_one(client: &Client, known: &Known, now: Millis) -> Result<Swept,
         if !known.knows(job) {
             swept.strangers += 1;
         } else if known.over.contains(&job) && batch.is_finished() && is_old(batch.created) {
-            swept.removed += gone_is_fine(client.delete_batch(&batch.name).await)?;
+            swept.removed += u64::from(was_there(client.delete_batch(&batch.name).await)?);
         }
     }
     for file in client.list_files().await? {
@@ -121,7 +122,7 @@ async fn sweep_one(client: &Client, known: &Known, now: Millis) -> Result<Swept,
             if !known.knows(job) {
                 swept.strangers += 1;
             } else if known.over.contains(&job) && is_old(file.created) {
-                swept.removed += gone_is_fine(client.delete_file(&file.name).await)?;
+                swept.removed += u64::from(was_there(client.delete_file(&file.name).await)?);
             }
             continue;
         }
@@ -133,7 +134,7 @@ async fn sweep_one(client: &Client, known: &Known, now: Millis) -> Result<Swept,
         if !known.knows(job) {
             swept.strangers += 1;
         } else if !known.in_use.contains(&file.name) && is_old(file.created) {
-            swept.removed += gone_is_fine(client.delete_file(&file.name).await)?;
+            swept.removed += u64::from(was_there(client.delete_file(&file.name).await)?);
         }
     }
     Ok(swept)
@@ -152,15 +153,6 @@ fn file_of(chunk: &Chunk) -> Option<&FileName> {
     match input {
         Input::File(file) => Some(file),
         Input::Inline => None,
-    }
-}
-
-/// Counts what was removed; what somebody else removed meanwhile is as good.
-fn gone_is_fine(removed: Result<(), Failure>) -> Result<u64, Failure> {
-    match removed {
-        Ok(()) => Ok(1),
-        Err(Failure::Gone(_)) => Ok(0),
-        Err(failure) => Err(failure),
     }
 }
 

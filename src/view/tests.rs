@@ -166,6 +166,13 @@ fn a_refused_file_names_line_and_remedy() {
 }
 
 #[test]
+fn a_question_gets_no_full_stop_behind_it() {
+    let said = told("no member is called `mdel`; did you mean `model`?", "write it so.");
+    assert_eq!(said, "no member is called `mdel`; did you mean `model`? Write it so");
+    assert_eq!(told("no line is valid.", "mend it"), "no line is valid. Mend it");
+}
+
+#[test]
 fn a_finished_job_tells_where_its_output_lies() {
     let tally = Tally { answered: 9, failed: 1, ..Tally::default() };
     let delivered = Millis(1_700_000_002_000);

@@ -39,6 +39,7 @@ fn demo_all_runs_every_feature_and_each_ends_as_its_table_says() {
         .assert()
         .code(0);
     let said = String::from_utf8(ran.get_output().stdout.clone()).expect("UTF-8");
+    assert!(said.contains("Left at the API: 0 uploaded files, 0 batches.\n"), "{said}");
     for feature in FEATURES {
         let file = feature.file.path;
         assert!(said.contains(&format!("inbox/{file}: {}\n", feature.shows)), "{file}: {said}");

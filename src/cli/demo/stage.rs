@@ -15,7 +15,7 @@ use crate::cli::{Failure, run};
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Flags};
 use crate::daemon::{Ended, Handle, Setup, Until};
-use crate::provider::gemini::emulator::{self, Options};
+use crate::provider::gemini::emulator::{self, Options, Remains};
 use crate::spool::durable;
 use crate::view::JobView;
 
@@ -32,6 +32,17 @@ pub struct Play {
     pub emulator: Options,
 }
 
+/// What came of it.
+#[derive(Debug)]
+pub struct Shown {
+    /// All jobs.
+    pub views: Vec<JobView>,
+    /// Where their files are.
+    pub config: Arc<Config>,
+    /// What is left at the API.
+    pub remains: Remains,
+}
+
 impl Play {
     /// Starts the emulator, drops the files, and runs the daemon until all are done; `None` after
     /// Ctrl-C. What happens is told to `talk`.
@@ -42,7 +53,7 @@ impl Play {
         self,
         spool: &Path,
         talk: &mut dyn Write,
-    ) -> Result<Option<(Vec<JobView>, Arc<Config>)>, Failure> {
+    ) -> Result<Option<Shown>, Failure> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let emulator = emulator::start(self.emulator).await?;
         let config = Arc::new(configure(spool, &emulator.url(), self.settings)?);
@@ -69,8 +80,9 @@ impl Play {
             Some(Ended::Full(why)) => return Err(run::full(why)),
             Some(Ended::Stopped | Ended::Denied(_) | Ended::Barred(_)) | None => None,
         };
+        let remains = emulator.remains();
         emulator.stop().await;
-        Ok(views.map(|views| (views, config)))
+        Ok(views.map(|views| Shown { views, config, remains }))
     }
 }
 

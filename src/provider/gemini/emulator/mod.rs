@@ -47,6 +47,7 @@ pub use faults::{Budget, Faults};
 pub use journal::{Happened, InputKind, JournalEntry};
 pub use memory::Memory;
 pub use recorder::{Exchange, Recorder};
+pub use server::Remains;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -237,6 +238,12 @@ impl Emulator {
     /// What it saw so far.
     pub fn journal(&self) -> Vec<JournalEntry> {
         self.app.server().journal()
+    }
+
+    /// What lies there now.
+    pub fn remains(&self) -> Remains {
+        let now = self.app.clock.now();
+        self.app.server().remains(now)
     }
 
     /// What it knew before each answer, oldest first, the first before all; empty unless it was

@@ -67,6 +67,17 @@ pub(super) struct Project {
     pub(super) files: BTreeMap<String, StoredFile>,
 }
 
+/// What clients have left there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remains {
+    /// Uploaded files that have not expired.
+    pub files: usize,
+    /// Batches, which keep their results.
+    pub batches: usize,
+    /// The same of the OpenAI-compatible layer, where they can not be deleted.
+    pub of_layer: usize,
+}
+
 /// A project, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProjectNo(pub usize);
@@ -138,6 +149,15 @@ impl Server {
     /// What was seen so far.
     pub fn journal(&self) -> Vec<JournalEntry> {
         self.journal.entries()
+    }
+
+    /// What lies there, of all projects together.
+    pub fn remains(&self, now: Moment) -> Remains {
+        let owned = || self.projects.iter();
+        let files = owned().flat_map(|owned| owned.files.values()).filter(|file| file.lives(now));
+        let batches = owned().flat_map(|owned| owned.batches.values());
+        let of_layer = batches.clone().filter(|batch| batch.layer.is_some()).count();
+        Remains { files: files.count(), batches: batches.count() - of_layer, of_layer }
     }
 
     /// Whose key this is.
