@@ -197,7 +197,10 @@ fn tidied(remains: &Remains, out: &mut dyn Write) -> std::io::Result<()> {
     let Remains { files, batches, of_layer } = remains;
     writeln!(out, "\n6. Left at the API: {files} uploaded files, {batches} batches.")?;
     if *of_layer > 0 {
-        writeln!(out, "   {of_layer} more of OpenAI's format can not be deleted there; they expire.")?;
+        writeln!(
+            out,
+            "   {of_layer} more of OpenAI's format can not be deleted there; they expire."
+        )?;
     }
     Ok(())
 }

@@ -161,6 +161,15 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_is_told_by_a_fingerprint_and_not_by_its_id() {
+        let Some(print) = machine() else { return };
+        assert!(print.len() == 16 && print.bytes().all(|byte| byte.is_ascii_hexdigit()), "{print}");
+        let id = std::fs::read_to_string("/etc/machine-id").expect("read before");
+        assert!(!id.contains(&print), "{print}");
+        assert_eq!(machine().as_ref(), Some(&print), "the same each time");
+    }
+
+    #[test]
     fn a_torn_file_says_nothing() {
         let state = state();
         let mut file = File::create(state.path().join(NAME)).expect("made");

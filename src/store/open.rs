@@ -333,6 +333,25 @@ mod tests {
         assert_eq!(guarded(folder.path(), || 7), Ok(7));
     }
 
+    #[test]
+    fn too_little_room_is_refused_and_enough_is_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let refused = check_space(folder.path(), u64::MAX).expect_err("nobody has so much");
+        assert!(matches!(refused, StoreError::NoSpace { needed_bytes: u64::MAX, .. }), "{refused}");
+        check_space(folder.path(), 0).expect("there is always that much");
+    }
+
+    #[test]
+    fn what_can_not_be_synced_is_told() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        sync_all(folder.path()).expect("an empty one");
+        assert!(sync_all(&folder.path().join("gone")).is_err());
+        let nowhere = folder.path().join("inside");
+        std::fs::create_dir(&nowhere).expect("made");
+        std::os::unix::fs::symlink("link", nowhere.join("link")).expect("made");
+        assert!(sync_all(folder.path()).is_err(), "nor what lies further down");
+    }
+
     /// Fault 29.
     #[test]
     fn a_panic_about_an_error_of_the_system_is_no_damage() {

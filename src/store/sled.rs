@@ -267,4 +267,31 @@ mod tests {
         let torn = sort(sled::Error::Io(io::ErrorKind::UnexpectedEof.into()), "open");
         assert!(matches!(torn, Trouble::Damaged(_)));
     }
+
+    #[test]
+    fn a_lock_that_the_last_owner_still_holds_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let held = sled::open(folder.path()).expect("opened");
+        let (asked, told) = mpsc::channel();
+        let owner = thread::spawn(move || {
+            told.recv().expect("told");
+            // Whoever opens has met the lock by then, or does without waiting.
+            thread::sleep(Duration::from_millis(100));
+            drop(held);
+        });
+        asked.send(()).expect("sent");
+        open(folder.path()).expect("opened once it was free");
+        owner.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_blob_that_is_gone_needs_no_sync_and_one_that_can_not_be_opened_is_told() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut store = Sled::open(folder.path()).expect("opened");
+        let blob = |name: &str| folder.path().join("blobs").join(name);
+        std::os::unix::fs::symlink("gone", blob("1")).expect("made");
+        store.sync_blobs().expect("what is gone is passed over");
+        std::os::unix::fs::symlink("2", blob("2")).expect("made");
+        assert!(store.sync_blobs().is_err(), "a link to itself can not be opened");
+    }
 }

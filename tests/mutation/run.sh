@@ -25,7 +25,7 @@ store)
     # The store keeps what the engine thinks in.
     modules=(engine failpoint store)
     suites=(store)
-    crates=(fail redb rustix serde serde_json sha2 sled tempfile thiserror tracing)
+    crates=(fail redb rustix serde serde_json sha2 sled tempfile thiserror tracing ulid)
     ;;
 *)
     echo "engine or store, not $part" >&2

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use gemini_batchd::engine::{Change, ChunkNo};
 use gemini_batchd::store::backend::Backend;
+use gemini_batchd::store::record;
 use gemini_batchd::store::{CheckedStore, JobStore, NOTE_QUARANTINED, StoreError};
 
 use crate::contract::Model;
@@ -232,6 +233,15 @@ fn too_little_space_is_its_own_error_and_moves_nothing() {
         let refused = refused.map(|opened| opened.quarantined);
         assert!(matches!(refused, Err(StoreError::NoSpace { .. })), "{refused:?}");
         model.check(&open_whole::<B>(folder.path()), "after space was made");
+    }
+    for_every_backend!(check);
+}
+
+#[test]
+fn what_is_kept_free_is_more_than_the_largest_records_take() {
+    fn check<B: Backend>() {
+        let (room, record) = (CheckedStore::<B>::FREE_BYTES_MIN, record::BYTES_MAX as u64);
+        assert!(room >= 32 * record, "{room} bytes");
     }
     for_every_backend!(check);
 }

@@ -69,6 +69,7 @@ impl Dice {
         let mut head = self.head_in(id, state);
         head.key_print = self.maybe(Dice::text);
         head.queue.credential = self.text();
+        head.queue.task = if self.coin() { Task::Embed } else { Task::Generate };
         head
     }
 

@@ -49,11 +49,7 @@ impl Play {
     ///
     /// # Errors
     /// If something does not start, or the disk is full.
-    pub async fn show(
-        self,
-        spool: &Path,
-        talk: &mut dyn Write,
-    ) -> Result<Option<Shown>, Failure> {
+    pub async fn show(self, spool: &Path, talk: &mut dyn Write) -> Result<Option<Shown>, Failure> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let emulator = emulator::start(self.emulator).await?;
         let config = Arc::new(configure(spool, &emulator.url(), self.settings)?);
