@@ -257,3 +257,17 @@ pub enum StoreError {
         reason: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::StoreError;
+
+    #[test]
+    fn a_disk_and_a_quota_that_are_full_are_told_from_other_errors() {
+        let says = |kind| StoreError::says_full(&Error::from(kind));
+        assert!(says(ErrorKind::StorageFull) && says(ErrorKind::QuotaExceeded));
+        assert!(!says(ErrorKind::PermissionDenied) && !says(ErrorKind::NotFound));
+    }
+}

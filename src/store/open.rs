@@ -342,6 +342,25 @@ mod tests {
     }
 
     #[test]
+    fn a_new_folder_has_the_first_number_that_is_free() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for expected in ["kind-1", "kind-2", "kind-3"] {
+            assert_eq!(new_folder(folder.path(), "kind").expect("made"), expected);
+        }
+        assert!(new_folder(&folder.path().join("gone"), "kind").is_err());
+    }
+
+    #[test]
+    fn what_a_folder_takes_is_the_sum_of_its_files() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, bytes) in [("a", 7), ("b", 0), ("c", 700)] {
+            let file = File::create(folder.path().join(name)).expect("made");
+            file.set_len(bytes).expect("set");
+        }
+        assert_eq!(folder_bytes(folder.path()).expect("counted"), 707);
+    }
+
+    #[test]
     fn what_can_not_be_synced_is_told() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         sync_all(folder.path()).expect("an empty one");

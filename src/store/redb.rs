@@ -167,5 +167,20 @@ mod tests {
         assert!(matches!(fatal, Trouble::Fatal(StoreError::Broken { .. })));
         let torn = sort(StorageError::Corrupted("a page".into()), "open");
         assert!(matches!(torn, Trouble::Damaged(_)));
+        let full = sort(StorageError::Io(io::ErrorKind::StorageFull.into()), "write");
+        assert!(matches!(full, Trouble::Fatal(error) if error.is_about_room()));
+    }
+
+    #[test]
+    fn a_lock_that_the_last_owner_still_holds_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("db");
+        let held = open(&path).expect("opened");
+        let owner = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            drop(held);
+        });
+        open(&path).expect("opened once it was free");
+        owner.join().expect("no panic");
     }
 }

@@ -138,4 +138,18 @@ mod tests {
         assert!(matches!(refused, Err(StoreError::NoSpace { .. })), "{refused:?}");
         assert_eq!(length(folder.path()), None);
     }
+
+    #[test]
+    fn the_reserve_takes_a_few_saves_of_the_largest_records() {
+        let record = crate::store::record::BYTES_MAX as u64;
+        assert!(Reserve::BYTES >= 32 * record, "{} bytes", Reserve::BYTES);
+    }
+
+    #[test]
+    fn a_reserve_that_can_not_be_given_up_is_told() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(folder.path().join(Reserve::NAME)).expect("made");
+        let refused = Reserve::of(folder.path(), u64::MAX).make_room();
+        assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
+    }
 }

@@ -86,4 +86,12 @@ mod tests {
         let salt = read_or_make(state.path()).expect("made");
         assert_eq!((salt.len(), read(state.path()).expect("read")), (26, salt));
     }
+
+    #[test]
+    fn a_salt_that_can_not_be_opened_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::os::unix::fs::symlink(NAME, folder.path().join(NAME)).expect("made");
+        assert!(read_or_make(folder.path()).is_err(), "a link to itself");
+        assert!(read(folder.path()).is_err());
+    }
 }

@@ -285,6 +285,15 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_can_not_be_listed_is_told() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        set_aside_half_written(&folder.path().join("gone")).expect("nothing to set aside");
+        let file = folder.path().join("file");
+        File::create(&file).expect("made");
+        assert!(set_aside_half_written(&file).is_err());
+    }
+
+    #[test]
     fn a_blob_that_is_gone_needs_no_sync_and_one_that_can_not_be_opened_is_told() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut store = Sled::open(folder.path()).expect("opened");

@@ -238,6 +238,23 @@ fn too_little_space_is_its_own_error_and_moves_nothing() {
 }
 
 #[test]
+fn what_is_saved_as_it_is_already_is_not_written_again() {
+    fn check<B: Backend>() {
+        let (folder, _) = filled::<B>(69);
+        let count = folder.path().join(format!("{}.saves", B::FOLDER));
+        let mut store = open_whole::<B>(folder.path());
+        let before = std::fs::read(&count).expect("a count");
+        let mut head = store.load().expect("jobs").swap_remove(0).head;
+        store.save(&[Change::Head(Box::new(head.clone()))]).expect("saved");
+        assert_eq!(std::fs::read(&count).expect("a count"), before);
+        head.claimed.0 ^= 1;
+        store.save(&[Change::Head(Box::new(head))]).expect("saved");
+        assert_ne!(std::fs::read(&count).expect("a count"), before);
+    }
+    for_every_backend!(check);
+}
+
+#[test]
 fn what_is_kept_free_is_more_than_the_largest_records_take() {
     fn check<B: Backend>() {
         let (room, record) = (CheckedStore::<B>::FREE_BYTES_MIN, record::BYTES_MAX as u64);
