@@ -286,11 +286,11 @@ fn chunk_word(state: &ChunkState) -> &'static str {
 
 fn phase(job: &Job) -> String {
     match &job.head.state {
-        JobState::Claiming => "taking the file".to_owned(),
-        JobState::Planning => "reading the file".to_owned(),
+        JobState::Claiming => on_hold(job, "taking the file"),
+        JobState::Planning => on_hold(job, "reading the file"),
         JobState::Active(plan) => {
             let words = active_phase(job);
-            if plan.cancelled { format!("stopping; {words}") } else { words }
+            if plan.cancelled { format!("stopping; {words}") } else { on_hold(job, &words) }
         }
         JobState::Merging(_) => "writing the results".to_owned(),
         JobState::Delivering(_) => "putting the results into the outbox".to_owned(),
@@ -300,6 +300,11 @@ fn phase(job: &Job) -> String {
         JobState::Refusing(_) | JobState::Failed(_) => "refused".to_owned(),
         JobState::Holding(_) | JobState::Held(_) => "waits for a person".to_owned(),
     }
+}
+
+/// What happens to a job, and whether an operator holds it back.
+fn on_hold(job: &Job, words: &str) -> String {
+    if job.head.on_hold { format!("on hold; {words}") } else { words.to_owned() }
 }
 
 /// The chunks do different things at once; what a person most wants to know goes first.

@@ -96,10 +96,22 @@ pub enum Verb {
     Lint(lint::Lint),
     /// Show the batches a file would become; send nothing
     Plan(plan::Plan),
-    /// Stop a job: collect what is answered, fail the rest
-    Cancel(steer::Cancel),
-    /// Let a job go on that waits for you
-    Release(steer::Release),
+    /// Stop jobs: collect what is answered, fail the rest
+    Cancel(steer::Jobs),
+    /// Try again what failed: failed lines of jobs that are over, or what waits after an error
+    Retry(steer::Jobs),
+    /// Send nothing new of jobs until they are released
+    Hold(steer::Jobs),
+    /// Let jobs go on that are on hold or wait for you
+    Release(steer::Jobs),
+    /// Forget the records of jobs that are over; their files stay
+    Delete(steer::Jobs),
+    /// Take in and send nothing new, of one queue or at all; this outlives a restart
+    Pause(steer::Queue),
+    /// Take back a pause or a drain
+    Resume(steer::Queue),
+    /// Take in nothing new, finish what was taken in, then end the daemon
+    Drain(steer::Drain),
     /// Check, show, or give an example of the configuration
     Config(config::ConfigVerb),
     /// Write all records of jobs as JSON Lines; the daemon must not run
@@ -151,8 +163,14 @@ impl Cli {
             Verb::Once(once) => once.run(&self.globals, out),
             Verb::Submit(submit) => submit.run(&self.globals, out),
             Verb::Status(status) => status.run(&self.globals, out),
-            Verb::Cancel(cancel) => cancel.run(&self.globals, out),
-            Verb::Release(release) => release.run(&self.globals, out),
+            Verb::Cancel(jobs) => jobs.ask("cancel", &self.globals, out),
+            Verb::Retry(jobs) => jobs.ask("retry", &self.globals, out),
+            Verb::Hold(jobs) => jobs.ask("hold", &self.globals, out),
+            Verb::Release(jobs) => jobs.ask("release", &self.globals, out),
+            Verb::Delete(jobs) => jobs.ask("delete", &self.globals, out),
+            Verb::Pause(queue) => queue.ask("pause", &self.globals, out),
+            Verb::Resume(queue) => queue.ask("resume", &self.globals, out),
+            Verb::Drain(drain) => drain.run(&self.globals, out),
             Verb::Config(verb) => verb.run(&self.globals, out),
             Verb::Lint(lint) => lint.run(&self.globals, out),
             Verb::Plan(plan) => plan.run(&self.globals, out),

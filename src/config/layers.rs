@@ -466,8 +466,8 @@ fn unknown_key(section: &str, key: &str) -> String {
     }
 }
 
-/// A word about a name that is not known.
-pub(super) fn nearest(wrong: &str, known: &[&str]) -> String {
+/// A word about a name that is not known: which one it may be meant to be, or which there are.
+pub fn nearest(wrong: &str, known: &[&str]) -> String {
     let close = |name: &&&str| strsim::jaro_winkler(wrong, name);
     let best = known.iter().max_by(|a, b| close(a).total_cmp(&close(b)));
     match best {

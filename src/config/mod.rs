@@ -31,7 +31,7 @@ use crate::spool::Folders;
 pub use beside::Explained;
 pub use example::example;
 pub use key::{Key, KeyProblem, KeySource};
-pub use layers::{ConfigError, Origin, Problem};
+pub use layers::{ConfigError, Origin, Problem, nearest};
 pub use shown::{Shown, as_file};
 pub use units::{bytes_text, duration_text};
 

@@ -107,12 +107,9 @@ impl Client {
         self.ask(self.http.get(format!("{BASE}/jobs/{}", plain(prefix)?))).await
     }
 
-    /// Stops a job, or lets it go on: `verb` is `cancel` or `release`.
-    ///
-    /// # Errors
-    /// If the daemon can not be asked, or refuses.
-    pub async fn command(&self, verb: &str, prefix: &str) -> Result<JobView, ClientError> {
-        self.ask(self.http.post(format!("{BASE}/jobs/{}:{verb}", plain(prefix)?))).await
+    /// Asks for a change.
+    pub(super) async fn change<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(self.http.post(format!("{BASE}/{path}"))).await
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -141,7 +138,7 @@ impl Client {
 }
 
 /// An id goes into a path: nothing but letters and digits may.
-fn plain(prefix: &str) -> Result<&str, ClientError> {
+pub(super) fn plain(prefix: &str) -> Result<&str, ClientError> {
     if !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return Ok(prefix);
     }

@@ -5,6 +5,7 @@
 //! Request bodies are not read; texts from outside only ever select a job by its id.
 
 mod client;
+mod commands;
 mod latest;
 mod routes;
 
@@ -20,6 +21,7 @@ use crate::engine::event::Command;
 use crate::view::Snapshot;
 
 pub use client::{Client, ClientError};
+pub use commands::{JobTold, Refused, Told};
 pub use routes::router;
 
 /// What the control plane needs of the daemon.
@@ -31,8 +33,8 @@ pub struct Control {
     pub command: mpsc::Sender<(Command, Reply)>,
 }
 
-/// Where the outcome of a command goes.
-pub type Reply = oneshot::Sender<Result<(), String>>;
+/// Where the outcome of a command goes: what happens now, in words, or why it is not done.
+pub type Reply = oneshot::Sender<Result<String, Refused>>;
 
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,6 @@
 //! The routes under `/v1`, and `/healthz`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -10,10 +9,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::engine::event::Command;
-use crate::engine::ids::JobId;
 use crate::view::NoSuchJob;
 
 use super::latest::{Latest, Seen};
@@ -25,16 +23,17 @@ pub fn router(control: Control) -> Router {
         .route("/healthz", get(healthz))
         .route("/v1/status", get(status))
         .route("/v1/jobs", get(jobs))
-        .route("/v1/jobs/{id}", get(job).post(command))
+        .route("/v1/jobs/{id}", get(job))
+        .merge(super::commands::routes())
         .fallback(no_such_route)
         .with_state(Desk { latest: Latest::new(control.snapshot), command: control.command })
 }
 
 /// What the routes share.
 #[derive(Clone)]
-struct Desk {
-    latest: Latest,
-    command: mpsc::Sender<(Command, Reply)>,
+pub(super) struct Desk {
+    pub(super) latest: Latest,
+    pub(super) command: mpsc::Sender<(Command, Reply)>,
 }
 
 /// Alive, and whether work goes on. Always 200: a paused daemon is not a dead one.
@@ -66,49 +65,6 @@ async fn job(State(desk): State<Desk>, Path(id): Path<String>) -> Response {
     }
 }
 
-/// `POST /v1/jobs/{id}:cancel` and `:release`.
-async fn command(State(desk): State<Desk>, Path(target): Path<String>) -> Response {
-    let Some((prefix, verb)) = target.rsplit_once(':') else {
-        return refuse(
-            StatusCode::NOT_FOUND,
-            "NOT_FOUND",
-            "write /v1/jobs/{id}:cancel or :release",
-        );
-    };
-    let make: fn(JobId) -> Command = match verb {
-        "cancel" => Command::Cancel,
-        "release" => Command::Release,
-        _ => return refuse(StatusCode::NOT_FOUND, "NOT_FOUND", "known are :cancel and :release"),
-    };
-    let found = desk.latest.see().await;
-    let (id, view) = match found.snapshot.job_by_prefix(prefix) {
-        Ok(view) => match view.id.parse::<JobId>() {
-            Ok(id) => (id, view.clone()),
-            Err(error) => {
-                let why = error.to_string();
-                return refuse(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", &why);
-            }
-        },
-        Err(error) => return no_such_job(&error),
-    };
-    let (reply, answer) = oneshot::channel();
-    if desk.command.send((make(id), reply)).await.is_err() {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the daemon is stopping");
-    }
-    match tokio::time::timeout(REPLY_TIMEOUT, answer).await {
-        Ok(Ok(Ok(()))) => Json(view).into_response(),
-        Ok(Ok(Err(why))) => refuse(StatusCode::CONFLICT, "FAILED_PRECONDITION", &why),
-        Ok(Err(_)) => {
-            refuse(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the daemon is stopping")
-        }
-        Err(_) => {
-            let why =
-                "the daemon did not answer in time; `gemini-batchd status` shows what came of it";
-            refuse(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", why)
-        }
-    }
-}
-
 async fn no_such_route() -> Response {
     refuse(
         StatusCode::NOT_FOUND,
@@ -132,7 +88,7 @@ impl IntoResponse for Shared {
     }
 }
 
-fn no_such_job(error: &NoSuchJob) -> Response {
+pub(super) fn no_such_job(error: &NoSuchJob) -> Response {
     let why = error.to_string();
     match error {
         NoSuchJob::TooShort(_) => refuse(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", &why),
@@ -141,9 +97,6 @@ fn no_such_job(error: &NoSuchJob) -> Response {
     }
 }
 
-fn refuse(code: StatusCode, status: &str, message: &str) -> Response {
+pub(super) fn refuse(code: StatusCode, status: &str, message: &str) -> Response {
     (code, Json(json!({"error": {"status": status, "message": message}}))).into_response()
 }
-
-/// Longer than a store needs to save, shorter than a person's patience.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -40,7 +40,7 @@ const TWO: &str = "01JE0000000000000000000002";
 
 /// Runs a test against a served socket; commands are answered by `answer`.
 async fn served<T>(
-    answer: fn(Command) -> Result<(), String>,
+    answer: fn(Command) -> Result<String, Refused>,
     test: impl AsyncFnOnce(Client) -> T,
 ) -> T {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -71,7 +71,7 @@ async fn served<T>(
 #[tokio::test]
 async fn status_and_jobs_come_over_the_socket() {
     served(
-        |_| Ok(()),
+        |_| Ok(String::new()),
         async |client| {
             let status = client.status().await.expect("answered");
             assert_eq!(status, snapshot());
@@ -89,15 +89,31 @@ async fn status_and_jobs_come_over_the_socket() {
 async fn a_command_reaches_the_daemon_and_its_refusal_comes_back() {
     served(
         |command| match command {
-            Command::Cancel(id) if id.as_str() == ONE => Ok(()),
-            Command::Cancel(_) | Command::Release(_) => Err("is not held".to_owned()),
+            Command::Cancel(id) if id.as_str() == ONE => Ok("is being cancelled".to_owned()),
+            Command::Pause(Some(queue)) if queue == "a/b: c" => Ok("it is paused".to_owned()),
+            Command::Drain => Err(Refused::Failed("no room".to_owned())),
+            Command::Resume(Some(name)) => Err(Refused::Unknown(format!("no queue {name}"))),
+            _ => Err(Refused::NotNow("is not held".to_owned())),
         },
         async |client| {
-            assert_eq!(client.command("cancel", "01JD").await.expect("taken").id, ONE);
+            let told = client.command("cancel", "01JD").await.expect("taken");
+            assert_eq!((told.version, told.job.id.as_str()), (VERSION, ONE));
+            assert_eq!(told.said, "is being cancelled");
             let error = client.command("release", "01JE").await.expect_err("refused");
             assert!(matches!(&error, ClientError::Refused(why) if why == "is not held"), "{error}");
             let error = client.command("explode", "01JE").await.expect_err("refused");
-            assert!(error.to_string().contains(":cancel and :release"), "{error}");
+            assert!(error.to_string().contains(":cancel, :release, :hold"), "{error}");
+            let told = client.steer("pause", Some("a/b: c")).await.expect("taken");
+            assert_eq!(told, Told { version: VERSION, said: "it is paused".to_owned() });
+            for (verb, queue, why) in [
+                ("resume", Some("revews"), "no queue revews"),
+                ("drain", None, "no room"),
+                ("pause", None, "is not held"),
+                ("explode", Some("q"), ":pause or :resume"),
+            ] {
+                let error = client.steer(verb, queue).await.expect_err("refused").to_string();
+                assert!(error.contains(why), "{verb}: {error}");
+            }
         },
     )
     .await;

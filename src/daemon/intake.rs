@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -13,7 +14,7 @@ use crate::engine::event::Event;
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::job::{Queue, Refusal, Source};
 use crate::spool::aside::{self, RefusedEntry};
-use crate::spool::inbox::{IntakeRules, Refused, Scan, Scanner};
+use crate::spool::inbox::{IntakeRules, PassedOver, Refused, Scan, Scanner};
 use crate::spool::watch::{WatchError, Watching};
 use crate::spool::{Folders, SpoolError, sidecar};
 
@@ -30,6 +31,8 @@ pub struct Intake {
     again: bool,
     rescan: Duration,
     next_look: Option<Millis>,
+    /// In which queue the files of a sub-folder are; unknown until somebody says so.
+    queue_names: Option<QueueNames>,
     watch: Watch,
     watching: Option<Watching>,
     /// When it was last tried to watch.
@@ -50,6 +53,9 @@ pub struct Intake {
 /// then if there were no events to be had.
 pub type Watch = Box<dyn Fn() -> Result<Watching, WatchError> + Send>;
 
+/// In which queue the files of a sub-folder of the inbox are.
+pub type QueueNames = Arc<dyn Fn(&str) -> String + Send + Sync>;
+
 /// What a scan brought, on its way back to the loop.
 pub struct Scanned {
     scanner: Scanner,
@@ -60,6 +66,7 @@ impl Intake {
     /// Nothing looked at yet.
     pub fn new(folders: Folders, rules: IntakeRules, rescan: Duration, watch: Watch) -> Intake {
         Intake {
+            queue_names: None,
             watching: None,
             tried: None,
             told: None,
@@ -82,6 +89,11 @@ impl Intake {
     pub fn reconfigure(&mut self, rules: IntakeRules, rescan: Duration, watch: Watch) {
         (self.new_rules, self.rescan, self.watch) = (Some(rules), rescan, watch);
         (self.watching, self.tried) = (None, None);
+    }
+
+    /// How queues are named from now on: those that are paused are passed over.
+    pub fn name_queues(&mut self, names: QueueNames) {
+        self.queue_names = Some(names);
     }
 
     /// Watches the inbox, if that is not done yet, or should be done anew. That there are no
@@ -160,6 +172,8 @@ impl Intake {
         let pause = handle.with_engine(|engine| match engine.full() {
             // A record of each file would only make a full disk fuller.
             Some(_) => Some(FULL_PAUSE_MS),
+            // Whoever ends that looks at once.
+            None if engine.kept_from_new().is_some() => Some(PAUSED_MS),
             None if engine.claims_waiting() > GIVEN_OUT_MAX / 2 => Some(CLAIMS_PAUSE_MS),
             None => None,
         });
@@ -174,6 +188,11 @@ impl Intake {
         if let Some(rules) = self.new_rules.take() {
             scanner.set_rules(rules);
         }
+        let pauses = handle.with_engine(|engine| engine.pauses().clone());
+        let names = self.queue_names.clone().filter(|_| !pauses.is_empty());
+        scanner.pass_over(names.map(|name_of| -> PassedOver {
+            Box::new(move |folder| pauses.cover(&name_of(folder)))
+        }));
         let (folders, fresh) = (self.folders.clone(), std::mem::take(&mut self.fresh));
         let handle = handle.clone();
         spawn(async move {
@@ -290,6 +309,8 @@ const FRESH_MAX: usize = 10_000;
 const GIVEN_OUT_MAX: usize = 1000;
 /// How soon to look again while the disk is too full to take on more, milliseconds.
 const FULL_PAUSE_MS: u64 = 500;
+/// How soon to look again while nothing new is taken in, milliseconds.
+const PAUSED_MS: u64 = 60_000;
 /// Where there were no events to be had, it is tried again after so long, milliseconds.
 const TRIED_AGAIN_MS: u64 = 60_000;
 /// How soon to look again while files that were given out wait to be claimed, milliseconds.
@@ -298,7 +319,6 @@ const CLAIMS_PAUSE_MS: u64 = 20;
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

@@ -7,6 +7,7 @@
 
 mod blocking;
 mod clients;
+mod commands;
 mod create;
 mod early;
 mod ending;
@@ -32,11 +33,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::control::{Refused, Reply};
 use crate::engine::effect::{Effect, Issued, Turn};
 use crate::engine::event::{Command, Event, Failure};
 use crate::engine::ids::JobId;
@@ -60,7 +62,7 @@ pub enum Message {
     /// A scan is done.
     Scanned(Box<intake::Scanned>),
     /// An operator asks; the answer means that it is saved.
-    Operator(Command, oneshot::Sender<Result<(), String>>),
+    Operator(Command, Reply),
     /// Look whether a housekeeping slot has come.
     HousekeepingDue,
     /// Read the configuration again.
@@ -85,7 +87,7 @@ pub enum Until {
 pub enum Ended {
     /// It was told to.
     Stopped,
-    /// Nothing is left to do. These jobs were worked on.
+    /// Nothing is left to do, or nothing that was taken in. These jobs were worked on.
     Idle(BTreeSet<JobId>),
     /// The API refuses the key, and nothing is under way.
     Denied(String),
@@ -165,16 +167,6 @@ impl Handle {
     pub fn hint(&self, message: Message) {
         let _ = self.messages.try_send(message);
     }
-
-    /// Passes a command on and waits until it is saved.
-    ///
-    /// # Errors
-    /// In words, if it can not be done or the daemon is stopping.
-    pub async fn command(&self, command: Command) -> Result<(), String> {
-        let (answer, answered) = oneshot::channel();
-        self.tell(Message::Operator(command, answer)).await;
-        answered.await.unwrap_or_else(|_| Err("the daemon is stopping".to_owned()))
-    }
 }
 
 impl Daemon {
@@ -211,6 +203,9 @@ impl Daemon {
             self.look_for_room()?;
             if self.performer.dropped_late.swap(false, Ordering::Relaxed) {
                 self.intake.look(&self.handle, self.clock.now());
+            }
+            if self.is_drained() {
+                return Ok(Ended::Idle(self.touched.clone()));
             }
             if until == Until::Idle {
                 match self.idle() {
@@ -326,12 +321,7 @@ impl Daemon {
                 }
             }
             Message::Operator(command, answer) => {
-                let done = match command {
-                    Command::Cancel(id) => lock(&self.engine).cancel(id, now),
-                    Command::Release(id) => lock(&self.engine).release(id, now),
-                };
-                let result = done.map(|more| add(turn, more));
-                answers.push((answer, result));
+                self.operate((command, answer), turn, answers, now)?;
             }
             Message::HousekeepingDue => self.housekeeping_due(turn, now),
             Message::Reload => self.reload(turn, now),
@@ -419,11 +409,11 @@ impl Daemon {
             return Some(Ended::Full(why.to_owned()));
         }
         drop(engine);
-        (self.is_all_over() && self.intake.is_quiet()).then(|| Ended::Idle(self.touched.clone()))
+        (self.is_all_over() && self.inbox_rests()).then(|| Ended::Idle(self.touched.clone()))
     }
 }
 
-type Answer = (oneshot::Sender<Result<(), String>>, Result<(), String>);
+type Answer = (Reply, Result<String, Refused>);
 
 fn lock(engine: &Mutex<Engine>) -> MutexGuard<'_, Engine> {
     // A panic while the lock was held ends the process anyway.

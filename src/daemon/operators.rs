@@ -30,7 +30,7 @@ impl Identity {
             let health = self.health(engine, notices, now);
             let mut snapshot = Snapshot::build(health, engine.jobs(), older);
             for job in engine.unfinished() {
-                if let Some(why) = engine.waits_for_key(job) {
+                if let Some(why) = engine.waits_for_key(job).or_else(|| engine.held_back(job)) {
                     snapshot.explain(job.head.id, why);
                 }
             }
@@ -51,7 +51,11 @@ impl Identity {
             watching: notices.watching.to_owned(),
             started: moment(self.started),
             now: moment(now),
-            paused: engine.full().or(closed.map(|gate| gate.message.as_str())).map(str::to_owned),
+            paused: engine
+                .full()
+                .or(closed.map(|gate| gate.message.as_str()))
+                .or(engine.kept_from_new())
+                .map(str::to_owned),
             trouble: not_reloaded.or_else(trouble),
         }
     }

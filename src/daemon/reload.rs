@@ -61,6 +61,7 @@ impl Daemon {
         self.room.want(config.limits.free_bytes);
         self.performer = Arc::new(performer);
         self.config = Arc::new(config);
+        self.intake.name_queues(supervisor::queue_names(&self.config));
         let more = lock(&self.engine).adopt(policy, now);
         add(turn, more);
         self.intake.look(&self.handle, now);

@@ -24,12 +24,12 @@ use crate::store::{DaemonStore, JobStore, StoreError, salt};
 
 use super::clients::Clients;
 use super::housekeeping::Rounds;
-use super::intake::{Intake, Watch};
+use super::intake::{Intake, QueueNames, Watch};
 use super::perform::Performer;
 use super::rebuild::{self, RebuildError};
 use super::room::Room;
 use super::signals::Watchdog;
-use super::{Daemon, Handle, Message, Notices};
+use super::{Daemon, Handle, Message, Notices, commands};
 
 /// A daemon that is ready to run.
 pub struct Setup {
@@ -113,9 +113,14 @@ impl Setup {
             store.each_job(&mut |job| recollection.take_in(job))?;
         }
         recollection.room(room.full().map(str::to_owned));
+        recollection.pause(commands::saved_pauses(&store)?);
         let (engine, first_turn) = recollection.resume(policy, clock.now());
         if let Some(why) = engine.full() {
             tracing::error!(why, "too little room");
+        }
+        if !engine.pauses().is_empty() {
+            let pauses = engine.pauses();
+            tracing::warn!(all = pauses.all, queues = ?pauses.queues, "paused by an operator");
         }
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
@@ -123,7 +128,8 @@ impl Setup {
         let notices = Arc::new(Mutex::new(notices));
         let handle = Handle { engine: Arc::clone(&engine), messages: sender, notices };
         let (rules, watch) = intake_of(&config, handle.clone());
-        let intake = Intake::new(folders.clone(), rules, config.intake.rescan, watch);
+        let mut intake = Intake::new(folders.clone(), rules, config.intake.rescan, watch);
+        intake.name_queues(queue_names(&config));
         let performer = Arc::new(Performer {
             outbox_was_mounted: outbox::is_mounted(&folders)?,
             folders,
@@ -183,6 +189,12 @@ pub(super) fn intake_of(config: &Config, handle: Handle) -> (IntakeRules, Watch)
     (rules, Box::new(watch))
 }
 
+/// In which queue the files of a sub-folder of the inbox are.
+pub(super) fn queue_names(config: &Arc<Config>) -> QueueNames {
+    let config = Arc::clone(config);
+    Arc::new(move |folder| config.queue_for(folder).name)
+}
+
 /// The engine's numbers out of the configuration.
 pub fn policy_of(config: &Config, keys: Keys) -> Policy {
     Policy {
@@ -232,7 +244,7 @@ fn jobs_line(engine: &Engine) -> String {
         counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let jobs = if counts.is_empty() { "no jobs".to_owned() } else { counts.join(", ") };
     let closed = engine.gate().filter(|gate| gate.mend.is_some()).map(|gate| gate.message.as_str());
-    match engine.full().or(closed) {
+    match engine.full().or(closed).or(engine.kept_from_new()) {
         Some(why) => format!("{jobs}; PAUSED: {why}"),
         None => jobs,
     }

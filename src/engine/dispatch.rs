@@ -47,6 +47,7 @@ impl Engine {
         }
         let job = self.jobs.get(&unit.job);
         let want = job.filter(|_| !self.busy.contains(&unit)).and_then(|job| match unit.chunk {
+            None if self.is_left_in_inbox(&job.head) => None,
             None => wants(&job.head.state).map(|lane| (lane, Millis(0), None)),
             Some(no) => {
                 let chunk = job.chunks.get(&no)?;
@@ -70,6 +71,7 @@ impl Engine {
         let JobState::Active(plan) = &job.head.state else { return None };
         let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
         match &chunk.state {
+            ChunkState::Waiting { .. } if !self.may_send(&job.head) => None,
             ChunkState::Waiting { not_before } => Some((Lane::Send, *not_before)),
             ChunkState::Uploading { .. } => Some((Lane::Upload, Millis(0))),
             ChunkState::Uncertain { next_probe, .. } => Some((Lane::Find, *next_probe)),

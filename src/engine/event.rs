@@ -39,12 +39,24 @@ pub enum Event {
 }
 
 /// What an operator can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Stop a job: cancel its batches, collect what they have, fail the rest.
     Cancel(JobId),
-    /// Let chunks go on that wait for a person.
+    /// Send nothing new of a job until it is released.
+    Hold(JobId),
+    /// Let a job go on that is on hold, or whose chunks or file wait for a person.
     Release(JobId),
+    /// Try again now what waits after an error; of a job that is over, what failed.
+    Retry(JobId),
+    /// Forget the record of a job that is over; its files stay.
+    Delete(JobId),
+    /// Take in and send nothing new of a queue, or of none.
+    Pause(Option<String>),
+    /// Take that back; without a queue, also [`Command::Drain`].
+    Resume(Option<String>),
+    /// Take in nothing new, finish what was taken in, then end.
+    Drain,
 }
 
 /// What came of an effect that was done.

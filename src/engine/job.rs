@@ -35,6 +35,8 @@ pub struct Head {
     /// A person has said that the file is to be processed, although it was held for its content;
     /// it is fetched from `held/` then.
     pub released: bool,
+    /// An operator wants nothing new of it to be sent until it is released.
+    pub on_hold: bool,
     /// Fingerprint of the API key the job is bound to, once something of it was sent; records of
     /// earlier versions do not have it.
     pub key_print: Option<String>,
@@ -404,6 +406,21 @@ impl JobState {
             | JobState::Failed(_)
             | JobState::Holding(_)
             | JobState::Held(_) => None,
+        }
+    }
+
+    /// Whether something of the job may still be going to be sent.
+    pub fn may_send(&self) -> bool {
+        match self {
+            JobState::Claiming | JobState::Planning | JobState::Active(_) => true,
+            JobState::Merging(_)
+            | JobState::Delivering(_)
+            | JobState::Cleaning(_)
+            | JobState::Done(_)
+            | JobState::Refusing(_)
+            | JobState::Failed(_)
+            | JobState::Holding(_)
+            | JobState::Held(_) => false,
         }
     }
 

@@ -141,7 +141,9 @@ impl Engine {
 
     /// Whether nothing of the job can go on before a person has done something.
     pub fn waits_for_a_person(&self, job: &Job) -> bool {
+        let is_held = !self.may_send(&job.head);
         let waits = |chunk: &Chunk| match &chunk.state {
+            ChunkState::Waiting { .. } | ChunkState::Uploading { .. } if is_held => true,
             ChunkState::Stuck { .. } | ChunkState::Settled | ChunkState::Split { .. } => true,
             ChunkState::Waiting { .. }
             | ChunkState::Uploading { .. }
@@ -153,7 +155,8 @@ impl Engine {
                 self.unseen.contains(&unit) || self.key_of(job, chunk).is_none()
             }
         };
-        matches!(job.head.state, JobState::Active(_)) && job.chunks.values().all(waits)
+        let is_active = matches!(job.head.state, JobState::Active(_));
+        is_active && job.chunks.values().all(waits) || self.is_left_in_inbox(&job.head)
     }
 
     /// What was made with a key that is not configured may only be out of sight: it was paid for,

@@ -128,6 +128,7 @@ impl Engine {
         let size = policy::size_of(bytes);
         let whole = Rest { left: Share { rows: 0, bytes }, right: Share::default() };
         size != Size::Small
+            && self.may_send(head)
             && !self.gates.contains_key(&key)
             && !self.policy.goes_inline(&head.queue, whole)
             && self.obstacle_for(size, key, Some(bytes)).is_none()

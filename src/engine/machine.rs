@@ -16,6 +16,7 @@ use super::lanes::{Lane, Lanes, Queue as Place, Size, Unit};
 use super::ledger::{Removal, Usage};
 use super::past::Past;
 use super::policy::{self, Policy};
+use super::steering::Pauses;
 use super::trouble::Trouble;
 
 /// All jobs and what is under way for them.
@@ -56,6 +57,10 @@ pub struct Engine {
     pub(super) gates: BTreeMap<KeyNo, Gate>,
     /// Why nothing is taken on that needs room on the disk, if so.
     pub(super) full: Option<String>,
+    /// What operators have paused.
+    pub(super) pauses: Pauses,
+    /// Nothing new is taken in.
+    pub(super) closing: bool,
     pub(super) next_ticket: u64,
     /// The first ticket under the settings in force.
     adopted: Ticket,
@@ -120,6 +125,7 @@ impl Engine {
                 if let Some(running) = self.finish(ticket) {
                     self.succeeded(&running, &outcome);
                     self.apply(&running, outcome, now, &mut turn);
+                    self.park_units(&running.units, &mut turn);
                     self.refile_all(&running.units);
                 }
             }
@@ -132,6 +138,7 @@ impl Engine {
                         self.note_failure(&running, &failure, now);
                     }
                     self.apply_failure(&running, failure, now, &mut turn);
+                    self.park_units(&running.units, &mut turn);
                     self.refile_all(&running.units);
                 }
             }
@@ -205,9 +212,13 @@ impl Engine {
         self.jobs.get(&id).or_else(|| self.past.get(id))
     }
 
-    /// Files that lie in the inbox and are going to be claimed.
+    /// Files that lie in the inbox and are going to be claimed, those left out that are paused.
     pub fn claims_waiting(&self) -> usize {
-        self.claiming.len()
+        if self.pauses.is_empty() {
+            return self.claiming.len();
+        }
+        let is_left = |job: &&Job| !job.head.released && self.is_left_in_inbox(&job.head);
+        self.claiming.len().saturating_sub(self.jobs.values().filter(is_left).count())
     }
 
     /// Whether any effect is under way.
@@ -236,13 +247,17 @@ impl Engine {
     }
 
     fn arrived(&mut self, id: JobId, source: Source, queue: Queue, now: Millis, turn: &mut Turn) {
+        if self.closing || self.pauses.cover(&queue.name) {
+            return;
+        }
         // The same file can be seen twice before its claim is done.
         if self.draining || !self.claiming.insert((source.folder.clone(), source.name.clone())) {
             return;
         }
         let state = JobState::Claiming;
-        let (released, key_print) = (false, None);
-        let head = Head { id, source, queue, claimed: now, released, key_print, state };
+        let (released, on_hold, key_print) = (false, false, None);
+        let claimed = now;
+        let head = Head { id, source, queue, claimed, released, on_hold, key_print, state };
         turn.save.push(Change::Head(Box::new(head.clone())));
         self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
         self.refile_job(id);
@@ -346,6 +361,7 @@ pub struct Recollection {
     past: Past,
     contents: Vec<(Box<str>, JobId)>,
     full: Option<String>,
+    pauses: Pauses,
 }
 
 impl Recollection {
@@ -365,9 +381,14 @@ impl Recollection {
         self.full = full;
     }
 
+    /// Takes note of what is paused; see [`Engine::pause`].
+    pub fn pause(&mut self, pauses: Pauses) {
+        self.pauses = pauses;
+    }
+
     /// The engine over all that was taken in; see [`Engine::resume`].
     pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
-        let Recollection { jobs, past, contents, full } = self;
+        let Recollection { jobs, past, contents, full, pauses } = self;
         let mut engine = Engine {
             policy,
             jobs,
@@ -394,6 +415,8 @@ impl Recollection {
             unsettled: BTreeMap::new(),
             gates: BTreeMap::new(),
             full,
+            pauses,
+            closing: false,
             next_ticket: 1,
             adopted: Ticket(0),
             draining: false,
@@ -402,6 +425,7 @@ impl Recollection {
         let mut turn = Turn::default();
         engine.doubt_what_was_begun(now, &mut turn);
         engine.forget_the_future(now);
+        engine.park_all(&mut turn);
         let ids: Vec<JobId> = engine.jobs.keys().copied().collect();
         for id in ids {
             engine.recall(id);

@@ -211,8 +211,8 @@ mod tests {
         let state = JobState::Done(Delivery { plan: plan(number), tally, stem, delivered });
         let claimed = Millis(0);
         let (id, source, queue) = (id(number), source(number), queue());
-        let (released, key_print) = (false, None);
-        let head = Head { id, source, queue, claimed, released, key_print, state };
+        let (released, on_hold, key_print) = (false, false, None);
+        let head = Head { id, source, queue, claimed, released, on_hold, key_print, state };
         let rows = Rows { first: Row(1), last: Row(1) };
         let mut chunk = Chunk::new(ChunkNo(1), ChunkNo(1), rows, Rest::default());
         chunk.state = ChunkState::Settled;

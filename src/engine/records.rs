@@ -19,8 +19,9 @@ impl Engine {
                 return Err(format!("job {id} is still being read; ask again in a moment"));
             }
             Some(_) => return Err(format!("job {id} has nothing left to cancel")),
-            None => return Err(format!("there is no job {id}")),
+            None => return Err(self.not_under_way(id, "has nothing left to cancel")),
         }
+        self.set_on_hold(id, false, &mut turn);
         self.change_plan(id, &mut turn, |plan| {
             plan.cancelled = true;
             true
@@ -53,8 +54,8 @@ impl Engine {
         Ok(turn)
     }
 
-    /// Lets the chunks of a job go on that wait for a person, or a file that was held because its
-    /// content was dropped before.
+    /// Lets a job go on that is on hold, or whose chunks wait for a person, or a file that was held
+    /// because its content was dropped before.
     ///
     /// # Errors
     /// In words, if nothing of the job waits for one.
@@ -71,7 +72,9 @@ impl Engine {
             | ChunkState::Settled
             | ChunkState::Split { .. } => None,
         };
-        let job = self.jobs.get(&id).ok_or_else(|| format!("there is no job {id}"))?;
+        let Some(job) = self.jobs.get(&id) else {
+            return Err(self.not_under_way(id, "is over: nothing of it waits for a release"));
+        };
         let stuck: Vec<_> = job.chunks.values().filter_map(stuck).collect();
         if let JobState::Held(refusal) = &job.head.state {
             if refusal.reason != DUPLICATE {
@@ -82,7 +85,8 @@ impl Engine {
             return Ok(turn);
         }
         let (head, waits) = (Box::new(job.head.clone()), self.waits_for_key(job));
-        let looks = self.look_again(id);
+        let was_on_hold = self.set_on_hold(id, false, &mut turn);
+        let looks = self.look_again(id) || was_on_hold;
         if stuck.is_empty() && looks {
             self.pump(now, &mut turn);
             return Ok(turn);
@@ -137,6 +141,8 @@ impl Engine {
             self.claiming.remove(&(source.folder.clone(), source.name.clone()));
         }
         job.head.state = state;
+        // Nothing more of it is going to be sent.
+        job.head.on_hold &= job.head.state.may_send();
         turn.save.push(Change::Head(Box::new(job.head.clone())));
         if job.is_over() {
             self.forget_troubles(id);
@@ -156,7 +162,8 @@ impl Engine {
     /// Drops a job that turned out to be none.
     pub(super) fn forget(&mut self, id: JobId, turn: &mut Turn) {
         let Some(job) = self.jobs.remove(&id) else { return };
-        if !job.head.released {
+        // A file of that name that came later is another one.
+        if job.head.state == JobState::Claiming && !job.head.released {
             let source = job.head.source;
             self.claiming.remove(&(source.folder, source.name));
         }

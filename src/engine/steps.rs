@@ -45,7 +45,8 @@ impl Engine {
                     // What was uploaded with another key is uploaded anew: it can not be seen.
                     let key =
                         find(&self.jobs, unit).and_then(|(job, chunk)| self.key_of(job, chunk));
-                    if let Some(key) = key.filter(|key| self.key_in(running) == Some(*key)) {
+                    let may = self.jobs.get(&id).is_some_and(|job| self.may_send(&job.head));
+                    if let Some(key) = key.filter(|key| may && self.key_in(running) == Some(*key)) {
                         self.begin_create(unit, Input::File(file), key, now, turn);
                     }
                 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Claimed, folder_below};
 use super::durable::{self, Moved};
+use super::free_name::sub_folder;
 use super::sidecar;
 use super::source::{self, Opened};
 use super::{At, Folders, SpoolError, moment};
@@ -220,12 +221,17 @@ impl Note {
 }
 
 /// A folder below `failed/` or `held/`.
-struct Place<'a> {
-    path: PathBuf,
+pub(super) struct Place<'a> {
+    pub(super) path: PathBuf,
     folder: &'a str,
 }
 
 impl<'a> Place<'a> {
+    /// The one in `failed/` for a sub-folder of the inbox; it need not be there.
+    pub(super) fn of_failed(folders: &Folders, folder: &'a str) -> Result<Place<'a>, SpoolError> {
+        Ok(Place { path: sub_folder(&folders.failed, folder)?, folder })
+    }
+
     fn make(folders: &Folders, aside: Aside, folder: &'a str) -> Result<Place<'a>, SpoolError> {
         let root = match aside {
             Aside::Failed => &folders.failed,
@@ -276,7 +282,7 @@ impl<'a> Place<'a> {
     }
 
     /// The name of the file that the note of a job is for.
-    fn find(&self, job: JobId) -> Result<Option<String>, SpoolError> {
+    pub(super) fn find(&self, job: JobId) -> Result<Option<String>, SpoolError> {
         let entries = match fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -322,8 +328,8 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Takes a note back whose file could not be put beside it.
-    fn withdraw(&self, name: &str) -> Result<(), SpoolError> {
+    /// Takes a note back whose file is not beside it, or not any more.
+    pub(super) fn withdraw(&self, name: &str) -> Result<(), SpoolError> {
         let path = self.path.join(note_name(name));
         fs::remove_file(&path).at("remove", &path)
     }

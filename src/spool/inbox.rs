@@ -64,10 +64,13 @@ pub struct Refused {
     pub refusal: Refusal,
 }
 
+/// Whether the files of a sub-folder are not given out for now.
+pub type PassedOver = Box<dyn Fn(&str) -> bool + Send>;
+
 /// Scans the inbox again and again, and remembers what has not settled yet.
-#[derive(Debug)]
 pub struct Scanner {
     rules: IntakeRules,
+    passed_over: Option<PassedOver>,
     /// Files that may still change, by their inodes.
     settling: HashMap<u64, Seen>,
     /// When the files that were still were last changed, by their inodes. It only says whose turn
@@ -97,7 +100,7 @@ impl Seen {
 impl Scanner {
     /// A scanner that has seen nothing yet.
     pub fn new(rules: IntakeRules) -> Scanner {
-        Scanner { rules, settling: HashMap::new(), still: HashMap::new() }
+        Scanner { rules, passed_over: None, settling: HashMap::new(), still: HashMap::new() }
     }
 
     /// Other rules from the next scan on.
@@ -105,6 +108,11 @@ impl Scanner {
         self.rules = rules;
         // By the new ones it may be sooner.
         self.settling.values_mut().for_each(|seen| seen.due = Millis(0));
+    }
+
+    /// From the next scan on files of these sub-folders are left where they are; `None`: of none.
+    pub fn pass_over(&mut self, passed_over: Option<PassedOver>) {
+        self.passed_over = passed_over;
     }
 
     /// Looks through the whole inbox and gives out at most `max` files. `fresh` are paths that an
@@ -126,6 +134,7 @@ impl Scanner {
             .at("open folder", &folders.inbox)?;
         let mut walk = Walk {
             rules: &self.rules,
+            passed_over: self.passed_over.as_ref(),
             before: &self.settling,
             still_before: &self.still,
             now,
@@ -146,6 +155,7 @@ impl Scanner {
 
 struct Walk<'a> {
     rules: &'a IntakeRules,
+    passed_over: Option<&'a PassedOver>,
     before: &'a HashMap<u64, Seen>,
     still_before: &'a HashMap<u64, i128>,
     now: Millis,

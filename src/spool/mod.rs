@@ -2,6 +2,7 @@
 //!
 //! All functions here are blocking; the daemon calls them on threads made for that.
 
+pub mod again;
 pub mod answer_lines;
 pub mod answers;
 pub mod archive;

@@ -44,6 +44,20 @@ pub fn check_mounted(folders: &Folders) -> Result<(), SpoolError> {
     Err(io::Error::other(text)).at("deliver to", &folders.outbox)
 }
 
+/// Where the failed lines and the manifest lie that were delivered under a stem into a folder of
+/// the outbox.
+pub fn errors_and_manifest(folder: &Path, stem: &str) -> (PathBuf, PathBuf) {
+    (folder.join(format!("{stem}.errors.jsonl")), folder.join(format!("{stem}.manifest.json")))
+}
+
+/// Whether a manifest lies there, and is this job's.
+///
+/// # Errors
+/// If it can not be read.
+pub fn is_manifest_of(path: &Path, job: JobId) -> Result<bool, SpoolError> {
+    Ok(owner(path)?.is(job))
+}
+
 /// What became of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliverOutcome {

@@ -270,6 +270,7 @@ fields! {
     Head as HeadV1 {
         id: String, source: SourceV1, queue: QueueV1, claimed: u64,
         #[serde(default, skip_serializing_if = "is_not")] released: bool,
+        #[serde(default, skip_serializing_if = "is_not")] on_hold: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")] key_print: Option<String>,
         state: JobStateV1,
     }

@@ -28,8 +28,9 @@ fn job(id: &str, state: JobState) -> Job {
         sidecar: None,
     };
     let claimed = Millis(1_700_000_000_123);
+    let (released, on_hold, key_print) = (false, false, None);
     Job {
-        head: Head { id, source, queue, claimed, released: false, key_print: None, state },
+        head: Head { id, source, queue, claimed, released, on_hold, key_print, state },
         chunks: BTreeMap::new(),
     }
 }

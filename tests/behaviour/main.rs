@@ -25,5 +25,6 @@ mod results;
 mod rig;
 mod road;
 mod settings;
+mod steering;
 mod tidying;
 mod transport;

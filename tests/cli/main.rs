@@ -12,6 +12,7 @@ mod nightly;
 mod records;
 mod service;
 mod status;
+mod steering;
 mod submitting;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use gemini_batchd::control::{self, Control, Reply};
+use gemini_batchd::control::{self, Control, Refused, Reply};
 use gemini_batchd::engine::event::Command;
 use gemini_batchd::view::{Health, JobView, Lines, Snapshot, Times, VERSION};
 use predicates::prelude::*;
@@ -62,8 +62,8 @@ impl Served {
                 let answers = async {
                     while let Some((command, reply)) = commands.recv().await {
                         let answer = match command {
-                            Command::Cancel(_) => Ok(()),
-                            Command::Release(_) => Err("the job waits for nobody".to_owned()),
+                            Command::Cancel(_) => Ok("is being cancelled".to_owned()),
+                            _ => Err(Refused::NotNow("the job waits for nobody".to_owned())),
                         };
                         reply.send(answer).expect("somebody waits");
                     }

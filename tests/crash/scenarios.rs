@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use gemini_batchd::provider::gemini::emulator::faults::EveryNth;
 use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
 
-use super::rig::{End, Rig, request, requests};
+use super::rig::{Daemon, End, Rig, request, requests};
 
 /// A road.
 pub struct Scenario {
@@ -33,7 +34,7 @@ impl Scenario {
 pub const ACROSS: &str = "across file systems";
 
 /// All of them; the first two pass nearly every moment.
-pub const SCENARIOS: [Scenario; 14] = [
+pub const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "file",
         faults: doubtful_and_poisoned,
@@ -167,7 +168,61 @@ pub const SCENARIOS: [Scenario; 14] = [
         },
         drain: Rig::once,
     },
+    Scenario {
+        name: "tried again",
+        faults: || {
+            let blocked = EveryNth { every: 2, times: Budget::times(1) };
+            Faults { blocked, ..Faults::default() }
+        },
+        settings: &[],
+        prepare: |rig| {
+            rig.drop_file("a.job.toml", "attempts = 2\n");
+            rig.drop_file("a.jsonl", requests(4));
+            rig.drop_file("b.jsonl", "not a request\n");
+            rig.drain();
+            fs::write(rig.spool().join("failed/b.jsonl"), request("k", "mended")).expect("mended");
+        },
+        drain: tried_again,
+    },
 ];
+
+/// Runs, and asks for what failed to be tried again, until all of it is answered.
+fn tried_again(rig: &Rig, failpoints: &str) -> End {
+    let mut daemon = Daemon::start(rig.command(&["run"]).env("FAILPOINTS", failpoints));
+    let spool = rig.spool();
+    let job_in = |path: &str| {
+        let note: serde_json::Value =
+            serde_json::from_slice(&fs::read(spool.join(path)).ok()?).ok()?;
+        Some(note["job"].as_str()?.to_owned())
+    };
+    let ask = |arguments: &[&str]| {
+        rig.command(arguments).status().expect("it runs");
+    };
+    super::rig::eventually("what failed is answered", || {
+        if !daemon.runs() {
+            return true;
+        }
+        if !rig.listens() {
+            return false;
+        }
+        // In the order in which a file goes.
+        let is_tried = spool.join("inbox/a~retry.jsonl").exists()
+            || !rig.jobs_of("a~retry.jsonl").is_empty()
+            || spool.join("outbox/a~retry.manifest.json").exists();
+        let refused = job_in("failed/b.jsonl.reason.json");
+        match (is_tried, &refused) {
+            (false, _) => ask(&["retry", &job_in("outbox/a.manifest.json").expect("delivered")]),
+            (true, Some(job)) => ask(&["retry", job]),
+            (true, None) => {}
+        }
+        let is_answered = |stem| spool.join(format!("outbox/{stem}.manifest.json")).exists();
+        if refused.is_none() && is_answered("a~retry") && is_answered("b") {
+            ask(&["drain"]);
+        }
+        false
+    });
+    daemon.end()
+}
 
 /// Drains, and asks for the job to be cancelled once all its batches are made.
 fn cancelled_meanwhile(rig: &Rig, failpoints: &str) -> End {

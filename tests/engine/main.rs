@@ -5,6 +5,7 @@
 mod clocks;
 mod collecting;
 mod creating;
+mod holding;
 mod in_doubt;
 mod keys;
 mod limits;

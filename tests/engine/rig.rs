@@ -12,7 +12,7 @@ use gemini_batchd::engine::job::{
 };
 use gemini_batchd::engine::keys::{Credential, Keys};
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
-use gemini_batchd::engine::{BatchName, ChunkNo, Engine, JobId, Millis, Row, Rows};
+use gemini_batchd::engine::{BatchName, ChunkNo, Engine, JobId, Millis, Recollection, Row, Rows};
 
 /// When every test begins.
 pub const START: Millis = Millis(1_700_000_000_000);
@@ -160,8 +160,10 @@ impl Rig {
 
     /// The process ends and starts again; what was under way is forgotten.
     pub fn restart(&mut self) {
-        let jobs = self.saved.values().cloned().collect();
-        let (engine, turn) = Engine::resume(jobs, self.policy.clone(), self.now);
+        let mut recollection = Recollection::default();
+        self.saved.values().cloned().for_each(|job| recollection.take_in(job));
+        recollection.pause(self.engine.pauses().clone());
+        let (engine, turn) = recollection.resume(self.policy.clone(), self.now);
         self.engine = engine;
         self.begun.clear();
         self.consume(turn);

@@ -228,7 +228,7 @@ fn job(id: JobId, lines: &[Line]) -> Job {
     let all = Rows { first: Row(1), last: Row(rows) };
     let chunk = Chunk::new(ChunkNo(1), ChunkNo(1), all, Rest::default());
     let state = JobState::Merging(plan);
-    let (claimed, released, key_print) = (Millis(1), false, None);
-    let head = Head { id, source, queue, claimed, released, key_print, state };
+    let (claimed, released, on_hold, key_print) = (Millis(1), false, false, None);
+    let head = Head { id, source, queue, claimed, released, on_hold, key_print, state };
     Job { head, chunks: BTreeMap::from([(ChunkNo(1), chunk)]) }
 }

@@ -128,6 +128,8 @@ pub enum Tamper {
     SaveWithoutSync,
     /// The manifest goes into the outbox first.
     ManifestFirst,
+    /// After a restart, nobody knows what operators hold back.
+    ForgetHolds,
 }
 
 /// In a row that contains it, a batch fails as a whole.

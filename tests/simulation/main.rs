@@ -2,8 +2,8 @@
 //!
 //! The real engine, the real record forms in a store that can crash, and the emulator's pure
 //! server. The world loses and delays, refuses and limits, lags, expires, fills the disk, sets the
-//! clock and kills the process anywhere, also inside an effect; people cancel, release and drop
-//! the same again. After some days the faults stop, and everything must come to its end.
+//! clock and kills the process anywhere, also inside an effect; people cancel, hold, pause, release,
+//! try again, forget, and drop the same again. After some days the faults stop, and everything must come to its end.
 //!
 //! A failure prints its seed; `SEED=n` replays that one. `GEMINI_BATCHD_DAYS=n` lives so many days, with both of
 //! them from that seed on.
@@ -21,6 +21,7 @@ mod random;
 mod rules;
 mod scenarios;
 mod shell;
+mod steering;
 mod tampering;
 mod uploading;
 mod world;

@@ -12,7 +12,7 @@ impl World {
         if !self.random.chance(20) {
             return Ok(());
         }
-        match self.random.below(12) {
+        match self.random.below(18) {
             0 | 1 => self.jump(),
             2 => self.sleep(),
             3 => self.stop_gently(),
@@ -34,6 +34,7 @@ impl World {
                 self.take_back_a_file();
                 Ok(())
             }
+            12..18 => self.steer(),
             _ => {
                 // The configuration is read again; nothing in it has changed.
                 let turn = self.engine.adopt(self.policy.clone(), self.clock());
@@ -55,6 +56,7 @@ impl World {
             false => self.engine.release(id, now),
         };
         let Ok(turn) = turn else { return Ok(()) };
+        self.told.on_hold.remove(&id);
         self.note(format!("an operator {} {id}", if cancel { "cancels" } else { "releases" }));
         self.consume(turn)
     }
@@ -67,7 +69,7 @@ impl World {
             job.chunks.values().any(|chunk| is_stuck(&chunk.state))
                 && self.disk.notices.contains(&job.head.id)
         });
-        let Some(id) = stuck.map(|job| job.head.id) else { return Ok(false) };
+        let Some(id) = stuck.map(|job| job.head.id) else { return self.let_everything_go() };
         let now = self.clock();
         let cancel = self.random.chance(300);
         let turn = match cancel {
@@ -75,6 +77,7 @@ impl World {
             false => self.engine.release(id, now),
         };
         let turn = turn.expect("what is stuck can be cancelled and released");
+        self.told.on_hold.remove(&id);
         self.note(format!("somebody found the note about {id}"));
         self.consume(turn)?;
         Ok(true)

@@ -53,6 +53,7 @@ impl World {
     fn begin(&mut self, effects: Vec<Issued>) -> Step {
         for issued in effects {
             self.check_may_begin(&issued.effect)?;
+            self.check_is_free(&issued.effect)?;
             let slow = if self.is_faulty() { self.random.pick(&[50, 3000, 60_000]) } else { 50 };
             let at = self.now.plus(1 + self.random.below(slow));
             self.begun.push((at, issued));
@@ -174,6 +175,7 @@ impl World {
         let tamper = self.tamper;
         self.store
             .each_job(&mut |mut job| {
+                job.head.on_hold &= tamper != Tamper::ForgetHolds;
                 if tamper == Tamper::NoProbe {
                     believe_nothing_was_sent(&mut job);
                 }
@@ -181,6 +183,7 @@ impl World {
             })
             .map_err(|error| Halt::Violation(format!("the store does not open: {error}")))?;
         recollection.room(self.full());
+        recollection.pause(self.saved_pauses());
         let (engine, turn) = recollection.resume(self.policy.clone(), self.clock());
         self.engine = engine;
         self.next_scan = self.now;

@@ -183,7 +183,8 @@ impl World {
             .engine
             .job(id)
             .and_then(|job| job.head.state.plan())
-            .is_some_and(|plan| plan.cancelled);
+            .is_some_and(|plan| plan.cancelled)
+            || self.told.forgotten.get(&id).is_some_and(|cancelled| *cancelled);
         for (row, kind) in (1..).zip(&file.kinds) {
             if results.contains_key(&row) == errors.contains(&row) {
                 return Err(format!("job {id}: row {row} is not answered exactly once"));

@@ -43,5 +43,11 @@ fn a_manifest_that_comes_first_is_seen_before_the_rest() {
     assert!(problem.contains("before the rest"), "{problem}");
 }
 
+#[test]
+fn holds_and_pauses_that_a_restart_forgets_are_missed() {
+    let (_, problem) = broken_with(Tamper::ForgetHolds);
+    assert!(problem.contains("on hold") || problem.contains("is paused"), "{problem}");
+}
+
 /// Far fewer than a plain `cargo test` lives through.
 const SEEDS: u64 = 60;

@@ -20,6 +20,7 @@ use super::files::Dropped;
 use super::fixtures::{limits, queue};
 use super::network::Late;
 use super::random::Random;
+use super::steering::{Told, queue_of};
 
 /// Everything there is.
 pub struct World {
@@ -59,6 +60,8 @@ pub struct World {
     pub origins: BTreeMap<JobId, u64>,
     /// Downloads that ended early, by batch.
     pub shorts: BTreeMap<String, u32>,
+    /// What operators were told.
+    pub told: Told,
     jobs_made: u64,
     pub next_scan: Millis,
     next_housekeeping: Millis,
@@ -140,6 +143,7 @@ impl World {
             files: BTreeMap::new(),
             origins: BTreeMap::new(),
             shorts: BTreeMap::new(),
+            told: Told::default(),
             jobs_made: 0,
             next_scan: now,
             next_housekeeping: now.plus(DAY_MS),
@@ -194,6 +198,8 @@ impl World {
                 return Err(Halt::Crash("at rest"));
             }
             self.meddle()?;
+        } else if self.let_everything_go()? {
+            return Ok(true);
         }
         let Some((at, next)) = self.next_thing() else { return self.let_people_decide() };
         if !self.wait_until(at)? {
@@ -230,7 +236,7 @@ impl World {
         let ahead = self.ahead;
         let tick = self.engine.next_wakeup();
         let tick = tick.map(|at| (Millis(at.0.saturating_add_signed(-ahead)), Next::Tick));
-        let scan = (!self.disk.inbox.is_empty()).then_some((self.next_scan, Next::Scan));
+        let scan = (!self.inbox_is_left_alone()).then_some((self.next_scan, Next::Scan));
         let first = |list: &mut dyn Iterator<Item = Millis>| {
             list.enumerate().map(|(index, at)| (at, index)).min()
         };
@@ -292,7 +298,7 @@ impl World {
             let file = &self.files[&number];
             let source = Source { folder: String::new(), name, bytes: file.bytes, sidecar: None };
             let (model, priority) = (file.model.to_owned(), file.priority);
-            let queue = Queue { model, priority, ..queue() };
+            let queue = Queue { name: queue_of(number).to_owned(), model, priority, ..queue() };
             self.tell(Event::Arrived { id, source, queue })?;
         }
         Ok(())

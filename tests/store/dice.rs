@@ -69,6 +69,7 @@ impl Dice {
         let mut head = self.head_in(id, state);
         head.key_print = self.maybe(Dice::text);
         head.queue.credential = self.text();
+        head.on_hold = self.coin();
         head.queue.task = if self.coin() { Task::Embed } else { Task::Generate };
         head
     }
@@ -98,6 +99,7 @@ impl Dice {
             },
             claimed: self.millis(),
             released: false,
+            on_hold: false,
             key_print: None,
             state: self.job_state(state),
         }

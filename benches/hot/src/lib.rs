@@ -142,6 +142,7 @@ fn job(id: JobId, plan: Plan) -> Job {
         queue,
         claimed: Millis(1),
         released: false,
+        on_hold: false,
         key_print: None,
         state: JobState::Merging(plan),
     };

@@ -24,6 +24,10 @@ impl Walk<'_> {
     /// Gives out the oldest candidates that are ready, at most `max` of them.
     pub(super) fn give_out(&mut self, inbox: &OwnedFd, path: &Path, max: usize) {
         let mut waiting = std::mem::take(&mut self.candidates);
+        if let Some(passed_over) = self.passed_over {
+            let left: Vec<bool> = self.folders.iter().map(|folder| passed_over(folder)).collect();
+            waiting.retain(|candidate| !left[candidate.folder as usize]);
+        }
         let mut within = None;
         while self.scan.ready.len() < max && !waiting.is_empty() {
             // Mostly all that are looked at are taken, and one round is enough.
