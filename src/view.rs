@@ -4,28 +4,50 @@
 //! versioned, since the command line may be older than the daemon it speaks to. Finished jobs
 //! beyond the last thousand are only counted.
 
+pub mod batch;
+pub mod event;
+pub mod figures;
+pub mod found;
+pub mod lists;
+pub mod overview;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::engine::ids::{JobId, Millis};
-use crate::engine::job::{Chunk, ChunkState, Delivery, Job, JobState, Refusal, RemoteState};
+use crate::engine::ids::Millis;
+use crate::engine::job::{
+    Chunk, ChunkState, Delivery, Job, JobState, Refusal, RemoteState, Source,
+};
+
+pub use batch::{BatchEntry, BatchList, BatchView};
+pub use event::{Event, EventFilter, EventList, Kind};
+pub use figures::Figures;
+pub use found::NoSuchJob;
+pub use lists::{BadQuery, BatchQuery, DayList, DayView, JobFilter, JobList, JobQuery, TokensView};
+pub use overview::{Overview, QueueView};
 
 /// Everything there is to see at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Snapshot {
-    /// The version of this form: [`VERSION`].
+    /// The version of this interface: [`VERSION`].
     pub version: u32,
     /// How the daemon is.
     pub health: Health,
     /// Jobs by state, those not listed included.
     pub counts: BTreeMap<String, u64>,
-    /// The jobs: all that are not over and the last thousand that are, oldest first.
+    /// The queues: those of the configuration, and those that jobs have.
+    pub queues: Vec<QueueView>,
+    /// At most 200 jobs: what needs a person first, then what is under way, both oldest first, then
+    /// the newest that are over.
     pub jobs: Vec<JobView>,
+    /// All jobs, those not listed included.
+    pub jobs_total: u64,
 }
 
 /// How the daemon is; filled in by the daemon itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// The daemon's version.
     pub daemon: String,
@@ -43,10 +65,14 @@ pub struct Health {
     pub paused: Option<String>,
     /// What is wrong on this machine, such as a full disk.
     pub trouble: Option<String>,
+    /// Whether nothing more is taken from the inbox, and the daemon ends when all is done.
+    pub draining: bool,
+    /// Whether an operator has paused the daemon.
+    pub paused_by_operator: bool,
 }
 
 /// One job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobView {
     /// Its id.
     pub id: String,
@@ -74,10 +100,22 @@ pub struct JobView {
     pub output: Option<String>,
     /// When things happened.
     pub times: Times,
+    /// Tokens of its answers, once it is delivered.
+    pub tokens: Option<TokensView>,
+    /// Failed lines by reason, once it is delivered.
+    pub failures: BTreeMap<String, u64>,
+    /// Whether a person has said that nothing new of it is sent.
+    pub on_hold: bool,
+    /// Seconds that its oldest open batch has been at the API.
+    pub waiting_s: Option<u64>,
+    /// Seconds that batches of its model took lately: the median.
+    pub typical_s: Option<u64>,
+    /// Bytes of its input.
+    pub bytes: u64,
 }
 
 /// Lines of a job.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lines {
     /// All of them; 0 until the file is read.
     pub total: u64,
@@ -89,23 +127,8 @@ pub struct Lines {
     pub open: u64,
 }
 
-/// One batch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchView {
-    /// `batches/…`.
-    pub name: String,
-    /// The chunk it is for.
-    pub chunk: u32,
-    /// The attempt it is for.
-    pub attempt: u16,
-    /// Its last known state, such as `RUNNING`.
-    pub state: String,
-    /// Lines sent.
-    pub lines: u64,
-}
-
 /// When things happened, RFC 3339.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Times {
     /// The file was taken.
     pub claimed: String,
@@ -119,98 +142,18 @@ pub struct Times {
     pub delivered: Option<String>,
 }
 
-/// Why a text names no job.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoSuchJob {
-    /// Fewer than four characters.
-    #[error("{0:?} is too short: give at least {PREFIX_MIN} characters of the job's id")]
-    TooShort(String),
-    /// No id begins so.
-    #[error("no job's id begins with {0:?}; `gemini-batchd status` lists them")]
-    Unknown(String),
-    /// Several ids begin so.
-    #[error(
-        "{count} jobs begin with {prefix:?}, such as {first} and {second}; give more characters"
-    )]
-    Several {
-        /// What was given.
-        prefix: String,
-        /// How many begin so.
-        count: usize,
-        /// One of them.
-        first: String,
-        /// Another.
-        second: String,
-    },
-}
-
-impl Snapshot {
-    /// Builds the snapshot of these jobs; `older` counts those that are not among them, by state.
-    pub fn build<'a>(
-        health: Health,
-        jobs: impl IntoIterator<Item = &'a Job>,
-        older: impl IntoIterator<Item = (&'static str, usize)>,
-    ) -> Snapshot {
-        let older = older.into_iter().map(|(word, count)| (word.to_owned(), count as u64));
-        let mut counts: BTreeMap<String, u64> = older.collect();
-        let (mut live, mut over) = (Vec::new(), Vec::new());
-        for job in jobs {
-            *counts.entry(state_word(job).to_owned()).or_insert(0) += 1;
-            if job.is_over() { over.push(job) } else { live.push(job) }
-        }
-        over.sort_by_key(|job| (job.head.claimed, job.head.id));
-        live.extend(over.split_off(over.len().saturating_sub(FINISHED_MAX)));
-        live.sort_by_key(|job| (job.head.claimed, job.head.id));
-        let jobs = live.into_iter().map(JobView::new).collect();
-        Snapshot { version: VERSION, health, counts, jobs }
-    }
-
-    /// Says why a job waits.
-    pub fn explain(&mut self, id: JobId, why: String) {
-        if let Some(view) = self.jobs.iter_mut().find(|view| view.id == id.as_str()) {
-            view.reason = Some(why);
-        }
-    }
-
-    /// The one job whose id begins with `prefix`; upper and lower case are the same.
-    ///
-    /// # Errors
-    /// If it is too short, or none or several begin so.
-    pub fn job_by_prefix(&self, prefix: &str) -> Result<&JobView, NoSuchJob> {
-        let wanted = prefix.trim().to_ascii_uppercase();
-        if wanted.chars().count() < PREFIX_MIN {
-            return Err(NoSuchJob::TooShort(shortened(prefix)));
-        }
-        let mut found = self.jobs.iter().filter(|job| job.id.starts_with(&wanted));
-        match (found.next(), found.next()) {
-            (Some(one), None) => Ok(one),
-            (Some(first), Some(second)) => Err(NoSuchJob::Several {
-                prefix: shortened(prefix),
-                count: found.count() + 2,
-                first: first.id.clone(),
-                second: second.id.clone(),
-            }),
-            (None, _) => Err(NoSuchJob::Unknown(shortened(prefix))),
-        }
-    }
-}
-
 impl JobView {
-    /// What is to be seen of one job.
+    /// What is to be seen of one job by itself.
     pub fn new(job: &Job) -> JobView {
         let head = &job.head;
-        let file = match head.source.folder.as_str() {
-            "" => head.source.name.clone(),
-            folder => format!("{folder}/{}", head.source.name),
-        };
-        let (batches, batches_total) = batches(job);
+        let (batches, batches_total) = batch::newest_of(job);
         let mut chunks = BTreeMap::new();
         for chunk in job.leaves() {
             *chunks.entry(chunk_word(&chunk.state).to_owned()).or_insert(0) += 1;
         }
         JobView {
             id: head.id.to_string(),
-            file,
+            file: file_of(&head.source),
             queue: head.queue.name.clone(),
             model: head.queue.model.clone(),
             state: state_word(job).to_owned(),
@@ -225,7 +168,20 @@ impl JobView {
                 folder => format!("{folder}/{}", delivery.stem),
             }),
             times: times(job),
+            tokens: delivery(job).map(|delivery| delivery.tally.tokens.into()),
+            failures: delivery(job).map(|it| it.tally.failures.clone()).unwrap_or_default(),
+            on_hold: head.on_hold,
+            waiting_s: None,
+            typical_s: None,
+            bytes: head.source.bytes,
         }
+    }
+
+    /// The same at the moment `now`, among jobs whose batches took `typical_ms` lately.
+    pub fn at(job: &Job, now: Millis, typical_ms: Option<u64>) -> JobView {
+        let waiting = batch::oldest_open(job).map(|created| now.since(created) / 1000);
+        let typical_s = typical_ms.map(|ms| ms.div_ceil(1000));
+        JobView { waiting_s: waiting, typical_s, ..JobView::new(job) }
     }
 
     /// Whether nothing more will happen to the job by itself.
@@ -254,7 +210,8 @@ pub fn moment(at: Millis) -> String {
     time.to_string()
 }
 
-fn state_word(job: &Job) -> &'static str {
+/// The product's word for where a job stands: one of [`STATES`].
+pub fn state_word(job: &Job) -> &'static str {
     let fresh =
         |chunk: &Chunk| matches!(chunk.state, ChunkState::Waiting { .. }) && chunk.attempt.0 == 1;
     match &job.head.state {
@@ -383,40 +340,6 @@ fn lines(job: &Job) -> Lines {
     Lines { total: plan.rows, answered, failed, open }
 }
 
-fn batches(job: &Job) -> (Vec<BatchView>, u64) {
-    let mut all = Vec::new();
-    for chunk in job.chunks.values() {
-        for ended in &chunk.batches {
-            all.push((
-                ended.created,
-                BatchView {
-                    name: ended.name.0.clone(),
-                    chunk: chunk.no.0,
-                    attempt: ended.attempt.0,
-                    state: ended.state.as_str().to_owned(),
-                    lines: ended.lines,
-                },
-            ));
-        }
-        if let ChunkState::Polling(batch) | ChunkState::Collecting { batch, .. } = &chunk.state {
-            all.push((
-                batch.created,
-                BatchView {
-                    name: batch.name.0.clone(),
-                    chunk: chunk.no.0,
-                    attempt: chunk.attempt.0,
-                    state: batch.remote.as_str().to_owned(),
-                    lines: chunk.rest.rows(),
-                },
-            ));
-        }
-    }
-    all.sort_by_key(|(created, _)| *created);
-    let total = all.len() as u64;
-    let newest = all.split_off(all.len().saturating_sub(BATCHES_MAX));
-    (newest.into_iter().map(|(_, batch)| batch).collect(), total)
-}
-
 fn times(job: &Job) -> Times {
     let plan = job.head.state.plan();
     Times {
@@ -444,22 +367,27 @@ fn delivery(job: &Job) -> Option<&Delivery> {
     }
 }
 
+/// The path of an input below the inbox.
+pub fn file_of(source: &Source) -> String {
+    match source.folder.as_str() {
+        "" => source.name.clone(),
+        folder => format!("{folder}/{}", source.name),
+    }
+}
+
 /// A text from outside, bounded.
-fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     match text.char_indices().nth(200) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
 }
 
-/// The version of [`Snapshot`].
+/// The version of all that the control plane answers.
 pub const VERSION: u32 = 1;
-/// Shortest prefix of an id that may name a job.
-const PREFIX_MIN: usize = 4;
-/// Finished jobs that are listed.
-const FINISHED_MAX: usize = 1000;
-/// Batches listed for one job.
-const BATCHES_MAX: usize = 100;
+/// The words for states of jobs.
+pub const STATES: [&str; 8] =
+    ["claimed", "planned", "active", "merging", "done", "held", "failed", "cancelled"];
 
 /// What chunks do, the most noteworthy first.
 const PHASES: &[(&str, &str)] = &[

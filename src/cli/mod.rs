@@ -3,25 +3,32 @@
 //! Results go to standard output, logs and errors to standard error. A reader that goes away
 //! (`| head`) ends the verb quietly. How a verb ended is its exit code; see [`ExitCode`].
 
+pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod dropping;
 pub mod emulate;
+pub mod events;
 pub mod exit;
 pub mod explain;
+pub mod figures;
 pub mod findings;
+pub mod jobs_told;
 pub mod lint;
+pub mod list;
 pub mod mending;
 pub mod plan;
 pub mod preview;
 pub mod progress;
 pub mod records;
 pub mod run;
+pub mod show;
 pub mod status;
 pub mod steer;
 pub mod submit;
 pub mod take_over;
 pub mod waiting;
+pub mod watch;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -92,6 +99,12 @@ pub enum Verb {
     Submit(submit::Submit),
     /// Show what the daemon is doing
     Status(status::Status),
+    /// List jobs, all of them or some
+    List(list::List),
+    /// Show everything about one job: why it is not finished, what failed, what it cost
+    Show(show::Show),
+    /// Show what happened, and go on with what happens
+    Events(events::Events),
     /// Check every line of a file; send nothing
     Lint(lint::Lint),
     /// Show the batches a file would become; send nothing
@@ -124,6 +137,10 @@ pub enum Verb {
     Demo(demo::Demo),
     /// Run a local Gemini Batch API, for rehearsals and tests
     Emulate(emulate::Emulate),
+    /// Write the completions for a shell
+    Completions(completions::Completions),
+    /// Write the manual page, or that of one verb
+    Man(completions::Man),
 }
 
 /// Runs the command line of this process and gives the exit code.
@@ -163,6 +180,9 @@ impl Cli {
             Verb::Once(once) => once.run(&self.globals, out),
             Verb::Submit(submit) => submit.run(&self.globals, out),
             Verb::Status(status) => status.run(&self.globals, out),
+            Verb::List(list) => list.run(&self.globals, out),
+            Verb::Show(show) => show.run(&self.globals, out),
+            Verb::Events(events) => events.run(&self.globals, out),
             Verb::Cancel(jobs) => jobs.ask("cancel", &self.globals, out),
             Verb::Retry(jobs) => jobs.ask("retry", &self.globals, out),
             Verb::Hold(jobs) => jobs.ask("hold", &self.globals, out),
@@ -179,6 +199,8 @@ impl Cli {
             Verb::TakeOver(verb) => verb.run(&self.globals, out),
             Verb::Demo(demo) => demo.run(&self.globals, out),
             Verb::Emulate(emulate) => emulate.run(&self.globals, out),
+            Verb::Completions(completions) => completions.run(out),
+            Verb::Man(man) => man.run(out),
         }
     }
 }

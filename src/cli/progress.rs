@@ -11,6 +11,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::telemetry::escaped;
 use crate::view::JobView;
 
+use super::jobs_told::phase;
+
 /// A bar for each job shown so far, on standard error.
 #[derive(Debug)]
 pub struct Bars {
@@ -45,7 +47,7 @@ impl Bars {
         });
         bar.set_length(job.lines.total.max(1));
         bar.set_position(job.lines.answered + job.lines.failed);
-        bar.set_message(escaped(&job.phase));
+        bar.set_message(phase(job));
         if job.is_over() {
             bar.abandon();
         }

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::control::ControlError;
 use crate::daemon::operators::{self, Identity};
 use crate::daemon::{
-    DaemonError, Ended, Handle, Setup, SetupError, Until, failpoints, schedule, signals,
+    DaemonError, Ended, Handle, Setup, SetupError, Until, failpoints, schedule, signals, token,
 };
 use crate::engine::{Job, JobId};
 use crate::store::StoreError;
@@ -87,14 +87,19 @@ async fn drive(globals: &Globals, until: Until) -> Result<(Ended, Handle), Failu
     signals::listen(handle.clone())?;
     let identity =
         Identity { inbox: config.folders.inbox.display().to_string(), started: clock.now() };
-    let control = operators::serve(&config.control.socket, identity, handle.clone(), clock)?;
+    let serving = operators::serve(&config.control.socket, identity, handle.clone(), clock)?;
+    if let Some(address) = config.control.listen {
+        let token = token::read_or_make(&config.control.token_file)?;
+        let address = serving.listen(address, &config.control.hosts, token)?;
+        tracing::info!(%address, "the dashboard is served");
+    }
     let mut cron = schedule::wake_every_minute(handle.clone()).await.map_err(|error| {
         Failure::new(ExitCode::Failed, error).leading_to("the scheduler did not start")
     })?;
     let inbox = config.folders.inbox.display().to_string();
     tracing::info!(inbox, version = env!("CARGO_PKG_VERSION"), "ready");
     let ended = setup.daemon.run(until).await;
-    drop(control);
+    drop(serving);
     if let Err(error) = cron.shutdown().await {
         tracing::debug!(%error, "the scheduler did not stop");
     }
@@ -205,9 +210,11 @@ impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Failure {
         let code = match &error {
             ControlError::InUse { .. } => ExitCode::Locked,
-            ControlError::NotASocket { .. } | ControlError::TooLong { .. } => {
-                ExitCode::Configuration
-            }
+            ControlError::NotASocket { .. }
+            | ControlError::TooLong { .. }
+            | ControlError::Token { .. } => ExitCode::Configuration,
+            // Whoever has it may let it go.
+            ControlError::Address { .. } => ExitCode::Failed,
             ControlError::Io { source, .. } if StoreError::says_full(source) => ExitCode::NoRoom,
             ControlError::Io { .. } => ExitCode::Failed,
         };

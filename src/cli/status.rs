@@ -9,33 +9,42 @@ use crate::config::Config;
 use crate::control::{Client, ClientError};
 use crate::store::DaemonStore;
 use crate::telemetry::escaped;
-use crate::view::{JobView, Snapshot};
+use crate::view::JobView;
 
-use super::{ExitCode, Failure, Globals, print_json, runtime};
+use super::figures::{Line, Look};
+use super::jobs_told::{details, overview};
+use super::{ExitCode, Failure, Globals, print_json, runtime, watch};
 
 /// The verb.
 #[derive(Debug, Args)]
 pub struct Status {
     /// One job: its id, or the first characters of it (at least 4)
     pub job: Option<String>,
+    /// Keep showing it on this terminal until q or Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
 }
 
 impl Status {
     /// Runs the verb.
     ///
     /// # Errors
-    /// If no daemon is running, or the job is not known.
+    /// If no daemon is running, the job is not known, or there is no terminal to watch it on.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let config = globals.load()?;
-        let client = connect(&config).map_err(|error| explain(error, &config))?;
+        if self.watch {
+            return watch::watch(&config, self.job.as_deref(), globals.json);
+        }
+        let client = reach(&config)?;
         let runtime = runtime()?;
+        let look = Look::of_stdout();
         match &self.job {
             None => {
                 let snapshot = runtime.block_on(client.status())?;
                 if globals.json {
                     print_json(out, &snapshot)?;
                 } else {
-                    overview(&snapshot, out)?;
+                    print(&overview(&snapshot, &look), &look, out)?;
                 }
             }
             Some(prefix) => {
@@ -43,12 +52,28 @@ impl Status {
                 if globals.json {
                     print_json(out, &job)?;
                 } else {
-                    details(&job, out)?;
+                    print(&details(&job, &look), &look, out)?;
                 }
             }
         }
         Ok(ExitCode::Complete)
     }
+}
+
+/// Writes lines as they fit.
+///
+/// # Errors
+/// As the writer's.
+pub fn print(lines: &[Line], look: &Look, out: &mut dyn Write) -> io::Result<()> {
+    lines.iter().try_for_each(|line| writeln!(out, "{}", line.shown(look)))
+}
+
+/// The daemon of this configuration, for a verb that can not do without it.
+///
+/// # Errors
+/// If none is running, or its socket may not be opened; with what to do.
+pub fn reach(config: &Config) -> Result<Client, Failure> {
+    connect(config).map_err(|error| explain(error, config))
 }
 
 /// A daemon that is not running may have ended for want of room.
@@ -84,32 +109,6 @@ pub fn connect(config: &Config) -> Result<Client, ClientError> {
     }
 }
 
-fn overview(snapshot: &Snapshot, out: &mut dyn Write) -> io::Result<()> {
-    let health = &snapshot.health;
-    writeln!(
-        out,
-        "gemini-batchd {}, process {}, since {}, watching by {}",
-        health.daemon, health.pid, health.started, health.watching
-    )?;
-    writeln!(out, "inbox {}", escaped(&health.inbox))?;
-    if let Some(why) = &health.paused {
-        writeln!(out, "PAUSED: {}", escaped(why))?;
-    }
-    if let Some(why) = health.trouble.as_ref().filter(|why| health.paused.as_ref() != Some(why)) {
-        writeln!(out, "TROUBLE: {}", escaped(why))?;
-    }
-    if snapshot.jobs.is_empty() {
-        return writeln!(out, "no jobs; drop a .jsonl file into the inbox");
-    }
-    let counts: Vec<String> =
-        snapshot.counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    writeln!(out, "jobs: {}\n", counts.join(", "))?;
-    for job in &snapshot.jobs {
-        line(job, out)?;
-    }
-    Ok(())
-}
-
 /// A job in one line, and in a second one why it failed or is held.
 ///
 /// # Errors
@@ -138,46 +137,6 @@ pub fn summary(job: &JobView) -> String {
             job.phase, lines.answered, lines.failed
         ),
     }
-}
-
-fn details(job: &JobView, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "job      {}", job.id)?;
-    writeln!(out, "file     {}", escaped(&job.file))?;
-    writeln!(out, "queue    {}, model {}", escaped(&job.queue), job.model)?;
-    writeln!(out, "state    {}: {}", job.state, summary(job))?;
-    if let Some(reason) = &job.reason {
-        writeln!(out, "reason   {}", escaped(reason))?;
-    }
-    if let Some(output) = &job.output {
-        writeln!(out, "output   {}.results.jsonl in the outbox", escaped(output))?;
-    }
-    let times = &job.times;
-    writeln!(out, "claimed  {}", times.claimed)?;
-    for (word, time) in [
-        ("planned ", &times.planned),
-        ("created ", &times.first_create),
-        ("results ", &times.last_result),
-        ("done    ", &times.delivered),
-    ] {
-        if let Some(time) = time {
-            writeln!(out, "{word} {time}")?;
-        }
-    }
-    if job.batches_total > 0 {
-        writeln!(out, "batches  {}", job.batches_total)?;
-    }
-    for batch in &job.batches {
-        writeln!(
-            out,
-            "  {}  {}  {} lines  (chunk {}, attempt {})",
-            escaped(&batch.name),
-            escaped(&batch.state),
-            batch.lines,
-            batch.chunk,
-            batch.attempt
-        )?;
-    }
-    Ok(())
 }
 
 /// Where the unit that comes with this program has its socket.

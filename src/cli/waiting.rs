@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control::ClientError;
 use crate::spool::{Folders, source};
 use crate::telemetry::escaped;
-use crate::view::{Snapshot, told};
+use crate::view::{JobQuery, Snapshot, told};
 
 use super::dropping::Dropped;
 use super::progress::Bars;
@@ -118,7 +118,7 @@ pub async fn wait_for_all(
             bars.clear();
             return Ok(Some(endings.into_iter().flatten().collect()));
         }
-        let seen = snapshot(config).await;
+        let seen = snapshot(config, awaited).await;
         // A daemon of another user, or one that is restarting, takes the files all the same.
         let taken = || !awaited.iter().any(|one| one.dropped.path.exists());
         if matches!(seen, Seen::Nobody) && !taken() {
@@ -305,13 +305,31 @@ enum Seen {
     Nobody,
 }
 
-async fn snapshot(config: &Config) -> Seen {
-    match status::connect(config) {
-        Ok(client) => {
-            client.status().await.map_or(Seen::Somebody, |seen| Seen::Snapshot(seen.into()))
+/// What there is to see, with the jobs of what is waited for.
+async fn snapshot(config: &Config, awaited: &[Awaited]) -> Seen {
+    let client = match status::connect(config) {
+        Ok(client) => client,
+        Err(ClientError::NotRunning { .. }) => return Seen::Nobody,
+        Err(_) => return Seen::Somebody,
+    };
+    let Ok(mut seen) = client.status().await else { return Seen::Somebody };
+    // Of very many jobs a snapshot has some only.
+    for file in awaited.iter().map(file_of).take(ASKED_FOR_MAX) {
+        if seen.jobs_total > seen.jobs.len() as u64 && seen.jobs.iter().all(|job| job.file != file)
+        {
+            let query = JobQuery { file: Some(file.clone()), ..JobQuery::default() };
+            let found = client.jobs(&query).await.map_or_else(|_| Vec::new(), |list| list.jobs);
+            seen.jobs.extend(found.into_iter().filter(|job| job.file == file));
         }
-        Err(ClientError::NotRunning { .. }) => Seen::Nobody,
-        Err(_) => Seen::Somebody,
+    }
+    Seen::Snapshot(seen.into())
+}
+
+/// The input's path below the inbox.
+fn file_of(one: &Awaited) -> String {
+    match one.sub.as_str() {
+        "" => one.dropped.name.clone(),
+        sub => format!("{sub}/{}", one.dropped.name),
     }
 }
 
@@ -327,11 +345,9 @@ fn nobody_came(config: &Config) -> Failure {
 /// Shows the newest job of each file that has not ended.
 fn show(bars: &Bars, snapshot: &Snapshot, awaited: &[Awaited], endings: &[Option<Ending>]) {
     for (one, ending) in awaited.iter().zip(endings) {
-        let file = match one.sub.as_str() {
-            "" => one.dropped.name.clone(),
-            sub => format!("{sub}/{}", one.dropped.name),
-        };
-        match (ending, snapshot.jobs.iter().rev().find(|job| job.file == file)) {
+        let file = file_of(one);
+        let of_file = snapshot.jobs.iter().filter(|job| job.file == file);
+        match (ending, of_file.max_by(|a, b| a.id.cmp(&b.id))) {
             (None, Some(job)) => bars.show(job),
             (Some(_), Some(job)) => bars.finish(&job.id),
             (_, None) => {}
@@ -341,6 +357,8 @@ fn show(bars: &Bars, snapshot: &Snapshot, awaited: &[Awaited], endings: &[Option
 
 const MANIFEST: &str = ".manifest.json";
 const REASON: &str = ".reason.json";
+/// Files asked for one by one, where a snapshot lacks them.
+const ASKED_FOR_MAX: usize = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// So long a daemon may be away; systemd starts one that failed again after 30 s.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -19,6 +19,7 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,6 +167,12 @@ pub struct Control {
     pub socket: PathBuf,
     /// Whether the settings name it; if not, other usual places may be tried.
     pub socket_was_set: bool,
+    /// A TCP address beside it.
+    pub listen: Option<SocketAddr>,
+    /// More names that requests to that address may be meant for.
+    pub hosts: Vec<String>,
+    /// The file with the token that changes over it need.
+    pub token_file: PathBuf,
 }
 
 /// What is tidied up, and when.

@@ -48,7 +48,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("poll", "How often batches under way are asked for."),
     (CREDENTIAL, "More API keys, each with a name that queues can use."),
     (QUEUE, "For files straight in inbox/, and in sub-folders without a queue of their own."),
-    ("control", "How `status`, `cancel` and `release` reach the daemon."),
+    ("control", "How people and programs reach the daemon."),
     ("housekeeping", "What is tidied up, and when."),
 ];
 
@@ -120,7 +120,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     set(QUEUE, "budget", Kind::Text, r#""""#, "budgets: not in this version"),
     set(QUEUE, "emit", Kind::Choice(&["whole", "chunks"]), r#""whole""#, "whole (chunks: not in this version)"),
     set("control", "socket", Kind::Text, r#""""#, "empty: gemini-batchd.sock in $RUNTIME_DIRECTORY (systemd), else in the spool's state folder"),
-    set("control", "listen", Kind::Text, r#""""#, "a TCP address for a dashboard: not in this version"),
+    set("control", "listen", Kind::Text, r#""""#, "a TCP address for dashboard and metrics, such as \"127.0.0.1:8787\"; empty: none"),
+    set("control", "hosts", Kind::List, "[]", "more names that requests to it may be meant for, behind a proxy for example"),
+    set("control", "token_file", Kind::Text, r#""""#, "holds the token that changes over it need; empty: control.token in the state folder"),
     set("housekeeping", "schedule", Kind::Text, r#""0 30 3 * * *""#, "cron with seconds, local time: every day at 03:30"),
     set("housekeeping", "archive_keep", Kind::Duration, r#""30d""#, "inputs in archive/ are removed after"),
     set("housekeeping", "records_keep", Kind::Duration, r#""90d""#, "records of finished jobs are removed after"),
@@ -133,7 +135,6 @@ pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
     (QUEUE, "deliver_by", r#""""#),
     (QUEUE, "budget", r#""""#),
     (QUEUE, "emit", r#""whole""#),
-    ("control", "listen", r#""""#),
 ];
 
 /// The settings of one section.

@@ -109,7 +109,6 @@ fn an_unknown_variable_is_an_error_too() {
     }
 }
 
-/// Fault 84.
 #[test]
 fn a_setting_of_a_later_version_is_refused() {
     for text in [
@@ -117,7 +116,6 @@ fn a_setting_of_a_later_version_is_refused() {
         "[queue.default]\ndeliver_by = \"06:00\"\n",
         "[queue.default]\nbudget = \"5\"\n",
         "[queue.default]\nemit = \"chunks\"\n",
-        "[control]\nlisten = \"127.0.0.1:8787\"\n",
     ] {
         let said = complaint(text);
         assert!(

@@ -1,5 +1,6 @@
 //! From values to the typed [`Config`], with every rule that a value must keep.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -263,7 +264,44 @@ fn control(layers: &mut Layers, environment: &Environment, state: &Path) -> Cont
         let why = "control.socket is longer than the 107 bytes that a socket's path can have";
         layers.problem(&origin, why.to_owned());
     }
-    Control { socket, socket_was_set }
+    let Value::List(hosts) = layers.get("control", "hosts").value.clone() else {
+        unreachable!("control.hosts is a list by the table")
+    };
+    for host in &hosts {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+        if host.is_empty() || !host.chars().all(plain) {
+            let origin = layers.get("control", "hosts").origin.clone();
+            let why =
+                format!("control.hosts: {host:?} is no name of a host, with a port or without");
+            layers.problem(&origin, why);
+        }
+    }
+    let token_file = layers.path("control", "token_file", environment);
+    Control {
+        socket,
+        socket_was_set,
+        listen: listen(layers),
+        hosts,
+        token_file: token_file.unwrap_or_else(|| state.join(TOKEN)),
+    }
+}
+
+/// The address of `control.listen`, if it is set.
+fn listen(layers: &mut Layers) -> Option<SocketAddr> {
+    let text = layers.text("control", "listen");
+    if text.is_empty() {
+        return None;
+    }
+    let here = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let address = here.as_ref().unwrap_or(&text).parse();
+    if address.is_err() {
+        let origin = layers.get("control", "listen").origin.clone();
+        let why = format!(
+            "control.listen is {text:?}, which is no address; write one like \"127.0.0.1:8787\""
+        );
+        layers.problem(&origin, why);
+    }
+    address.ok()
 }
 
 fn housekeeping(layers: &mut Layers) -> Housekeeping {
@@ -414,3 +452,4 @@ const API_INLINE_BYTES: u64 = (20 << 20) - 1;
 /// What `sockaddr_un` holds, less its end mark.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 const SOCKET: &str = "gemini-batchd.sock";
+const TOKEN: &str = "control.token";

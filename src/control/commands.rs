@@ -12,10 +12,11 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use utoipa::ToSchema;
 
 use crate::engine::event::Command;
 use crate::engine::ids::JobId;
-use crate::view::{JobView, NoSuchJob, VERSION};
+use crate::view::{JobView, VERSION};
 
 use super::client::{Client, ClientError, plain};
 use super::routes::{Desk, no_such_job, refuse};
@@ -41,7 +42,7 @@ impl From<String> for Refused {
 }
 
 /// What came of a command for a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JobTold {
     /// The version of this form.
     pub version: u32,
@@ -52,7 +53,7 @@ pub struct JobTold {
 }
 
 /// What came of a command for a queue or for the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Told {
     /// The version of this form.
     pub version: u32,
@@ -87,7 +88,7 @@ async fn of_job(State(desk): State<Desk>, Path(target): Path<String>) -> Respons
             return not_found(&format!("write /v1/jobs/{{id}} and one of {known}"));
         }
     };
-    let before = match find(&desk, prefix).await {
+    let before = match desk.job(prefix).await {
         Ok(view) => view,
         Err(error) => return no_such_job(&error),
     };
@@ -98,12 +99,8 @@ async fn of_job(State(desk): State<Desk>, Path(target): Path<String>) -> Respons
         Ok(said) => said,
         Err(refusal) => return refusal,
     };
-    let job = find(&desk, id.as_str()).await.unwrap_or(before);
+    let job = desk.job(id.as_str()).await.unwrap_or(before);
     Json(JobTold { version: VERSION, job, said }).into_response()
-}
-
-async fn find(desk: &Desk, prefix: &str) -> Result<JobView, NoSuchJob> {
-    desk.latest.see().await.snapshot.job_by_prefix(prefix).cloned()
 }
 
 /// `POST /v1/queues/{name}:pause` and `:resume`.

@@ -1,36 +1,97 @@
-//! The control plane: HTTP/JSON on a Unix socket, for the command line and for people.
+//! The control plane: HTTP/JSON on a Unix socket, and on a TCP address if one is set.
 //!
-//! It shows snapshots and passes commands on; it decides nothing and stores nothing. Who may
-//! use it is the business of the socket's permissions (mode 0660) and of the folder it lies in.
-//! Request bodies are not read; texts from outside only ever select a job by its id.
+//! It shows what the daemon says of itself and passes commands on; it decides nothing and stores
+//! nothing. Who may use the socket is the business of its permissions (mode 0660), of the folder it
+//! lies in, and of `peer.rs`; who may use the address is judged in `door.rs`. Request bodies are not
+//! read; texts from outside only ever select something by its name.
 
 mod client;
 mod commands;
+mod connections;
+mod door;
+mod follow;
+mod following;
 mod latest;
+mod metrics;
+mod openapi;
+mod page;
+mod peer;
 mod routes;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::serve::ListenerExt;
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::engine::event::Command;
-use crate::view::Snapshot;
+use crate::view::lists::BadQuery;
+use crate::view::{
+    BatchList, BatchQuery, DayList, Event, EventFilter, EventList, Figures, JobList, JobQuery,
+    JobView, NoSuchJob, Snapshot,
+};
 
 pub use client::{Client, ClientError};
-pub use commands::{JobTold, Refused, Told};
-pub use routes::router;
+pub use commands::{JOB_VERBS, JobTold, Refused, Told};
+pub use connections::CONNECTIONS_MAX;
+pub use door::Rules;
+pub use following::Following;
+pub use openapi::document;
+pub use routes::{Desk, router};
+
+use connections::Bounded;
+use door::Door;
+use peer::{Caller, Place};
+
+/// What the control plane may look at. Looks are paced: none is taken for every request.
+pub trait Look: Send + Sync {
+    /// How the daemon is, and the jobs that matter most.
+    fn snapshot(&self) -> Snapshot;
+
+    /// One job, by its id or a unique prefix.
+    ///
+    /// # Errors
+    /// If the prefix names no job, or several.
+    fn job(&self, prefix: &str) -> Result<JobView, NoSuchJob>;
+
+    /// A page of jobs.
+    ///
+    /// # Errors
+    /// If the question makes no sense.
+    fn jobs(&self, query: &JobQuery) -> Result<JobList, BadQuery>;
+
+    /// The newest batches.
+    ///
+    /// # Errors
+    /// If the question makes no sense.
+    fn batches(&self, query: &BatchQuery) -> Result<BatchList, BadQuery>;
+
+    /// What the last days brought.
+    fn days(&self, days: u32) -> DayList;
+
+    /// All figures of this moment.
+    fn figures(&self) -> Figures;
+
+    /// What has happened. Quick: it does not hold up the daemon.
+    fn events(&self, filter: &EventFilter) -> EventList;
+
+    /// What happens from now on.
+    fn follow(&self) -> broadcast::Receiver<Arc<Event>>;
+}
 
 /// What the control plane needs of the daemon.
 #[derive(Clone)]
 pub struct Control {
-    /// Builds a snapshot; called as often as is good for the daemon, not for every request.
-    pub snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
+    /// What there is to see.
+    pub look: Arc<dyn Look>,
     /// Takes a command. The reply comes when its effect is saved, or says why it is refused.
     pub command: mpsc::Sender<(Command, Reply)>,
+    /// Becomes true, or loses its sender, when nobody is to be served any more.
+    pub stopping: watch::Receiver<bool>,
 }
 
 /// Where the outcome of a command goes: what happens now, in words, or why it is not done.
@@ -71,12 +132,29 @@ pub enum ControlError {
         /// What the system said.
         source: io::Error,
     },
+    /// The address can not be had.
+    #[error("cannot listen on {address}: {source}; set control.listen to another address")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The token for changes can neither be read nor made.
+    #[error("the token of control.listen in {}: {why}", path.display())]
+    Token {
+        /// The file it stands in.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
 }
 
 /// A socket that is open but not served yet.
 #[derive(Debug)]
 pub struct Listening {
     listener: UnixListener,
+    place: Place,
     path: PathBuf,
 }
 
@@ -97,23 +175,64 @@ pub fn listen(path: &Path) -> Result<Listening, ControlError> {
     let listener = UnixListener::bind(path).map_err(failed("open"))?;
     let mode = std::fs::Permissions::from_mode(0o660);
     std::fs::set_permissions(path, mode).map_err(failed("set the mode of"))?;
-    Ok(Listening { listener, path: path.to_owned() })
+    let place = Place::of(path).map_err(failed("look at"))?;
+    Ok(Listening { listener, place, path: path.to_owned() })
 }
 
 impl Listening {
-    /// Serves until `stop` comes to an end, then removes the socket.
+    /// Serves until the desk is closed, then removes the socket.
     ///
     /// # Errors
     /// If the listener breaks.
-    pub async fn serve(
-        self,
-        control: Control,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), ControlError> {
-        let served = axum::serve(self.listener, router(control)).with_graceful_shutdown(stop).await;
+    pub async fn serve(self, desk: Desk) -> Result<(), ControlError> {
+        let door = Door::Socket(self.place);
+        let stop = desk.closed();
+        let service = router(desk, door).into_make_service_with_connect_info::<Caller>();
+        let served = axum::serve(Bounded::new(self.listener), service);
+        let served = served.with_graceful_shutdown(stop).await;
         // Whoever finds it later would only find it dead; failing to remove it harms nobody.
         drop(std::fs::remove_file(&self.path));
         served.map_err(|source| ControlError::Io { action: "serve", path: self.path, source })
+    }
+}
+
+/// A TCP address that is open but not served yet.
+#[derive(Debug)]
+pub struct ListeningTcp {
+    listener: tokio::net::TcpListener,
+    /// The address; with the port that the system chose, if it was to.
+    pub address: SocketAddr,
+}
+
+/// Opens a TCP address. To be called inside the runtime.
+///
+/// # Errors
+/// If it can not be had.
+pub fn listen_tcp(address: SocketAddr) -> Result<ListeningTcp, ControlError> {
+    let failed = |source| ControlError::Address { address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    Ok(ListeningTcp { listener, address: bound })
+}
+
+impl ListeningTcp {
+    /// Serves by these rules until the desk is closed.
+    ///
+    /// # Errors
+    /// If the listener breaks.
+    pub async fn serve(self, desk: Desk, rules: Rules) -> Result<(), ControlError> {
+        let address = self.address;
+        let stop = desk.closed();
+        let listener = self.listener.tap_io(|stream| {
+            // Only makes answers later.
+            drop(stream.set_nodelay(true));
+        });
+        let service = router(desk, Door::Address(Arc::new(rules))).into_make_service();
+        let served = axum::serve(Bounded::new(listener), service);
+        let served = served.with_graceful_shutdown(stop).await;
+        served.map_err(|source| ControlError::Address { address, source })
     }
 }
 

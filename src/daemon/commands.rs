@@ -35,6 +35,7 @@ impl Daemon {
         now: Millis,
     ) -> Result<(), DaemonError> {
         tracing::info!(?command, "an operator asks");
+        self.tell_command(&command);
         let done = match command {
             Command::Cancel(id) => {
                 let done = lock(&self.engine).cancel(id, now);

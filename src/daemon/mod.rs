@@ -6,6 +6,7 @@
 //! save ends the process: a restart reads again what is really on disk.
 
 mod blocking;
+mod chronicle;
 mod clients;
 mod commands;
 mod create;
@@ -15,7 +16,10 @@ pub mod failpoints;
 mod harvest;
 pub mod housekeeping;
 mod intake;
+mod log;
+mod looks;
 mod media;
+mod mood;
 pub mod operators;
 mod payload;
 pub mod perform;
@@ -25,8 +29,10 @@ mod room;
 mod saved;
 pub mod schedule;
 pub mod signals;
+mod story;
 mod supervisor;
 pub mod sweep;
+pub mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -39,15 +45,20 @@ use tracing::Instrument;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Refused, Reply};
-use crate::engine::effect::{Effect, Issued, Turn};
-use crate::engine::event::{Command, Event, Failure};
+use crate::engine::effect::{Issued, Turn};
+use crate::engine::event::{Command, Event};
 use crate::engine::ids::JobId;
 use crate::engine::{Engine, Mend};
 use crate::store::{JobStore, StoreError};
+use crate::view::Kind;
 
+use chronicle::{Chronicle, Draft};
 use intake::Intake;
+use log::{span_of, tell_failure};
+use mood::Mood;
 use perform::Performer;
 use room::Room;
+use story::Story;
 
 pub use supervisor::{Setup, SetupError, policy_of};
 
@@ -128,6 +139,8 @@ pub struct Daemon {
     /// Jobs whose mirror could not be written.
     mirrors_owed: BTreeSet<JobId>,
     told: BTreeMap<JobId, &'static str>,
+    story: Story,
+    mood: Mood,
 }
 
 /// A way to speak to a running daemon.
@@ -136,6 +149,7 @@ pub struct Handle {
     engine: Arc<Mutex<Engine>>,
     messages: mpsc::Sender<Message>,
     notices: Arc<Mutex<Notices>>,
+    chronicle: Arc<Chronicle>,
 }
 
 /// What operators may see of the daemon beside its jobs.
@@ -145,6 +159,8 @@ pub struct Notices {
     pub watching: &'static str,
     /// Why the configuration was not reloaded, if it was to be and could not.
     pub not_reloaded: Option<String>,
+    /// The names of the queues.
+    pub queues: BTreeSet<String>,
 }
 
 impl Handle {
@@ -156,6 +172,11 @@ impl Handle {
     /// What operators may see beside the jobs; nobody may keep it for longer than a look.
     pub fn notices(&self) -> MutexGuard<'_, Notices> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has happened.
+    pub(super) fn chronicle(&self) -> &Chronicle {
+        &self.chronicle
     }
 
     /// Tells the loop something. A daemon that has ended does not mind.
@@ -188,6 +209,9 @@ impl Daemon {
     }
 
     async fn work(&mut self, until: Until) -> Result<Ended, DaemonError> {
+        self.story.recall(lock(&self.engine).unfinished());
+        let version = env!("CARGO_PKG_VERSION");
+        self.note(Draft::of_daemon(Kind::Started, format!("gemini-batchd {version}")));
         if let Some(turn) = self.first_turn.take() {
             self.consume(Turn { save: turn.save, then: Vec::new() })?;
             // Before the first effect: what it changes may be all that is known of it later.
@@ -201,6 +225,7 @@ impl Daemon {
             let handle = &self.handle;
             self.watchdog.status(|| supervisor::status_line(handle));
             self.look_for_room()?;
+            self.tell_mood();
             if self.performer.dropped_late.swap(false, Ordering::Relaxed) {
                 self.intake.look(&self.handle, self.clock.now());
             }
@@ -368,6 +393,7 @@ impl Daemon {
     /// Begins nothing new; saves what ends within a moment.
     async fn wind_down(&mut self) -> Result<Ended, DaemonError> {
         self.watchdog.stopping();
+        self.note(Draft::of_daemon(Kind::Stopping, "what is under way goes on at the next start"));
         lock(&self.engine).drain();
         let deadline = tokio::time::Instant::now() + WIND_DOWN;
         while lock(&self.engine).is_busy() {
@@ -432,52 +458,6 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     tokio::spawn(task);
-}
-
-fn span_of(effect: &Effect) -> tracing::Span {
-    let kind = effect.word();
-    let attempt = |which: &crate::engine::Which| {
-        let (chunk, attempt) = (which.chunk.0, which.attempt.0);
-        tracing::info_span!("effect", kind, job = %which.job, chunk, attempt)
-    };
-    let job = |id: JobId| tracing::info_span!("effect", kind, job = %id);
-    match effect {
-        Effect::Claim { head, .. }
-        | Effect::Plan { head, .. }
-        | Effect::Refuse { head, .. }
-        | Effect::Hold { head, .. }
-        | Effect::Notify { head, .. }
-        | Effect::Withdraw { head } => job(head.id),
-        Effect::Merge { job: whole }
-        | Effect::Deliver { job: whole }
-        | Effect::Clean { job: whole } => job(whole.head.id),
-        Effect::Upload { which, .. }
-        | Effect::Create { which, .. }
-        | Effect::Find { which, .. }
-        | Effect::Collect { which, .. } => attempt(which),
-        Effect::Poll { batches } => tracing::info_span!("effect", kind, batches = batches.len()),
-        Effect::Discard { batch, .. } | Effect::CancelBatch { batch } => {
-            tracing::info_span!("effect", kind, batch = %batch.0)
-        }
-        Effect::DropInput { file } => tracing::info_span!("effect", kind, file = %file.0),
-    }
-}
-
-/// error: a person must act; warn: we try again.
-fn tell_failure(failure: &Failure) {
-    let why = failure.message();
-    match failure {
-        Failure::Denied(_) => tracing::error!(why, "the API refuses the key; mend it and reload"),
-        Failure::Barred(_) => tracing::error!(why, "the way to the API is barred; mend it"),
-        Failure::Rejected(_) | Failure::Gone(_) => tracing::error!(why, "refused for good"),
-        Failure::Removed(_) => tracing::error!(why, "can not go on without it"),
-        Failure::Transient(_)
-        | Failure::RateLimited { .. }
-        | Failure::Ambiguous(_)
-        | Failure::Damaged { .. }
-        | Failure::Local(_) => tracing::warn!(why, "did not work; it is tried again"),
-        Failure::NotReady(_) => tracing::debug!(why, "not ready yet"),
-    }
 }
 
 /// Messages taken in before one save.

@@ -1,15 +1,18 @@
-//! What operators see and ask, between the control socket and the loop.
+//! What operators see and ask, between the control plane and the loop.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use secrecy::SecretString;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
-use crate::control::{self, Control, ControlError};
-use crate::engine::{Engine, Millis};
-use crate::view::{Health, Snapshot, moment};
+use crate::control::{self, Control, ControlError, Desk, Rules};
+use crate::engine::Millis;
 
-use super::{Handle, Message, Notices, spawn};
+use super::{Handle, Message, spawn};
+
+pub use super::looks::Looks;
 
 /// What does not change while the daemon runs.
 #[derive(Debug, Clone)]
@@ -20,48 +23,14 @@ pub struct Identity {
     pub started: Millis,
 }
 
-impl Identity {
-    /// Everything there is to see at this moment.
-    pub fn snapshot(&self, handle: &Handle, clock: &dyn Clock) -> Snapshot {
-        let now = clock.now();
-        let notices = handle.notices().clone();
-        handle.with_engine(|engine| {
-            let older = engine.past().older_counts();
-            let health = self.health(engine, notices, now);
-            let mut snapshot = Snapshot::build(health, engine.jobs(), older);
-            for job in engine.unfinished() {
-                if let Some(why) = engine.waits_for_key(job).or_else(|| engine.held_back(job)) {
-                    snapshot.explain(job.head.id, why);
-                }
-            }
-            snapshot
-        })
-    }
-
-    fn health(&self, engine: &Engine, notices: Notices, now: Millis) -> Health {
-        let closed = engine.gate().filter(|gate| gate.until > now || gate.mend.is_some());
-        let not_reloaded = notices
-            .not_reloaded
-            .map(|why| format!("the changed configuration is not in force: {why}"));
-        let trouble = || engine.latest_trouble().map(|trouble| trouble.message.clone());
-        Health {
-            daemon: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            inbox: self.inbox.clone(),
-            watching: notices.watching.to_owned(),
-            started: moment(self.started),
-            now: moment(now),
-            paused: engine
-                .full()
-                .or(closed.map(|gate| gate.message.as_str()))
-                .or(engine.kept_from_new())
-                .map(str::to_owned),
-            trouble: not_reloaded.or_else(trouble),
-        }
-    }
+/// Operators are served as long as this is there.
+pub struct Serving {
+    desk: Desk,
+    /// Nobody is served any more when it is gone.
+    _stop: watch::Sender<bool>,
 }
 
-/// Serves the control socket until the returned sender is dropped or used.
+/// Serves the control socket until what is returned is dropped.
 ///
 /// # Errors
 /// If the socket can not be opened.
@@ -70,28 +39,49 @@ pub fn serve(
     identity: Identity,
     handle: Handle,
     clock: Arc<dyn Clock>,
-) -> Result<oneshot::Sender<()>, ControlError> {
+) -> Result<Serving, ControlError> {
     let listening = control::listen(socket)?;
-    let (commands, mut asked) = mpsc::channel(COMMANDS_WAITING);
-    let seen = handle.clone();
-    let snapshot = Arc::new(move || identity.snapshot(&seen, clock.as_ref()));
-    let (stop, stopped) = oneshot::channel();
+    let (command, mut asked) = mpsc::channel(COMMANDS_WAITING);
+    let look = Arc::new(Looks { identity, handle: handle.clone(), clock });
     spawn(async move {
         while let Some((command, reply)) = asked.recv().await {
             handle.tell(Message::Operator(command, reply)).await;
         }
     });
+    let (stop, stopping) = watch::channel(false);
+    let desk = Desk::new(Control { look, command, stopping });
+    let served = listening.serve(desk.clone());
     spawn(async move {
-        let stopped = async move {
-            // A sender that is gone means the same as one that was used.
-            let _ = stopped.await;
-        };
-        if let Err(error) = listening.serve(Control { snapshot, command: commands }, stopped).await
-        {
+        if let Err(error) = served.await {
             tracing::error!(%error, "the control socket failed");
         }
     });
-    Ok(stop)
+    Ok(Serving { desk, _stop: stop })
+}
+
+impl Serving {
+    /// Serves a TCP address too, for those who know its names and, for changes, the token. Gives
+    /// the address, with the port that the system chose if it was to.
+    ///
+    /// # Errors
+    /// If the address can not be had.
+    pub fn listen(
+        &self,
+        address: SocketAddr,
+        hosts: &[String],
+        token: SecretString,
+    ) -> Result<SocketAddr, ControlError> {
+        let listening = control::listen_tcp(address)?;
+        let address = listening.address;
+        let rules = Rules::new(address, hosts, token);
+        let served = listening.serve(self.desk.clone(), rules);
+        spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "serving control.listen failed");
+            }
+        });
+        Ok(address)
+    }
 }
 
 /// Commands that may wait for the loop.

@@ -60,6 +60,7 @@ impl Daemon {
         self.intake.reconfigure(rules, config.intake.rescan, watch);
         self.room.want(config.limits.free_bytes);
         self.performer = Arc::new(performer);
+        self.handle.notices().queues = config.queues.keys().cloned().collect();
         self.config = Arc::new(config);
         self.intake.name_queues(supervisor::queue_names(&self.config));
         let more = lock(&self.engine).adopt(policy, now);
@@ -79,7 +80,7 @@ fn keep_what_is_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     }
     if new.control != old.control {
         new.control = old.control.clone();
-        left.push("control.socket");
+        left.push("[control]");
     }
     if new.api.base_url != old.api.base_url {
         new.api.base_url = old.api.base_url.clone();

@@ -1,15 +1,19 @@
 //! What follows a save: the log says which jobs changed, and their mirrors are written.
 
 use crate::engine::effect::Change;
+use crate::engine::event::Command;
 use crate::engine::ids::JobId;
 use crate::spool::{JobFolder, SpoolError, mirror};
 use crate::store::record;
+use crate::view::{self, Kind};
 
+use super::chronicle::Draft;
 use super::{Daemon, lock, rebuild, supervisor};
 
 impl Daemon {
-    /// info: a job changed its state.
+    /// info: a job changed its state. The record of events says more.
     pub(super) fn tell_changes(&mut self, changes: &[Change]) {
+        self.handle.chronicle().note(self.clock.now(), self.story.tell(changes));
         for change in changes {
             match change {
                 Change::Head(head) => {
@@ -29,6 +33,31 @@ impl Daemon {
                 Change::Chunk(..) => {}
             }
         }
+    }
+
+    /// Notes what an operator asks for, whether it is done or not.
+    pub(super) fn tell_command(&self, command: &Command) {
+        let named = |verb: &str, queue: &Option<String>| match queue {
+            Some(queue) => (None, format!("{verb} {queue}")),
+            None => (None, verb.to_owned()),
+        };
+        let (job, text) = match command {
+            Command::Cancel(id) => (Some(*id), "cancel".to_owned()),
+            Command::Hold(id) => (Some(*id), "hold".to_owned()),
+            Command::Release(id) => (Some(*id), "release".to_owned()),
+            Command::Retry(id) => (Some(*id), "retry".to_owned()),
+            Command::Delete(id) => (Some(*id), "delete".to_owned()),
+            Command::Pause(queue) => named("pause", queue),
+            Command::Resume(queue) => named("resume", queue),
+            Command::Drain => (None, "drain".to_owned()),
+        };
+        let file = job.and_then(|id| Some(view::file_of(&lock(&self.engine).job(id)?.head.source)));
+        self.note(Draft { job, file, kind: Kind::Command, text: format!("asked for: {text}") });
+    }
+
+    /// Puts something into the record of events.
+    pub(super) fn note(&self, draft: Draft) {
+        self.handle.chronicle().note(self.clock.now(), vec![draft]);
     }
 
     /// Writes what was saved beside the jobs' files too. The mirror may lag behind: it is a way

@@ -22,13 +22,16 @@ use crate::spool::watch::{self, Hint, WatchMode};
 use crate::store::instance::{self, Standing};
 use crate::store::{DaemonStore, JobStore, StoreError, salt};
 
+use super::chronicle::Chronicle;
 use super::clients::Clients;
 use super::housekeeping::Rounds;
 use super::intake::{Intake, QueueNames, Watch};
+use super::mood::Mood;
 use super::perform::Performer;
 use super::rebuild::{self, RebuildError};
 use super::room::Room;
 use super::signals::Watchdog;
+use super::story::Story;
 use super::{Daemon, Handle, Message, Notices, commands};
 
 /// A daemon that is ready to run.
@@ -124,9 +127,12 @@ impl Setup {
         }
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
-        let notices = Notices { watching: "polling", not_reloaded: None };
+        let queues = config.queues.keys().cloned().collect();
+        let notices = Notices { watching: "polling", not_reloaded: None, queues };
         let notices = Arc::new(Mutex::new(notices));
-        let handle = Handle { engine: Arc::clone(&engine), messages: sender, notices };
+        let chronicle = Arc::new(Chronicle::open(&folders.state));
+        let engine_of_it = Arc::clone(&engine);
+        let handle = Handle { engine: engine_of_it, messages: sender, notices, chronicle };
         let (rules, watch) = intake_of(&config, handle.clone());
         let mut intake = Intake::new(folders.clone(), rules, config.intake.rescan, watch);
         intake.name_queues(queue_names(&config));
@@ -162,6 +168,8 @@ impl Setup {
             touched: BTreeSet::new(),
             mirrors_owed: BTreeSet::new(),
             told: BTreeMap::new(),
+            story: Story::default(),
+            mood: Mood::default(),
         };
         Ok(Setup { daemon })
     }

@@ -130,6 +130,8 @@ pub struct BatchRecord {
     pub created: Millis,
     /// When it ended.
     pub ended: Millis,
+    /// When its results were here; records of earlier versions do not have it.
+    pub collected: Option<Millis>,
     /// Whether it was found again after a lost reply.
     pub adopted: bool,
     /// The error of the whole batch, if any.

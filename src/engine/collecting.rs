@@ -167,6 +167,7 @@ impl Engine {
             answered,
             created: batch.created,
             ended: end.ended,
+            collected: Some(now),
             adopted: batch.adopted,
             error: end.error.clone(),
             key_print: Some(batch.key_print.clone()),

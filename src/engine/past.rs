@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::history::History;
 use super::ids::{JobId, Millis};
 use super::job::{Delivery, Job, JobState};
 use super::policy;
@@ -19,6 +20,7 @@ pub struct Past {
     older_cancelled: usize,
     /// Older jobs whose chunks still have records.
     to_shed: BTreeSet<JobId>,
+    history: History,
 }
 
 /// A complete job that nobody looks at any more.
@@ -47,17 +49,23 @@ pub struct Known<'a> {
 impl Past {
     /// Takes in a job if it is complete; gives it back if it is not.
     pub fn take_in(&mut self, job: Job) -> Option<Job> {
-        if !matches!(job.head.state, JobState::Done(_)) {
-            return Some(job);
-        }
-        let sheds = self.add(job);
+        let JobState::Done(delivery) = &job.head.state else { return Some(job) };
+        self.history.recall(&job, delivery);
+        let sheds = self.keep(job);
         self.to_shed.extend(sheds);
         None
     }
 
-    /// Adds a complete job; names the one that nobody looks at any more because of it, if its
-    /// chunks still have records.
+    /// Adds a job that is complete from now on; names the one that nobody looks at any more because
+    /// of it, if its chunks still have records.
     pub fn add(&mut self, job: Job) -> Option<JobId> {
+        if let JobState::Done(delivery) = &job.head.state {
+            self.history.note(&job, delivery);
+        }
+        self.keep(job)
+    }
+
+    fn keep(&mut self, job: Job) -> Option<JobId> {
         self.recent.insert(job.head.id, Box::new(job));
         if self.recent.len() <= RECENT_MAX {
             return None;
@@ -67,6 +75,11 @@ impl Past {
         self.older_cancelled += usize::from(delivery.plan.cancelled);
         self.older.insert(id, Older::of(&job, delivery));
         (!job.chunks.is_empty()).then_some(id)
+    }
+
+    /// What all of them tell of the past, those that were forgotten since the start too.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// The newest complete jobs, oldest first.
@@ -293,6 +306,45 @@ mod tests {
         assert!(!matches!(state, Some(JobState::Holding(_))), "{state:?}");
         let state = drop_again(&mut engine, 1_499);
         assert!(matches!(state, Some(JobState::Holding(_))), "it is not forgotten: {state:?}");
+    }
+
+    #[test]
+    fn each_day_is_counted_and_batches_tell_how_long_they_took() {
+        let batch = |seconds: u64| crate::engine::job::BatchRecord {
+            name: crate::engine::BatchName("batches/b".to_owned()),
+            attempt: crate::engine::Attempt(1),
+            input: crate::engine::job::Input::Inline,
+            state: crate::engine::job::RemoteState::Succeeded,
+            lines: 1,
+            bytes: 1,
+            answered: 1,
+            created: Millis(1000),
+            ended: Millis(1000 + seconds * 1000),
+            collected: None,
+            adopted: false,
+            error: None,
+            key_print: None,
+            input_gone: false,
+            result_bytes: 0,
+        };
+        let mut past = Past::default();
+        for (number, seconds) in [(1, 10), (2, 40), (86_400, 20), (86_401, 4000), (3, 30)] {
+            let mut job = complete(number);
+            job.chunks.values_mut().for_each(|chunk| chunk.batches.push(batch(seconds)));
+            match number {
+                1 => assert!(past.take_in(job).is_none()),
+                _ => assert_eq!(past.add(job), None),
+            }
+        }
+        let history = past.history();
+        let (first, second) = (history.day(0), history.day(1));
+        assert_eq!((first.jobs, first.answered, second.jobs), (3, 3, 2));
+        assert_eq!(history.day(2), Default::default());
+        assert_eq!(history.typical_ms("gemini-2.5-flash"), Some(30_000));
+        assert_eq!(history.typical_ms("another"), None);
+        let since_start: Vec<_> = history.since_start().collect();
+        assert_eq!(since_start[0].0, "gemini-2.5-flash");
+        assert_eq!(since_start[0].1.jobs, 4, "what was read from records is not new");
     }
 
     #[test]

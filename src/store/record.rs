@@ -346,7 +346,9 @@ fields! {
     RemoteError as RemoteErrorV1 { code: i32, message: String, }
     BatchRecord as BatchRecordV1 {
         name: String, attempt: u16, input: InputV1, state: RemoteStateV1, lines: u64,
-        bytes: u64, answered: u64, created: u64, ended: u64, adopted: bool, error: Option<RemoteErrorV1>,
+        bytes: u64, answered: u64, created: u64, ended: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")] collected: Option<u64>,
+        adopted: bool, error: Option<RemoteErrorV1>,
         #[serde(default, skip_serializing_if = "Option::is_none")] key_print: Option<String>,
         #[serde(default, skip_serializing_if = "is_not")] input_gone: bool,
         #[serde(default, skip_serializing_if = "is_nothing")] result_bytes: u64,

@@ -89,6 +89,8 @@ fn health() -> Health {
         now: moment(Millis(1000)),
         paused: None,
         trouble: None,
+        draining: false,
+        paused_by_operator: false,
     }
 }
 
@@ -124,6 +126,7 @@ fn lines_add_up_while_some_chunks_are_settled() {
         answered: 4,
         created: Millis(1),
         ended: Millis(2),
+        collected: None,
         adopted: false,
         error: None,
         key_print: None,
@@ -184,40 +187,163 @@ fn a_finished_job_tells_where_its_output_lies() {
     assert_eq!(view.lines, Lines { total: 10, answered: 9, failed: 1, open: 0 });
 }
 
-#[test]
-fn a_prefix_names_a_job_only_if_it_is_long_enough_and_unique() {
-    let other = "01JD0000000000000000000002";
-    let jobs = [job(ID, JobState::Planning), job(other, JobState::Claiming)];
-    let snapshot = Snapshot::build(health(), &jobs, []);
-    assert_eq!(snapshot.job_by_prefix(&ID.to_lowercase()).expect("unique").id, ID);
-    let ask = |prefix: &str| snapshot.job_by_prefix(prefix).expect_err("none");
-    assert!(matches!(ask("01J"), NoSuchJob::TooShort(_)));
-    assert!(matches!(ask("01JD"), NoSuchJob::Several { count: 2, .. }));
-    assert!(matches!(ask("01ZZ"), NoSuchJob::Unknown(_)));
-}
-
-#[test]
-fn finished_jobs_beyond_a_thousand_are_only_counted() {
-    let refusal = Refusal {
+fn refusal() -> Refusal {
+    Refusal {
         reason: "r".to_owned(),
         message: "m".to_owned(),
         remedy: "r".to_owned(),
         line: None,
         column: None,
-    };
+    }
+}
+
+/// 1,200 jobs that failed, by turns in two queues, then one that is read and one that is held.
+fn many() -> Vec<Job> {
     let id = |n: usize| format!("01JD{n:022}");
-    let mut jobs: Vec<Job> =
-        (0..1200).map(|n| job(&id(n), JobState::Failed(refusal.clone()))).collect();
+    let failed = |n: usize| {
+        let mut job = job(&id(n), JobState::Failed(refusal()));
+        job.head.source.name = format!("File{n}.jsonl");
+        job.head.claimed = Millis(n as u64 * 1000);
+        job.head.queue.name = ["odd", "even"][n % 2].to_owned();
+        job
+    };
+    let mut jobs: Vec<Job> = (0..1200).map(failed).collect();
     jobs.push(job(&id(5000), JobState::Planning));
-    let snapshot = Snapshot::build(health(), &jobs, []);
-    assert_eq!(snapshot.jobs.len(), 1001);
-    assert_eq!(snapshot.counts.get("failed"), Some(&1200));
-    assert_eq!(snapshot.counts.get("claimed"), Some(&1));
+    jobs.push(job(&id(6000), JobState::Held(refusal())));
+    jobs
+}
+
+#[test]
+fn all_jobs_are_counted_and_those_that_matter_are_shown() {
+    let jobs = many();
+    let queues = ["idle".to_owned()].into();
+    let overview = Overview::of(&jobs, [("done", 7)], &queues);
+    assert_eq!(overview.counts.get("failed"), Some(&1200));
+    assert_eq!(overview.counts.get("claimed"), Some(&1));
+    assert_eq!(overview.counts.get("done"), Some(&7));
+    assert_eq!(overview.shown.len(), overview::SHOWN_MAX);
+    let shown: Vec<&str> = overview.shown.iter().map(|id| &id.as_str()[22..]).collect();
+    assert_eq!(shown[..3], ["6000", "5000", "1199"]);
+    let default = &overview.queues["default"];
+    assert_eq!((default.waiting, default.active, default.held), (1, 0, 1));
+    assert_eq!(overview.queues["idle"].name, "idle");
+    assert_eq!(
+        overview.queues["odd"],
+        QueueView { name: "odd".to_owned(), ..QueueView::default() }
+    );
+}
+
+#[test]
+fn every_job_is_on_exactly_one_page_in_either_order() {
+    let jobs = many();
+    for order in ["newest", "oldest"] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let query = JobQuery {
+                order: Some(order.to_owned()),
+                limit: Some(100),
+                after: after.clone(),
+                ..JobQuery::default()
+            };
+            let page = JobFilter::read(&query, Millis(0)).expect("understood").page(&jobs);
+            assert_eq!(page.total, 1202);
+            seen.extend(page.ids);
+            match page.next {
+                Some(next) => after = Some(next.to_string()),
+                None => break,
+            }
+        }
+        if order == "newest" {
+            seen.reverse();
+        }
+        assert_eq!(seen, jobs.iter().map(|job| job.head.id).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn filters_leave_what_fits_all_of_them() {
+    let jobs = many();
+    let word = |text: &str| Some(text.to_owned());
+    let count = |query: &JobQuery| {
+        let filter = JobFilter::read(query, Millis(1_700_000_000_123)).expect("understood");
+        filter.page(&jobs).total
+    };
+    let all = JobQuery::default();
+    assert_eq!(count(&all), 1202);
+    assert_eq!(count(&JobQuery { state: word("Held, claimed"), ..all.clone() }), 2);
+    assert_eq!(count(&JobQuery { queue: word("odd"), ..all.clone() }), 600);
+    assert_eq!(count(&JobQuery { file: word("file119"), ..all.clone() }), 11);
+    assert_eq!(count(&JobQuery { file: word("REVIEWS/file7.j"), ..all.clone() }), 1);
+    assert_eq!(count(&JobQuery { since: word("1970-01-01T00:19:50Z"), ..all.clone() }), 12);
+    assert_eq!(count(&JobQuery { since: word("2h"), ..all.clone() }), 2);
+    let both = JobQuery { queue: word("odd"), file: word("119"), ..all.clone() };
+    assert_eq!(count(&both), 5);
 }
 
 #[test]
 fn a_snapshot_survives_the_wire() {
-    let snapshot = Snapshot::build(health(), &[active(vec![chunk(1, 1, 10, waiting())])], []);
+    let jobs = vec![JobView::new(&active(vec![chunk(1, 1, 10, waiting())]))];
+    let snapshot = Snapshot {
+        version: VERSION,
+        health: health(),
+        counts: [("planned".to_owned(), 1)].into(),
+        queues: vec![QueueView::default()],
+        jobs,
+        jobs_total: 1,
+    };
     let text = serde_json::to_vec(&snapshot).expect("written");
     assert_eq!(serde_json::from_slice::<Snapshot>(&text).expect("read"), snapshot);
+}
+
+#[test]
+fn a_job_says_how_long_it_waits_and_how_long_is_usual() {
+    let job = active(vec![chunk(1, 1, 10, at_google(RemoteState::Running))]);
+    let view = JobView::at(&job, Millis(7_205), Some(1_001));
+    assert_eq!((view.waiting_s, view.typical_s), (Some(7), Some(2)));
+    let idle = JobView::at(&active(vec![chunk(1, 1, 10, waiting())]), Millis(7_205), None);
+    assert_eq!((idle.waiting_s, idle.typical_s), (None, None));
+}
+
+#[test]
+fn a_batch_tells_when_it_was_queued_created_ended_and_collected() {
+    let record = |attempt: u16, created: u64, ended: u64, collected: Option<u64>| BatchRecord {
+        name: BatchName(format!("batches/{attempt}")),
+        attempt: Attempt(attempt),
+        input: Input::Inline,
+        state: RemoteState::Succeeded,
+        lines: 5,
+        bytes: 500,
+        answered: 4,
+        created: Millis(created),
+        ended: Millis(ended),
+        collected: collected.map(Millis),
+        adopted: false,
+        error: None,
+        key_print: None,
+        input_gone: false,
+        result_bytes: 0,
+    };
+    let base = 1_700_000_001_000;
+    let at = |seconds: u64| base + seconds * 1000;
+    let mut whole = chunk(1, 1, 10, at_google(RemoteState::Pending));
+    whole.attempt = Attempt(3);
+    whole.batches = vec![record(1, at(1), at(5), Some(at(6))), record(2, at(7), at(9), None)];
+    let job = active(vec![whole]);
+    let list = BatchList::of([&job], Millis(at(6)), 10);
+    let told: Vec<(&str, &str, bool)> = list
+        .batches
+        .iter()
+        .map(|batch| {
+            let queued = batch.queued.as_deref().unwrap_or_default();
+            (batch.name.as_str(), &queued[17..19], batch.ended.is_some())
+        })
+        .collect();
+    // The first one ended before; the open one is always there, whenever it began.
+    assert_eq!(told, [("batches/2", "27", true), ("batches/abc", "30", false)]);
+    let all = BatchList::of([&job], Millis(0), 10).batches;
+    let first = all.iter().find(|batch| batch.name == "batches/1").expect("there");
+    assert_eq!(first.queued.as_deref(), Some("2023-11-14T22:13:21Z"), "when the file was read");
+    assert_eq!(first.collected.as_deref(), Some("2023-11-14T22:13:27Z"));
+    assert_eq!(first.file, "reviews/a.jsonl");
+    assert_eq!(BatchList::of([&job], Millis(0), 2).batches.len(), 2);
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use gemini_batchd::clock::SystemClock;
 use gemini_batchd::config::{Config, Environment, Flags};
-use gemini_batchd::daemon::operators::Identity;
+use gemini_batchd::control::Look;
+use gemini_batchd::daemon::operators::{self, Identity};
 use gemini_batchd::daemon::{Ended, Handle, Message, Setup, Until};
 use gemini_batchd::engine::Millis;
 use gemini_batchd::engine::event::Command;
@@ -112,7 +113,9 @@ impl Keyed {
     /// Why the job of a file waits, as `status` tells it.
     fn reason(&self, handle: &Handle, file: &str) -> Option<String> {
         let identity = Identity { inbox: String::new(), started: Millis(0) };
-        let snapshot = identity.snapshot(handle, &SystemClock);
+        let handle = handle.clone();
+        let looks = operators::Looks { identity, handle, clock: Arc::new(SystemClock) };
+        let snapshot = looks.snapshot();
         snapshot.jobs.into_iter().find(|job| job.file == file)?.reason
     }
 }

@@ -8,6 +8,7 @@
 mod attempts;
 mod bad_input;
 mod chunks;
+mod control;
 mod converting;
 mod credentials;
 mod embeddings;

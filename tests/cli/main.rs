@@ -4,16 +4,20 @@
 
 mod checking;
 mod configuration;
+mod day_to_day;
 mod demo;
 mod emulating;
 mod examples;
+mod interface;
 mod linting;
+mod looking;
 mod nightly;
 mod records;
 mod service;
 mod status;
 mod steering;
 mod submitting;
+mod working;
 
 use std::path::{Path, PathBuf};
 

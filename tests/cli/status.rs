@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
-use gemini_batchd::control::{self, Control, Refused, Reply};
+use gemini_batchd::control::{self, Control, Desk, Look, Refused, Reply};
 use gemini_batchd::engine::event::Command;
-use gemini_batchd::view::{Health, JobView, Lines, Snapshot, Times, VERSION};
+use gemini_batchd::view::{
+    BadQuery, BatchList, BatchQuery, DayList, Event, EventFilter, EventList, Figures, Health,
+    JobList, JobQuery, JobView, Lines, NoSuchJob, Snapshot, Times, VERSION, found,
+};
 use predicates::prelude::*;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::Place;
 
@@ -20,6 +23,8 @@ fn snapshot() -> Snapshot {
         now: "2026-11-21T02:00:10Z".to_owned(),
         paused: Some("the API refused the key".to_owned()),
         trouble: Some("the API refused the key".to_owned()),
+        draining: false,
+        paused_by_operator: false,
     };
     let job = JobView {
         id: ID.to_owned(),
@@ -35,15 +40,59 @@ fn snapshot() -> Snapshot {
         batches_total: 0,
         output: None,
         times: Times::default(),
+        tokens: None,
+        failures: Default::default(),
+        on_hold: false,
+        waiting_s: None,
+        typical_s: None,
+        bytes: 10,
     };
-    let counts = [("active".to_owned(), 1)].into();
-    Snapshot { version: VERSION, health, counts, jobs: vec![job] }
+    let (counts, jobs) = ([("active".to_owned(), 1)].into(), vec![job]);
+    Snapshot { version: VERSION, health, counts, queues: Vec::new(), jobs, jobs_total: 1 }
+}
+
+/// A daemon that always looks the same.
+struct Fake(broadcast::Sender<Arc<Event>>);
+
+impl Look for Fake {
+    fn snapshot(&self) -> Snapshot {
+        snapshot()
+    }
+
+    fn job(&self, prefix: &str) -> Result<JobView, NoSuchJob> {
+        let id = ID.parse().expect("an id");
+        found::by_prefix([id], prefix).map(|_| snapshot().jobs.remove(0))
+    }
+
+    fn jobs(&self, _: &JobQuery) -> Result<JobList, BadQuery> {
+        Ok(JobList { version: VERSION, jobs: snapshot().jobs, total: 1, next: None })
+    }
+
+    fn batches(&self, _: &BatchQuery) -> Result<BatchList, BadQuery> {
+        Ok(BatchList { version: VERSION, batches: Vec::new() })
+    }
+
+    fn days(&self, _: u32) -> DayList {
+        DayList { version: VERSION, days: Vec::new() }
+    }
+
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
+
+    fn events(&self, _: &EventFilter) -> EventList {
+        EventList { version: VERSION, events: Vec::new(), next: 0 }
+    }
+
+    fn follow(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.0.subscribe()
+    }
 }
 
 /// A control socket in the spool of the place, served by a thread of its own; it cancels and
 /// never releases.
 struct Served {
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<watch::Sender<bool>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -51,12 +100,13 @@ impl Served {
     fn at(place: &Place) -> Served {
         let socket = place.path("spool/state/gemini-batchd.sock");
         let (ready, started) = std::sync::mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopping) = watch::channel(false);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().expect("a runtime");
             runtime.block_on(async {
                 let (command, mut commands) = mpsc::channel::<(Command, Reply)>(1);
-                let control = Control { snapshot: Arc::new(snapshot), command };
+                let look = Arc::new(Fake(broadcast::channel(1).0));
+                let desk = Desk::new(Control { look, command, stopping });
                 let listening = control::listen(&socket).expect("opened");
                 ready.send(()).expect("somebody waits");
                 let answers = async {
@@ -68,7 +118,7 @@ impl Served {
                         reply.send(answer).expect("somebody waits");
                     }
                 };
-                let served = listening.serve(control, async { drop(stopped.await) });
+                let served = listening.serve(desk);
                 let (served, ()) = tokio::join!(served, answers);
                 served.expect("served");
             });
@@ -111,7 +161,9 @@ fn jobs_are_listed_with_what_they_do_and_nothing_odd_reaches_the_terminal() {
         .code(0)
         .stdout(predicate::str::contains("PAUSED: the API refused the key"))
         .stdout(predicate::str::contains("TROUBLE").not())
-        .stdout(predicate::str::contains("waiting at Google: 4 of 10 answered, 1 failed, 5 open"))
+        .stdout(predicate::str::contains(
+            "4 of 10 answered, 1 failed, 5 open\n    waiting at Google",
+        ))
         .stdout(predicate::str::contains("a\\u{1b}[31m.jsonl"))
         .stdout(predicate::str::contains('\u{1b}').not());
     place
@@ -175,16 +227,22 @@ fn another_user_may_not_ask_the_daemon_anything() {
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(path, open).expect("opened up");
     }
-    let asked = place.std_command();
-    let mut command = std::process::Command::new("setpriv");
-    command.args(as_nobody).arg(program).arg("status").env_clear().current_dir("/");
-    command.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = command
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .output()
-        .expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let ask = || {
+        let asked = place.std_command();
+        let mut command = std::process::Command::new("setpriv");
+        command.args(as_nobody).arg(&program).arg("status").env_clear().current_dir("/");
+        command.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let output = command.output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1));
+        assert!(output.stdout.is_empty());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = ask();
     assert!(said.contains("cannot be opened"), "{said}");
-    assert!(output.stdout.is_empty());
+    // Even a socket that somebody has opened up is for the same people.
+    let socket = place.path("spool/state/gemini-batchd.sock");
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o666)).expect("opened up");
+    let said = ask();
+    assert!(said.contains("is for root, the daemon's user and the socket's group"), "{said}");
 }

@@ -97,6 +97,8 @@ fn jobs_are_steered_one_by_one_and_what_is_refused_is_told_last() {
     let _running = Running::at(&place);
     place.write("spool/inbox/a.jsonl", &lines(4));
     let id = manifest(&place, "a")["job"].as_str().expect("an id").to_owned();
+    // Its record says that it is over a moment after its manifest does.
+    wait_for(|| asked(&place, &["status", &id]).0["state"] == "done");
     let said = format!(
         "{id} (a.jsonl) is tried again: its 2 failed lines lie in the inbox, as a~retry.jsonl\n"
     );

@@ -36,6 +36,7 @@ fn batch(state: RemoteState, created: u64) -> BatchRecord {
         answered: 0,
         created: Millis(created),
         ended: Millis(created + 1),
+        collected: None,
         adopted: false,
         error: None,
         key_print: None,

@@ -290,6 +290,7 @@ impl Dice {
             answered: self.number(),
             created: self.millis(),
             ended: self.millis(),
+            collected: self.maybe(Dice::millis),
             adopted: self.coin(),
             error: self.maybe(Dice::error),
             key_print: None,

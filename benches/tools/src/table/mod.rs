@@ -1,6 +1,7 @@
 //! The table of figures: what is measured, one file for each group of rows.
 
 mod bounds;
+mod control;
 mod daemon;
 mod disk;
 mod intake;
@@ -58,7 +59,7 @@ pub struct Bench {
 type Group = fn(&Bench) -> Result<Vec<Row>, String>;
 
 /// The groups in the order of the table.
-const GROUPS: [(&str, &str, Group); 16] = [
+const GROUPS: [(&str, &str, Group); 17] = [
     ("intake", "lines checked, indexed and hashed, against wc -l", intake::rows),
     ("way", "upload, download, and the whole way, against curl", way::rows),
     ("link", "the whole way over 1 Gbit/s, against curl", way::link_rows),
@@ -68,6 +69,7 @@ const GROUPS: [(&str, &str, Group); 16] = [
     ("latency", "a small file before its create, and after its batch", latency::rows),
     ("polls", "10,000 batches under way", records::poll_rows),
     ("start", "a start with 100,000 records", records::start_rows),
+    ("control", "status, lists and memory with 11,000 jobs", control::rows),
     ("many", "2,000 files at once, and beside a large one", many::rows),
     ("idle", "waiting for 100 batches", records::idle_rows),
     ("storm", "renames that come all at once", many::storm_rows),

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -77,11 +78,32 @@ pub fn idle_rows(bench: &Bench) -> Result<Vec<Row>, String> {
 
 /// A spool with so many jobs, done or with a batch under way.
 fn filled(bench: &Bench, server: &Server, jobs: u64, waiting: bool) -> Result<Spool, String> {
-    let template = template(bench, waiting)?;
+    if waiting { filled_with(bench, server, 0, jobs) } else { filled_with(bench, server, jobs, 0) }
+}
+
+/// A spool with so many jobs that are done, and so many with a batch under way: the first ones
+/// that the sink was started with.
+pub fn filled_with(
+    bench: &Bench,
+    server: &Server,
+    done: u64,
+    waiting: u64,
+) -> Result<Spool, String> {
     let records = bench.place.join("records.jsonl");
-    // Of complete jobs, the daemon keeps the records of the chunks for the newest thousand.
-    let bare = if waiting { 0 } else { jobs.saturating_sub(1000) };
-    multiply(&template, jobs, bare, &records).map_err(|error| error.to_string())?;
+    let mut out = BufWriter::new(File::create(&records).map_err(|error| error.to_string())?);
+    if done > 0 {
+        let template = template(bench, false)?;
+        // Of complete jobs, the daemon keeps the records of the chunks for the newest thousand.
+        let bare = done.saturating_sub(1000);
+        let numbers = waiting + 1..=waiting + done;
+        let written = multiply(&template, numbers, bare, &mut out);
+        written.map_err(|error| error.to_string())?;
+    }
+    if waiting > 0 {
+        let template = template(bench, true)?;
+        multiply(&template, 1..=waiting, 0, &mut out).map_err(|error| error.to_string())?;
+    }
+    out.flush().map_err(|error| error.to_string())?;
     let spool = Spool::new(bench, "filled", server)?;
     let import = spool.command(&["import"]).arg(&records).output();
     let import = import.map_err(|error| error.to_string())?;
@@ -127,23 +149,27 @@ fn archived(spool: &Path) -> bool {
 
 /// Writes copies of a job's records, each with its own id, batch and content; of the first `bare`
 /// jobs only the record of the job itself.
-fn multiply(template: &str, jobs: u64, bare: u64, path: &Path) -> std::io::Result<()> {
+fn multiply(
+    template: &str,
+    numbers: RangeInclusive<u64>,
+    bare: u64,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
     let after = |mark: &str, len: usize| {
         let at = template.find(mark).map_or(0, |at| at + mark.len());
         template.get(at..at + len).unwrap_or_default().to_owned()
     };
     let (id, sha256) = (after("\"id\":\"", 26), after("\"sha256\":\"", 64));
     let batch = after("\"name\":\"batches/", 12);
-    let mut out = BufWriter::new(File::create(path)?);
-    for number in 1..=jobs {
+    for (at, number) in (1..).zip(numbers) {
         let head = template.lines().next().unwrap_or_default();
-        let copy = if number <= bare { head } else { template }
+        let copy = if at <= bare { head } else { template }
             .replace(&id, &format!("{}{}", &id[..16], base32(number)))
             .replace(&sha256, &format!("{number:064x}"))
             .replace(&batch, &format!("sink{number:08}"));
         writeln!(out, "{copy}")?;
     }
-    out.flush()
+    Ok(())
 }
 
 /// The end of a ULID: ten digits.
