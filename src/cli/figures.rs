@@ -81,8 +81,12 @@ impl Line {
     pub fn shown(&self, look: &Look) -> String {
         let mut left = look.columns.unwrap_or(usize::MAX);
         let mut shown = String::new();
-        for (at, (tone, text)) in self.0.iter().enumerate() {
-            let more = self.0[at + 1..].iter().any(|(_, text)| !text.is_empty());
+        // Spaces at the end take no columns from what is said before them.
+        let said = self.0.iter().rposition(|(_, text)| !text.trim_end().is_empty());
+        for (at, (tone, text)) in self.0.iter().enumerate().take(said.map_or(0, |last| last + 1)) {
+            let is_last = said == Some(at);
+            let text = if is_last { text.trim_end() } else { text.as_str() };
+            let more = !is_last;
             let room = if more && text.width() == left { left.saturating_sub(1) } else { left };
             let piece = fit(text, room);
             left = left.saturating_sub(piece.width());

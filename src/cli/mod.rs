@@ -3,9 +3,11 @@
 //! Results go to standard output, logs and errors to standard error. A reader that goes away
 //! (`| head`) ends the verb quietly. How a verb ended is its exit code; see [`ExitCode`].
 
+pub mod adopt;
 pub mod completions;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod dropping;
 pub mod emulate;
 pub mod events;
@@ -21,6 +23,7 @@ pub mod plan;
 pub mod preview;
 pub mod progress;
 pub mod records;
+pub mod remote;
 pub mod run;
 pub mod show;
 pub mod status;
@@ -133,6 +136,12 @@ pub enum Verb {
     Import(records::Import),
     /// Use a spool on this machine that came from another one; the daemon must not run
     TakeOver(take_over::TakeOver),
+    /// Make jobs anew whose records are gone; the daemon must not run
+    Adopt(adopt::Adopt),
+    /// See and handle batches and files at the API; works without the daemon
+    Remote(remote::Remote),
+    /// Check configuration, keys, folders, disks and service; change nothing
+    Doctor(doctor::Doctor),
     /// See it all work on this machine, without a key or a network
     Demo(demo::Demo),
     /// Run a local Gemini Batch API, for rehearsals and tests
@@ -197,6 +206,9 @@ impl Cli {
             Verb::Export(export) => export.run(&self.globals, out),
             Verb::Import(import) => import.run(&self.globals, out),
             Verb::TakeOver(verb) => verb.run(&self.globals, out),
+            Verb::Adopt(adopt) => adopt.run(&self.globals, out),
+            Verb::Remote(remote) => remote.run(&self.globals, out),
+            Verb::Doctor(doctor) => doctor.run(&self.globals, out),
             Verb::Demo(demo) => demo.run(&self.globals, out),
             Verb::Emulate(emulate) => emulate.run(&self.globals, out),
             Verb::Completions(completions) => completions.run(out),

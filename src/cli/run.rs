@@ -161,14 +161,16 @@ pub fn full(why: String) -> Failure {
     Failure::new(ExitCode::NoRoom, anyhow::Error::msg(why)).with_remedy(MAKE_ROOM)
 }
 
-fn denied(message: String) -> Failure {
+/// The API refuses the key.
+pub fn denied(message: String) -> Failure {
     Failure::new(ExitCode::Credentials, anyhow::Error::msg(message)).with_remedy(
         "check the API key (https://aistudio.google.com/apikey) and billing of its project; \
          nothing is lost, run this again afterwards",
     )
 }
 
-fn barred(message: String) -> Failure {
+/// Something stands in the way to the API.
+pub fn barred(message: String) -> Failure {
     Failure::new(ExitCode::Configuration, anyhow::Error::msg(message)).with_remedy(
         "check api.base_url, the proxy (https_proxy, no_proxy) and the certificates of this \
          machine (SSL_CERT_FILE); nothing is lost, run this again afterwards",

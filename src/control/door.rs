@@ -3,7 +3,8 @@
 //! On the socket it is a matter of users, see `peer.rs`. On a TCP address any page in a browser, and
 //! any user of this machine, can send requests: they must be meant for a name of ours (so that no
 //! foreign name that points here works), must not come from another page, and changes need the
-//! token. On an address that others can reach, everything but `/healthz` and `/readyz` needs it.
+//! token. On an address that others can reach, everything but `/healthz`, `/readyz` and the bare page
+//! of the dashboard needs it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
+use super::page;
 use super::peer::{Caller, Place};
 use super::routes::refuse;
 
@@ -82,9 +84,11 @@ impl Rules {
         if headers.contains_key(header::ORIGIN) && !self.is_ours(only(headers, header::ORIGIN)) {
             return Some(forbidden("the request comes from a page of another origin"));
         }
-        let is_probe = matches!(request.uri().path(), "/healthz" | "/readyz");
+        let path = request.uri().path();
+        // A browser has no token when it opens the page, and the page itself tells nothing.
+        let is_open = matches!(path, "/healthz" | "/readyz") || page::is_part(path);
         let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
-        if is_reading && (is_probe || self.address.ip().is_loopback()) {
+        if is_reading && (is_open || self.address.ip().is_loopback()) {
             return None;
         }
         (!self.has_token(headers)).then(no_token)
@@ -263,7 +267,10 @@ mod tests {
         assert_eq!(ask(&here, "GET /v1/status", &[HOST]), 200);
         assert_eq!(ask(&open, "GET /v1/status", &[outside]), 401);
         assert_eq!(ask(&open, "GET /v1/status", &[outside, TOKEN]), 200);
-        assert_eq!(ask(&open, "GET /", &[outside]), 401);
+        assert_eq!(ask(&open, "GET /", &[outside]), 200, "the page asks for the token");
+        assert_eq!(ask(&open, "GET /dashboard.js", &[outside]), 200);
+        assert_eq!(ask(&open, "POST /", &[outside]), 401);
+        assert_eq!(ask(&open, "GET /metrics", &[outside]), 401);
         assert!(!format!("{here:?}").contains("t0ken"), "the token is not told");
     }
 }

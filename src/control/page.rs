@@ -35,6 +35,11 @@ pub(super) fn routes() -> Router<Desk> {
     router
 }
 
+/// Whether a file of the page has this path.
+pub(super) fn is_part(path: &str) -> bool {
+    PARTS.iter().any(|part| part.path == path)
+}
+
 impl Part {
     const fn new(
         path: &'static str,

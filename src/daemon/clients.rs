@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use secrecy::ExposeSecret;
 
-use crate::config::Config;
+use crate::config::{Config, Key};
 use crate::engine::event::Failure;
 use crate::engine::ids::Millis;
 use crate::engine::{Credential, Keys};
@@ -74,6 +74,11 @@ impl Clients {
         self.by_print.values()
     }
 
+    /// All of them with the fingerprints of their keys.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &Client)> {
+        self.by_print.iter().map(|(print, client)| (print.as_str(), client))
+    }
+
     /// How far the API's clock is ahead of `now`, milliseconds, as the last answers told: the
     /// difference that is largest.
     pub fn server_time_skew(&self, now: Millis) -> Option<i64> {
@@ -88,4 +93,12 @@ fn client_of(config: &Config, key: ApiKey) -> Result<Client, SetupError> {
     settings.connect_timeout = config.api.connect_timeout;
     settings.idle_timeout = config.api.idle_timeout;
     Ok(Client::new(settings)?)
+}
+
+/// A client with one key of the configuration, for work that belongs to no job.
+///
+/// # Errors
+/// If the key can not be used.
+pub fn client_with(config: &Config, key: &Key) -> Result<Client, SetupError> {
+    client_of(config, ApiKey::new(key.secret.expose_secret())?)
 }

@@ -7,7 +7,7 @@
 
 mod blocking;
 mod chronicle;
-mod clients;
+pub mod clients;
 mod commands;
 mod create;
 mod early;

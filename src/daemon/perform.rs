@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
-use crate::engine::event::{Failure, Outcome};
-use crate::engine::ids::FileName;
+use crate::engine::event::{Failure, Outcome, PlannedChunk};
+use crate::engine::ids::{FileName, Millis};
 use crate::engine::job::{Family, Head, OpenAiLines, Plan, Queue, Task, Transport};
 use crate::provider::gemini::{Listed, Payload};
 use crate::spool::aside::{self, Aside};
@@ -163,12 +163,8 @@ impl Performer {
                 false => claim::claim(folders, head.id, &head.source)?,
             };
             let is_ours = matches!(claimed, Claimed::Now | Claimed::Already);
-            let planned = (plan && is_ours).then(|| {
-                let places = places(folders, &head);
-                let prepared = prepare_in(&folder, &head, &rules, &places)?;
-                let planned = plan_in(&folder, &head, prepared.as_ref(), &rules, None);
-                planned.or_else(|error| plan_naming(&folder, &head, &rules, &places, error))
-            });
+            let planned = (plan && is_ours)
+                .then(|| plan_at_once(&folder, &head, &rules, &places(folders, &head)));
             Ok((claimed, planned))
         });
         match claimed.await? {
@@ -222,24 +218,10 @@ impl Performer {
 
     fn planned(&self, planned: Result<Planned, PlanError>, asks: u64) -> Result<Outcome, Failure> {
         match planned {
-            Ok(planned) => Ok(Outcome::Planned {
-                plan: Plan {
-                    rows: planned.rows,
-                    invalid: planned.invalid,
-                    bytes: planned.bytes,
-                    sha256: planned.sha256,
-                    family: planned.family,
-                    asks: Some(asks),
-                    planned: self.clock.now(),
-                    first_create: None,
-                    last_result: None,
-                    cancelled: false,
-                    warnings: planned.warnings,
-                    prepared: planned.prepared,
-                    media: planned.media,
-                },
-                chunks: planned.chunks,
-            }),
+            Ok(planned) => {
+                let (plan, chunks) = plan_of(planned, asks, self.clock.now());
+                Ok(Outcome::Planned { plan, chunks })
+            }
             Err(PlanError::Unusable(refusal)) => Ok(Outcome::Unusable(refusal)),
             Err(PlanError::Spool(error)) => Err(local(&error)),
             Err(error @ PlanError::NamesFiles) => Err(Failure::Local(error.to_string())),
@@ -343,6 +325,38 @@ impl Performer {
     }
 }
 
+/// Prepares and plans an input on this thread.
+pub(super) fn plan_at_once(
+    folder: &JobFolder,
+    head: &Head,
+    rules: &CutRules,
+    places: &Places,
+) -> Result<Planned, PlanError> {
+    let prepared = prepare_in(folder, head, rules, places)?;
+    let planned = plan_in(folder, head, prepared.as_ref(), rules, None);
+    planned.or_else(|error| plan_naming(folder, head, rules, places, error))
+}
+
+/// What is kept of a plan, and its chunks.
+pub(super) fn plan_of(planned: Planned, asks: u64, now: Millis) -> (Plan, Vec<PlannedChunk>) {
+    let plan = Plan {
+        rows: planned.rows,
+        invalid: planned.invalid,
+        bytes: planned.bytes,
+        sha256: planned.sha256,
+        family: planned.family,
+        asks: Some(asks),
+        planned: now,
+        first_create: None,
+        last_result: None,
+        cancelled: false,
+        warnings: planned.warnings,
+        prepared: planned.prepared,
+        media: planned.media,
+    };
+    (plan, planned.chunks)
+}
+
 /// Prepares an input that can not be sent as it stands, so far as that is known before it is read.
 /// One with wrong settings is refused here, where it and they are moved as every other.
 fn prepare_in(
@@ -377,7 +391,7 @@ pub(super) fn plan_in(
 }
 
 /// As [`Plan::asks`]. It must stay the same from version to version.
-fn asks(queue: &Queue) -> u64 {
+pub(super) fn asks(queue: &Queue) -> u64 {
     let task = match queue.task {
         Task::Generate => "generate",
         Task::Embed => "embed",

@@ -5,6 +5,8 @@
 //! for at the API by its stamp before anything is sent. Working folders without a readable mirror
 //! are left as they are and named, for a person to look at.
 
+pub mod adopt;
+
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -105,13 +107,34 @@ pub fn read_job(folders: &Folders, id: JobId) -> Result<Option<Job>, String> {
     Ok(Some(job))
 }
 
+/// Tells of inputs that were claimed by a job which no record knows: the whole state folder was lost,
+/// or exchanged. Nothing is done about them unasked.
+pub fn tell_orphans(folders: &Folders, engine: &Engine) {
+    let known: HashSet<JobId> =
+        engine.past().ids().chain(engine.jobs().map(|job| job.head.id)).collect();
+    // Nothing depends on it: what can not be listed shows up when it is worked on.
+    let orphans = archive::orphans(folders, &known).unwrap_or_default();
+    let inputs = orphans.iter().filter(|orphan| orphan.input.is_some());
+    if let Some(first) = inputs.clone().next() {
+        let (count, folder) = (inputs.count(), folders.job(first.id).path.display().to_string());
+        tracing::error!(
+            count,
+            folder,
+            "inputs lie in working folders that no record knows; stop the daemon, and \
+             `gemini-batchd adopt` goes on with them without paying twice"
+        );
+    }
+}
+
 fn tell_unusable(path: &Path, why: &str) {
     let folder = path.display().to_string();
     tracing::error!(
         folder,
         why,
-        "this job could not be rebuilt; its input lies in input/ there: to process it anew, move \
-         it back into the inbox, and before it its settings (.job.toml in that folder) if it has any"
+        "this job could not be rebuilt; stop the daemon, and `gemini-batchd adopt` finds at the API \
+         what was sent of it. Its input lies in input/ there: to process it anew, and pay for it \
+         anew, move it back into the inbox, and before it its settings (.job.toml in that folder) \
+         if it has any"
     );
 }
 

@@ -125,6 +125,9 @@ impl Setup {
             let pauses = engine.pauses();
             tracing::warn!(all = pauses.all, queues = ?pauses.queues, "paused by an operator");
         }
+        if opened.quarantined.is_none() {
+            rebuild::tell_orphans(&folders, &engine);
+        }
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
         let queues = config.queues.keys().cloned().collect();

@@ -1,7 +1,7 @@
 //! What can happen: the inputs of the engine.
 
-use super::ids::{BatchName, FileName, JobId, Millis, Ticket};
-use super::job::{Plan, Refusal, RemoteError, RemoteState, Rest, Share, Source, Tally};
+use super::ids::{BatchName, ChunkNo, FileName, JobId, Millis, Ticket};
+use super::job::{Chunk, Plan, Refusal, RemoteError, RemoteState, Rest, Share, Source, Tally};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,6 +158,17 @@ pub struct PlannedChunk {
     pub left: Share,
     /// The second half.
     pub right: Share,
+}
+
+impl PlannedChunk {
+    /// The chunks of a fresh plan, numbered from 1.
+    pub fn numbered(planned: &[PlannedChunk]) -> Vec<Chunk> {
+        let chunk = |(planned, no): (&PlannedChunk, u32)| {
+            let rest = Rest { left: planned.left, right: planned.right };
+            Chunk::new(ChunkNo(no), ChunkNo(no), planned.rows, rest)
+        };
+        planned.iter().zip(1..).map(chunk).collect()
+    }
 }
 
 /// What a poll told of one batch.

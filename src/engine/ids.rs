@@ -157,6 +157,16 @@ impl Stamp {
         let job = job.as_str().to_ascii_lowercase();
         FileName(format!("files/{job}-{:x}-{:x}", chunk.0, attempt.0))
     }
+
+    /// Whose input file a file at the API is, by its name; `None` for anything that is not exactly
+    /// one.
+    pub fn parse_file(file: &FileName) -> Option<(JobId, ChunkNo, Attempt)> {
+        let mut parts = file.0.strip_prefix("files/")?.split('-');
+        let job = parts.next()?.to_ascii_uppercase().parse().ok()?;
+        let chunk = ChunkNo(u32::from_str_radix(parts.next()?, 16).ok()?);
+        let attempt = Attempt(u16::from_str_radix(parts.next()?, 16).ok()?);
+        (Stamp::file(job, chunk, attempt) == *file).then_some((job, chunk, attempt))
+    }
 }
 
 /// Ties an effect that was begun to the outcome that comes back.

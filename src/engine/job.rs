@@ -99,6 +99,20 @@ impl Queue {
     pub fn conversion(&self) -> &Conversion {
         self.conversion.as_deref().unwrap_or(&Conversion::USUAL)
     }
+
+    /// Makes them those of a job with this plan.
+    pub fn fit_to(&mut self, plan: &Plan) {
+        // They stand in the prepared lines by now; in memory there would be one of each job.
+        self.defaults = None;
+        if plan.media && self.transport == Transport::Auto {
+            // Uploading what its lines name takes time, and no create is begun before.
+            self.transport = Transport::File;
+        }
+        if plan.family == Family::OpenAi {
+            // The layer takes nothing else.
+            self.transport = Transport::File;
+        }
+    }
 }
 
 /// What holds where nothing is said.

@@ -2,11 +2,10 @@
 
 use super::creating::Made;
 use super::effect::{Change, Turn};
-use super::event::{Failure, Outcome};
-use super::ids::{ChunkNo, JobId, Millis};
+use super::event::{Failure, Outcome, PlannedChunk};
+use super::ids::{JobId, Millis};
 use super::job::{
-    Chunk, ChunkState, Delivery, Family, Input, JobState, Plan, Refusal, RemoteEnd, RemoteError,
-    Rest, Transport,
+    Chunk, ChunkState, Delivery, Input, JobState, Plan, Refusal, RemoteEnd, RemoteError,
 };
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, Running, find, find_mut};
@@ -30,11 +29,7 @@ impl Engine {
             Outcome::Claimed => self.advance(id, JobState::Planning, turn),
             Outcome::Vanished => self.forget(id, turn),
             Outcome::Planned { plan, chunks } => {
-                let chunks = chunks.iter().zip(1..).map(|(planned, no)| {
-                    let rest = Rest { left: planned.left, right: planned.right };
-                    Chunk::new(ChunkNo(no), ChunkNo(no), planned.rows, rest)
-                });
-                self.planned(id, plan, chunks.collect(), now, turn);
+                self.planned(id, plan, PlannedChunk::numbered(&chunks), now, turn);
             }
             Outcome::Unusable(refusal) => self.advance(id, JobState::Refusing(refusal), turn),
             Outcome::Moved => self.moved(id, turn),
@@ -194,16 +189,7 @@ impl Engine {
         }
         self.contents.insert((plan.sha256.as_str().into(), id));
         if let Some(job) = self.jobs.get_mut(&id) {
-            // They stand in the prepared lines by now; in memory there would be one of each job.
-            job.head.queue.defaults = None;
-            if plan.media && job.head.queue.transport == Transport::Auto {
-                // Uploading what its lines name takes time, and no create is begun before.
-                job.head.queue.transport = Transport::File;
-            }
-            if plan.family == Family::OpenAi {
-                // The layer takes nothing else.
-                job.head.queue.transport = Transport::File;
-            }
+            job.head.queue.fit_to(&plan);
         }
         self.advance(id, JobState::Active(plan), turn);
         let Some(job) = self.jobs.get_mut(&id) else { return };

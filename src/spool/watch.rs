@@ -176,7 +176,7 @@ fn read(event: &notify::Event) -> Option<Hint> {
 }
 
 /// The name of the file system, if changes made elsewhere cause no events on it.
-fn eventless(path: &Path) -> Option<&'static str> {
+pub fn eventless(path: &Path) -> Option<&'static str> {
     let magic = rustix::fs::statfs(path).ok()?.f_type;
     // The field has another width and sign on other machines; the number has 32 bits.
     eventless_magic(magic as u32)

@@ -15,6 +15,7 @@ pub mod export;
 pub mod instance;
 pub mod layout;
 pub mod lock;
+pub mod look;
 pub mod memory;
 mod meta;
 mod migrate;

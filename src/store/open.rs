@@ -70,7 +70,7 @@ pub(super) fn open<B: Backend>(
 }
 
 /// Jobs that lie in another backend must not be taken for jobs that are gone.
-fn refuse_another(state: &Path, own: &str) -> Result<(), StoreError> {
+pub(super) fn refuse_another(state: &Path, own: &str) -> Result<(), StoreError> {
     for other in FOLDERS.into_iter().filter(|other| *other != own) {
         let folder = state.join(other);
         if folder.exists() || Witness::beside(&folder).exists() {

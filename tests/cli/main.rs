@@ -2,10 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests write plain files")]
 
+mod adopting;
 mod checking;
 mod configuration;
 mod day_to_day;
 mod demo;
+mod doctor;
 mod emulating;
 mod examples;
 mod interface;
@@ -13,11 +15,13 @@ mod linting;
 mod looking;
 mod nightly;
 mod records;
+mod remote;
 mod service;
 mod status;
 mod steering;
 mod submitting;
 mod working;
+mod world;
 
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test server runs its connections as tasks")]
 
 mod barred;
+mod browse;
 mod calls;
 mod connections;
 mod create;

@@ -17,22 +17,9 @@ use super::client::{CallError, Client, failure};
 use super::layer_batch::is_of_layer;
 use super::operation::Operation;
 use super::transfer::Incoming;
-use super::wire::{self, BatchPage, FilePage, PAGE_SIZE};
+use super::wire::{self, BatchPage, PAGE_SIZE};
 use crate::engine::event::{Failure, Polled, RemoteBatch};
 use crate::engine::ids::{BatchName, FileName, Millis, Stamp};
-
-/// A file at the API, for people and for sweeping orphans.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteFile {
-    /// Its name.
-    pub name: FileName,
-    /// The name it was given for people; our stamp, if it is ours.
-    pub display_name: String,
-    /// When it was uploaded, by the API's clock.
-    pub created: Option<Millis>,
-    /// Its size in bytes.
-    pub bytes: u64,
-}
 
 impl Client {
     /// All batches that bear the stamp, oldest first. Every page is read: a batch that is not in
@@ -144,11 +131,21 @@ impl Client {
     }
 
     async fn get_state(&self, name: &BatchName) -> Result<Polled, Failure> {
+        let Some(operation) = self.get_operation(name).await? else { return Ok(Polled::Gone) };
+        Ok(Polled::Seen(self.batch(operation).map_err(Failure::Transient)?))
+    }
+
+    /// One batch, without the results that its answer may carry; `None` if it is not there (any
+    /// more) for this key.
+    pub(super) async fn get_operation(
+        &self,
+        name: &BatchName,
+    ) -> Result<Option<Operation>, Failure> {
         let action = "get batch";
         let response = match self.get_batch(name).await? {
             Ok(response) => response,
             Err(error) => match error.failure(action) {
-                Failure::Gone(_) => return Ok(Polled::Gone),
+                Failure::Gone(_) => return Ok(None),
                 failure => return Err(failure),
             },
         };
@@ -161,9 +158,8 @@ impl Client {
             .map_err(|error| {
                 Failure::Transient(format!("{action}: {}", self.told(&error.to_string())))
             })?;
-        let batch = self.batch(operation).map_err(Failure::Transient)?;
-        if batch.name == *name {
-            return Ok(Polled::Seen(batch));
+        if operation.name == name.0 {
+            return Ok(Some(operation));
         }
         Err(Failure::Transient(format!("{action}: the answer is about another batch")))
     }
@@ -247,32 +243,6 @@ impl Client {
         }
     }
 
-    /// All uploaded files of the key's project.
-    ///
-    /// # Errors
-    /// If any page can not be read whole.
-    pub async fn list_files(&self) -> Result<Vec<RemoteFile>, Failure> {
-        let mut all = Vec::new();
-        let mut tokens = Tokens::default();
-        loop {
-            let page: FilePage = self.page("/files", &tokens, "list files").await?;
-            for file in page.files.unwrap_or_default() {
-                let bytes = file.bytes();
-                // What has no usable name can not be removed by us either.
-                let Ok(name) = wire::file_name(&file.name.unwrap_or_default()) else { continue };
-                all.push(RemoteFile {
-                    name,
-                    display_name: wire::plain(&file.display_name.unwrap_or_default(), 512),
-                    created: file.create_time.as_deref().and_then(wire::millis),
-                    bytes,
-                });
-            }
-            if !tokens.next(page.next_page_token, "list files")? {
-                return Ok(all);
-            }
-        }
-    }
-
     /// Whether the key is good, by the cheapest call there is.
     ///
     /// # Errors
@@ -288,7 +258,7 @@ impl Client {
 
     /// Reads the list of batches page by page until `each` breaks off; answers with the number
     /// of pages read.
-    async fn batch_pages(
+    pub(super) async fn batch_pages(
         &self,
         mut each: impl FnMut(&RawValue) -> ControlFlow<()>,
     ) -> Result<usize, Failure> {
@@ -308,7 +278,7 @@ impl Client {
         }
     }
 
-    async fn page<T: DeserializeOwned + Send + 'static>(
+    pub(super) async fn page<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
         tokens: &Tokens,

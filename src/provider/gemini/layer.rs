@@ -7,6 +7,7 @@
 //! Whether that list exists is not documented, and neither is any call that removes a batch: none
 //! is made.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -108,8 +109,30 @@ impl Client {
     /// # Errors
     /// If any page can not be read whole.
     pub async fn find_in_layer(&self, file: &FileName) -> Result<Listed, Failure> {
-        let action = "list OpenAI batches";
         let mut found: Vec<RemoteBatch> = Vec::new();
+        let nowhere = self.layer_pages(|entry| {
+            let Some(input) = entry.input_file() else {
+                let message = format!("{LIST}: an entry does not say what it was made from");
+                return Ok(ControlFlow::Break(message));
+            };
+            if input == *file {
+                found.push(self.layer_batch(entry).map_err(Failure::Transient)?);
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        if let Some(why) = nowhere.await? {
+            return Ok(Listed::Nowhere(why));
+        }
+        found.sort_by_key(|batch| (batch.created.unwrap_or(Millis(u64::MAX)), batch.name.clone()));
+        Ok(Listed::All(found))
+    }
+
+    /// Hands on all batches of the layer until `each` breaks off with a reason. Answers with that,
+    /// or with the reason why there is no list; `None` when all pages were read.
+    pub(super) async fn layer_pages(
+        &self,
+        mut each: impl FnMut(LayerBatch) -> Result<ControlFlow<String>, Failure>,
+    ) -> Result<Option<String>, Failure> {
         let mut after = Tokens::default();
         loop {
             let mut request = self.layer_request(Method::GET, BATCHES, false);
@@ -118,33 +141,27 @@ impl Client {
                 request = request.query(&[("after", last)]);
             }
             let page: LayerPage = match self.ask(request).await {
-                Ok(response) => self.json(response, action).await?,
+                Ok(response) => self.json(response, LIST).await?,
                 Err(CallError::Answer(answer)) if matches!(answer.http, 404 | 405 | 501) => {
-                    return Ok(Listed::Nowhere(answer.describe(action)));
+                    return Ok(Some(answer.describe(LIST)));
                 }
-                Err(error) => return Err(error.failure(action)),
+                Err(error) => return Err(error.failure(LIST)),
             };
             let last = page.last();
             for entry in page.data {
-                let Some(input) = entry.input_file() else {
-                    let message = format!("{action}: an entry does not say what it was made from");
-                    return Ok(Listed::Nowhere(message));
-                };
-                if input == *file {
-                    found.push(self.layer_batch(entry).map_err(Failure::Transient)?);
+                if let ControlFlow::Break(why) = each(entry)? {
+                    return Ok(Some(why));
                 }
             }
             let next = if page.has_more { last } else { None };
             if page.has_more && next.is_none() {
-                let message = format!("{action}: there is more, but nothing says where");
+                let message = format!("{LIST}: there is more, but nothing says where");
                 return Err(Failure::Transient(message));
             }
-            if !after.next(next, action)? {
-                break;
+            if !after.next(next, LIST)? {
+                return Ok(None);
             }
         }
-        found.sort_by_key(|batch| (batch.created.unwrap_or(Millis(u64::MAX)), batch.name.clone()));
-        Ok(Listed::All(found))
     }
 
     /// The state of one batch.
@@ -156,7 +173,7 @@ impl Client {
         }
     }
 
-    async fn get_in_layer(&self, name: &BatchName) -> Result<LayerBatch, Failure> {
+    pub(super) async fn get_in_layer(&self, name: &BatchName) -> Result<LayerBatch, Failure> {
         let action = "get OpenAI batch";
         let request = self.layer_request(Method::GET, &name.0, false);
         let response = self.ask(request).await.map_err(|error| error.failure(action))?;
@@ -234,7 +251,7 @@ impl Client {
         Ok(())
     }
 
-    fn layer_batch(&self, batch: LayerBatch) -> Result<RemoteBatch, String> {
+    pub(super) fn layer_batch(&self, batch: LayerBatch) -> Result<RemoteBatch, String> {
         let key = &self.inner.settings.key;
         let mut batch = batch.into_batch().map_err(|error| self.told(&error.to_string()))?;
         batch.state = match batch.state {
@@ -272,3 +289,6 @@ impl<R: Results> Results for Part<R> {
         self.restart()
     }
 }
+
+/// How the list is called in messages.
+const LIST: &str = "list OpenAI batches";

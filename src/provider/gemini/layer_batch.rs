@@ -20,6 +20,18 @@ pub fn is_of_layer(name: &BatchName) -> bool {
     name.0.starts_with("openai/")
 }
 
+/// The name that we keep of a batch with this id: the path that leads to it.
+///
+/// # Errors
+/// If the id could change a path it is put into.
+pub fn layer_name(id: &str) -> Result<BatchName, WireError> {
+    let is_plain = !id.is_empty() && id.split('/').count() <= 2;
+    match is_plain && id.split('/').all(wire::is_id) {
+        true => Ok(BatchName(format!("{BATCHES}/{id}"))),
+        false => Err(WireError::BadName { kind: "batch", name: plain(id, 80) }),
+    }
+}
+
 /// A batch.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -71,12 +83,7 @@ impl LayerBatch {
     /// # Errors
     /// If its id could change a path it is put into.
     pub fn name(&self) -> Result<BatchName, WireError> {
-        let id = text(&self.id);
-        let is_plain = !id.is_empty() && id.split('/').count() <= 2;
-        match is_plain && id.split('/').all(wire::is_id) {
-            true => Ok(BatchName(format!("{BATCHES}/{id}"))),
-            false => Err(WireError::BadName { kind: "batch", name: plain(id, 80) }),
-        }
+        layer_name(text(&self.id))
     }
 
     /// When it was created.
@@ -100,8 +107,16 @@ impl LayerBatch {
 
     /// How many requests it has.
     pub fn request_count(&self) -> Option<u64> {
-        let count = self.request_counts.get("total").and_then(number)?;
-        u64::try_from(count).ok()
+        self.counts().0
+    }
+
+    /// How many requests it has, how many of them are answered, and how many failed.
+    pub fn counts(&self) -> (Option<u64>, Option<u64>, Option<u64>) {
+        let count = |name: &str| {
+            let count = self.request_counts.get(name).and_then(number)?;
+            u64::try_from(count).ok()
+        };
+        (count("total"), count("completed"), count("failed"))
     }
 
     /// What the engine wants to know of it.

@@ -2,6 +2,7 @@
 //! contract they come from.
 
 pub mod batches;
+pub mod browse;
 pub mod classify;
 pub mod client;
 pub mod create;
@@ -18,7 +19,7 @@ pub mod transfer;
 pub mod upload;
 pub mod wire;
 
-pub use batches::RemoteFile;
+pub use browse::{Counts, Described, RemoteFile};
 pub use client::{Client, ClientError, ClientSettings};
 pub use create::{CreateFailure, CreateInput, Created, RefusedKind};
 pub use download::{Fetched, Results};

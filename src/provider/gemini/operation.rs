@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::wire::{Int64, Status, WireError, batch_name, file_name, millis, plain};
@@ -38,6 +39,12 @@ pub struct Operation {
     pub responses_file: Option<String>,
     /// How many requests it has.
     pub request_count: Option<u64>,
+    /// How many of them are answered; may be stale, and zero is mostly missing (4.4).
+    pub successful_count: Option<u64>,
+    /// How many of them failed; as stale.
+    pub failed_count: Option<u64>,
+    /// The model, as it came.
+    pub model: String,
     /// How many inline results were handed on.
     pub items: u64,
 }
@@ -271,6 +278,11 @@ impl Operation {
                 }
             }
             (Part::Metadata, "displayName") => set(&mut self.display_name, map.next_value()?),
+            // What only people look at may be anything without hiding the rest.
+            (Part::Metadata, "model") => {
+                let model: Value = map.next_value()?;
+                set(&mut self.model, model.as_str().map(str::to_owned));
+            }
             (Part::Metadata, "state") => set(&mut self.state, map.next_value()?),
             (Part::Metadata, "createTime") => set(&mut self.create_time, map.next_value()?),
             (Part::Metadata, "endTime") => set(&mut self.end_time, map.next_value()?),
@@ -283,6 +295,12 @@ impl Operation {
             (Part::Stats, "requestCount") => {
                 let count: Option<Int64> = map.next_value()?;
                 self.request_count = count.and_then(|count| u64::try_from(count.0).ok());
+            }
+            (Part::Stats, "successfulRequestCount") => {
+                self.successful_count = loose_count(map.next_value()?);
+            }
+            (Part::Stats, "failedRequestCount") => {
+                self.failed_count = loose_count(map.next_value()?);
             }
             (_, _) => {
                 map.next_value::<IgnoredAny>()?;
@@ -315,6 +333,11 @@ impl Reading<'_> {
         self.taken |= any;
         Ok(())
     }
+}
+
+fn loose_count(value: Value) -> Option<u64> {
+    let number: Int64 = serde_json::from_value(value).ok()?;
+    u64::try_from(number.0).ok()
 }
 
 fn set<T>(target: &mut T, value: Option<T>) {
