@@ -1,6 +1,7 @@
 //! A process that gets no more memory ends at once, like one that is killed.
 
 use std::process::Command;
+use std::time::Duration;
 
 use gemini_batchd::provider::gemini::emulator::Faults;
 
@@ -9,7 +10,9 @@ use super::spool::Contents;
 use super::states::rows_paid;
 
 /// Fault 17. The kernel ends a process beyond the limit of its group with the same signal as
-/// `kill -9`; here the process is refused memory instead, wherever it asks for some.
+/// `kill -9`; here the process is refused memory instead, wherever it asks for some. Where it is a
+/// thread that can not be had, sled waits for it for ever: then nobody hears a heartbeat, and the
+/// service manager ends the process.
 #[test]
 fn a_daemon_that_runs_out_of_memory_ends_and_a_restart_recovers() {
     let filled = || {
@@ -30,7 +33,9 @@ fn a_daemon_that_runs_out_of_memory_ends_and_a_restart_recovers() {
         rig.prepare(&mut limited);
         // Threads must not help themselves to address space in large pieces.
         limited.env("MALLOC_ARENA_MAX", "1");
-        match Daemon::start(&mut limited).end() {
+        let mut daemon = Daemon::start(&mut limited);
+        let end = if daemon.ends_within(HEARTBEAT) { daemon.end() } else { daemon.kill() };
+        match end {
             End::Exited(0 | 3) => break,
             // Refused memory by the system, or while the program is being loaded.
             End::Exited(_) | End::Killed(_) => deaths += 1,
@@ -41,3 +46,6 @@ fn a_daemon_that_runs_out_of_memory_ends_and_a_restart_recovers() {
     assert_eq!(rows_paid(&rig, "out of memory"), rows_paid(&undisturbed, "undisturbed"));
     Contents::of(&rig).assert_same(&Contents::of(&undisturbed), "out of memory");
 }
+
+/// A daemon that says nothing for so long is ended; the unit's `WatchdogSec=` is longer.
+const HEARTBEAT: Duration = Duration::from_secs(10);

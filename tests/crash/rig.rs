@@ -266,6 +266,15 @@ impl Daemon {
         self.child.try_wait().expect("asked").is_none()
     }
 
+    /// Waits so long at most; answers whether it has ended.
+    pub fn ends_within(&mut self, patience: Duration) -> bool {
+        let begun = Instant::now();
+        while self.runs() && begun.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        !self.runs()
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> End {
         let mut status = None;

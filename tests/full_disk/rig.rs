@@ -142,12 +142,15 @@ impl Rig {
     }
 
     /// What `status` tells people, errors included.
+    ///
+    /// Without its line breaks, since those depend on how long the paths are.
     pub fn status(&self) -> String {
         let mut command = self.command(&["status"]);
         let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
         let output = output.expect("it starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        text(&output.stdout) + &text(&output.stderr)
+        let said = text(&output.stdout) + &text(&output.stderr);
+        said.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// The text of the first `record.json` there is.

@@ -128,6 +128,7 @@ impl Dice {
         let mut chunk = Chunk { key_print: self.maybe(Dice::text), ..self.chunk_in(no, state) };
         for batch in &mut chunk.batches {
             batch.key_print = self.maybe(Dice::text);
+            batch.collected = self.maybe(Dice::millis);
             batch.input_gone = self.coin();
             batch.result_bytes = self.number();
         }
@@ -290,7 +291,7 @@ impl Dice {
             answered: self.number(),
             created: self.millis(),
             ended: self.millis(),
-            collected: self.maybe(Dice::millis),
+            collected: None,
             adopted: self.coin(),
             error: self.maybe(Dice::error),
             key_print: None,
