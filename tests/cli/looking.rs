@@ -11,20 +11,6 @@ use crate::Place;
 use crate::working::Working;
 
 #[test]
-fn without_a_daemon_each_says_how_to_start_one() {
-    let place = Place::new();
-    for verb in [vec!["list"], vec!["show", "01JD"], vec!["events"], vec!["events", "--follow"]] {
-        place
-            .run(&verb)
-            .assert()
-            .code(1)
-            .stdout("")
-            .stderr(predicate::str::starts_with("error: no daemon is running"))
-            .stderr(predicate::str::contains("gemini-batchd run"));
-    }
-}
-
-#[test]
 fn jobs_are_listed_filtered_and_counted() {
     let working = Working::new("[queue.\"reviews\"]\nattempts = 2", Faults::default());
     working.drop_file("first.jsonl", 3, "first");

@@ -138,9 +138,12 @@ impl Drop for Served {
 }
 
 #[test]
-fn without_a_daemon_it_says_how_to_start_one() {
+fn without_a_daemon_each_verb_says_how_to_start_one() {
     let place = Place::new();
-    for verb in [vec!["status"], vec!["status", ID], vec!["cancel", ID], vec!["release", ID]] {
+    let verbs =
+        "status, status 01JD, cancel 01JD, release 01JD, list, show 01JD, events, events --follow";
+    for verb in verbs.split(", ") {
+        let verb: Vec<&str> = verb.split(' ').collect();
         place
             .run(&verb)
             .assert()
