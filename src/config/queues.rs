@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
-use crate::engine::job::{Accept, Answers, Conversion, Media, OpenAiLines, Queue, Task, Transport};
+use crate::engine::job::{
+    Accept, Answers, Conversion, Media, Moments, OpenAiLines, Queue, Task, Transport,
+};
 use crate::spool::convert::Template;
 use crate::spool::defaults::known as known_member;
 
@@ -80,6 +82,7 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
         },
         defaults: defaults(layers, section, task),
         conversion: conversion(layers, section),
+        moments: Moments::default(),
         wrong: None,
     }
 }

@@ -13,6 +13,7 @@ mod create;
 mod early;
 mod ending;
 pub mod failpoints;
+mod handle;
 mod harvest;
 pub mod housekeeping;
 mod intake;
@@ -46,13 +47,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Refused, Reply};
 use crate::engine::effect::{Issued, Turn};
-use crate::engine::event::{Command, Event};
+use crate::engine::event::Event;
 use crate::engine::ids::JobId;
 use crate::engine::{Engine, Mend};
 use crate::store::{JobStore, StoreError};
 use crate::view::Kind;
 
-use chronicle::{Chronicle, Draft};
+use chronicle::Draft;
 use intake::Intake;
 use log::{span_of, tell_failure};
 use mood::Mood;
@@ -60,29 +61,8 @@ use perform::Performer;
 use room::Room;
 use story::Story;
 
+pub use handle::{Handle, Message, Notices};
 pub use supervisor::{Setup, SetupError, policy_of};
-
-/// What the loop is told.
-pub enum Message {
-    /// Something happened to a job.
-    Event(Box<Event>),
-    /// Something moved in the inbox.
-    Look,
-    /// This path was renamed into the inbox, so it is complete.
-    RenamedIn(std::path::PathBuf),
-    /// A scan is done.
-    Scanned(Box<intake::Scanned>),
-    /// An operator asks; the answer means that it is saved.
-    Operator(Command, Reply),
-    /// Look whether a housekeeping slot has come.
-    HousekeepingDue,
-    /// Read the configuration again.
-    Reload,
-    /// Stop: begin nothing new, give what is under way a moment.
-    Stop,
-    /// Stop at once.
-    StopNow,
-}
 
 /// When the loop ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,53 +121,6 @@ pub struct Daemon {
     told: BTreeMap<JobId, &'static str>,
     story: Story,
     mood: Mood,
-}
-
-/// A way to speak to a running daemon.
-#[derive(Clone)]
-pub struct Handle {
-    engine: Arc<Mutex<Engine>>,
-    messages: mpsc::Sender<Message>,
-    notices: Arc<Mutex<Notices>>,
-    chronicle: Arc<Chronicle>,
-}
-
-/// What operators may see of the daemon beside its jobs.
-#[derive(Debug, Clone, Default)]
-pub struct Notices {
-    /// How the inbox is watched: `events` or `polling`.
-    pub watching: &'static str,
-    /// Why the configuration was not reloaded, if it was to be and could not.
-    pub not_reloaded: Option<String>,
-    /// The names of the queues.
-    pub queues: BTreeSet<String>,
-}
-
-impl Handle {
-    /// Looks at the engine; it waits meanwhile, so be quick.
-    pub fn with_engine<T>(&self, look: impl FnOnce(&Engine) -> T) -> T {
-        look(&lock(&self.engine))
-    }
-
-    /// What operators may see beside the jobs; nobody may keep it for longer than a look.
-    pub fn notices(&self) -> MutexGuard<'_, Notices> {
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What has happened.
-    pub(super) fn chronicle(&self) -> &Chronicle {
-        &self.chronicle
-    }
-
-    /// Tells the loop something. A daemon that has ended does not mind.
-    pub async fn tell(&self, message: Message) {
-        let _ = self.messages.send(message).await;
-    }
-
-    /// The same from a thread that can not wait; a full queue loses the message.
-    pub fn hint(&self, message: Message) {
-        let _ = self.messages.try_send(message);
-    }
 }
 
 impl Daemon {

@@ -16,6 +16,7 @@ use super::lanes::{Lane, Lanes, Queue as Place, Size, Unit};
 use super::ledger::{Removal, Usage};
 use super::past::Past;
 use super::policy::{self, Policy};
+use super::recollection::Recollection;
 use super::steering::Pauses;
 use super::trouble::Trouble;
 
@@ -63,7 +64,7 @@ pub struct Engine {
     pub(super) closing: bool,
     pub(super) next_ticket: u64,
     /// The first ticket under the settings in force.
-    adopted: Ticket,
+    pub(super) adopted: Ticket,
     pub(super) draining: bool,
     /// The latest moment seen; a clock that is set back shows by it.
     pub(super) latest: Millis,
@@ -98,7 +99,7 @@ impl Engine {
     }
 
     /// Finds out again what is remembered of a job beside its record.
-    fn recall(&mut self, id: JobId) {
+    pub(super) fn recall(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         // What was released does not lie in the inbox.
         if job.head.state == JobState::Claiming && !job.head.released {
@@ -351,88 +352,6 @@ impl Engine {
         self.contents.retain(|(_, id)| jobs.contains_key(id) || past.known(*id).is_some());
         // What came from an older store has the rest of its records; a night takes some.
         turn.save.extend(self.past.shed(SHED_A_NIGHT).into_iter().map(Change::Shed));
-    }
-}
-
-/// The saved jobs while they are read, one after the other, so that never all of them are held.
-#[derive(Debug, Default)]
-pub struct Recollection {
-    jobs: BTreeMap<JobId, Job>,
-    past: Past,
-    contents: Vec<(Box<str>, JobId)>,
-    full: Option<String>,
-    pauses: Pauses,
-}
-
-impl Recollection {
-    /// Takes in a job as it was saved; they come in the order of their ids.
-    pub fn take_in(&mut self, job: Job) {
-        let id = job.head.id;
-        if let Some(plan) = job.head.state.plan() {
-            self.contents.push((plan.sha256.as_str().into(), id));
-        }
-        if let Some(job) = self.past.take_in(job) {
-            self.jobs.insert(id, job);
-        }
-    }
-
-    /// Takes note of how the disk is; see [`Event::Room`].
-    pub fn room(&mut self, full: Option<String>) {
-        self.full = full;
-    }
-
-    /// Takes note of what is paused; see [`Engine::pause`].
-    pub fn pause(&mut self, pauses: Pauses) {
-        self.pauses = pauses;
-    }
-
-    /// The engine over all that was taken in; see [`Engine::resume`].
-    pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
-        let Recollection { jobs, past, contents, full, pauses } = self;
-        let mut engine = Engine {
-            policy,
-            jobs,
-            past,
-            lanes: Lanes::default(),
-            running: BTreeMap::new(),
-            busy: BTreeSet::new(),
-            troubles: BTreeMap::new(),
-            polls: BTreeMap::new(),
-            stopping: BTreeSet::new(),
-            told: BTreeSet::new(),
-            discarded: BTreeSet::new(),
-            removing: BTreeMap::new(),
-            no_room: BTreeMap::new(),
-            unseen: BTreeSet::new(),
-            claiming: BTreeSet::new(),
-            // Sorted once, not with each job.
-            contents: contents.into_iter().collect(),
-            takings: BTreeMap::new(),
-            small_usage: BTreeMap::new(),
-            other_usage: BTreeMap::new(),
-            under_way: BTreeMap::new(),
-            early_uploads: 0,
-            unsettled: BTreeMap::new(),
-            gates: BTreeMap::new(),
-            full,
-            pauses,
-            closing: false,
-            next_ticket: 1,
-            adopted: Ticket(0),
-            draining: false,
-            latest: now,
-        };
-        let mut turn = Turn::default();
-        engine.doubt_what_was_begun(now, &mut turn);
-        engine.forget_the_future(now);
-        engine.park_all(&mut turn);
-        let ids: Vec<JobId> = engine.jobs.keys().copied().collect();
-        for id in ids {
-            engine.recall(id);
-            engine.refile_job(id);
-        }
-        engine.pump(now, &mut turn);
-        (engine, turn)
     }
 }
 

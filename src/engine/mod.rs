@@ -23,6 +23,8 @@ mod ledger;
 pub mod machine;
 pub mod past;
 pub mod policy;
+pub mod queue;
+mod recollection;
 mod records;
 pub mod steering;
 mod steps;
@@ -38,7 +40,8 @@ pub use ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Millis, Row, Rows, S
 pub use job::{Chunk, ChunkState, Head, Job, JobState};
 pub use keys::{Credential, KeyNo, Keys};
 pub use ledger::Usage;
-pub use machine::{Engine, Recollection};
+pub use machine::Engine;
 pub use policy::Policy;
+pub use recollection::Recollection;
 pub use steering::{Pauses, Retry};
 pub use trouble::Trouble;

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::engine::answers::TOKENS_MAX;
 use crate::engine::job::{
     Accept, Answers, Batch, BatchRecord, Conversion, Delivery, Doubt, Family, Input, Media,
-    MediaTally, OpenAiLines, Plan, Queue, Refusal, RemoteEnd, RemoteError, RemoteState, Rest,
-    Share, Source, Tally, Task, Tokens, Transport,
+    MediaTally, Moments, OpenAiLines, Plan, Queue, Refusal, RemoteEnd, RemoteError, RemoteState,
+    Rest, Share, Source, Tally, Task, Tokens, Transport,
 };
 use crate::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, Job, JobId, JobState, Millis,
@@ -292,7 +292,12 @@ fields! {
         #[serde(default, skip_serializing_if = "Option::is_none")] defaults: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")] conversion: Option<ConversionV1>,
         #[serde(default, skip_serializing_if = "Option::is_none")] media_root: Option<String>,
+        #[serde(default, skip_serializing_if = "MomentsV1::are_none")] moments: MomentsV1,
         #[serde(default, skip_serializing_if = "Option::is_none")] wrong: Option<RefusalV1>,
+    }
+    Moments as MomentsV1 {
+        #[serde(default, skip_serializing_if = "Option::is_none")] opens: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] deliver_by: Option<u64>,
     }
     Conversion as ConversionV1 {
         unpacked_bytes: u64, unpacked_ratio: u64,
@@ -389,94 +394,9 @@ bare! { Millis(u64), ChunkNo(u32), Attempt(u16), Row(u64), BatchName(String), Fi
 
 same! { u64, u32, i64, u16, i32, bool, char, String, BTreeMap<String, u64>, }
 
-/// What came later than its version is only written where it says something.
-/// Records of the first versions had no task: there was only one.
-impl Default for TaskV1 {
-    fn default() -> TaskV1 {
-        TaskV1::Generate
-    }
-}
-
-impl TaskV1 {
-    fn is_usual(&self) -> bool {
-        matches!(self, TaskV1::Generate)
-    }
-}
-
-/// Records of the first versions said nothing of what is made of answers.
-impl Default for AnswersV1 {
-    fn default() -> AnswersV1 {
-        Answers::default().store()
-    }
-}
-
-impl AnswersV1 {
-    fn is_usual(&self) -> bool {
-        matches!(self, Self { check_schema: false, tokens_max: TOKENS_MAX, media: MediaV1::Auto })
-    }
-}
-
-impl Default for MediaTallyV1 {
-    fn default() -> MediaTallyV1 {
-        MediaTally::default().store()
-    }
-}
-
-impl MediaTallyV1 {
-    fn is_usual(&self) -> bool {
-        matches!(self, Self { files: 0, bytes: 0, unreadable: 0 })
-    }
-}
-
-/// What counts as an answer unless somebody says otherwise; most records are of such queues.
-impl Default for AcceptV1 {
-    fn default() -> AcceptV1 {
-        AcceptV1 { truncated: true, blocked: false, empty: false }
-    }
-}
-
-impl AcceptV1 {
-    fn is_usual(&self) -> bool {
-        matches!(self, Self { truncated: true, blocked: false, empty: false })
-    }
-}
-
-fn is_nothing(value: &u64) -> bool {
-    *value == 0
-}
-
-fn is_no_priority(value: &i64) -> bool {
-    *value == 0
-}
-
-/// Records of the first versions had native lines only.
-impl Default for FamilyV1 {
-    fn default() -> FamilyV1 {
-        FamilyV1::Native
-    }
-}
-
-impl FamilyV1 {
-    fn is_usual(&self) -> bool {
-        matches!(self, FamilyV1::Native)
-    }
-}
-
-/// Queues of the first versions had no such lines.
-fn layer() -> OpenAiLinesV1 {
-    OpenAiLinesV1::Layer
-}
-
-impl OpenAiLinesV1 {
-    fn is_usual(&self) -> bool {
-        matches!(self, OpenAiLinesV1::Layer)
-    }
-}
-
-fn is_not(value: &bool) -> bool {
-    !value
-}
-
 mod forms;
 #[cfg(test)]
 mod tests;
+mod usual;
+
+use usual::{is_no_priority, is_not, is_nothing, layer};

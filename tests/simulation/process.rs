@@ -1,10 +1,10 @@
 //! The process: how it saves, acts, dies and comes back, with whatever was under way.
 
+use gemini_batchd::engine::Recollection;
 use gemini_batchd::engine::effect::{Effect, Issued, Turn};
 use gemini_batchd::engine::event::{Event, Failure};
 use gemini_batchd::engine::ids::{JobId, Millis};
 use gemini_batchd::engine::job::{ChunkState, Job};
-use gemini_batchd::engine::machine::Recollection;
 use gemini_batchd::store::JobStore;
 use gemini_batchd::store::memory::Fault;
 

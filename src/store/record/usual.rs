@@ -1,0 +1,104 @@
+//! What a record does not say, because it came later than its version or is so in most of them.
+//! What came later than its version is only written where it says something.
+
+use super::*;
+
+/// Records of the first versions had no task: there was only one.
+impl Default for TaskV1 {
+    fn default() -> TaskV1 {
+        TaskV1::Generate
+    }
+}
+
+impl TaskV1 {
+    pub(super) fn is_usual(&self) -> bool {
+        matches!(self, TaskV1::Generate)
+    }
+}
+
+/// Records of the first versions said nothing of what is made of answers.
+impl Default for AnswersV1 {
+    fn default() -> AnswersV1 {
+        Answers::default().store()
+    }
+}
+
+impl AnswersV1 {
+    pub(super) fn is_usual(&self) -> bool {
+        matches!(self, Self { check_schema: false, tokens_max: TOKENS_MAX, media: MediaV1::Auto })
+    }
+}
+
+impl Default for MediaTallyV1 {
+    fn default() -> MediaTallyV1 {
+        MediaTally::default().store()
+    }
+}
+
+impl MediaTallyV1 {
+    pub(super) fn is_usual(&self) -> bool {
+        matches!(self, Self { files: 0, bytes: 0, unreadable: 0 })
+    }
+}
+
+/// What counts as an answer unless somebody says otherwise; most records are of such queues.
+impl Default for AcceptV1 {
+    fn default() -> AcceptV1 {
+        AcceptV1 { truncated: true, blocked: false, empty: false }
+    }
+}
+
+impl AcceptV1 {
+    pub(super) fn is_usual(&self) -> bool {
+        matches!(self, Self { truncated: true, blocked: false, empty: false })
+    }
+}
+
+pub(super) fn is_nothing(value: &u64) -> bool {
+    *value == 0
+}
+
+pub(super) fn is_no_priority(value: &i64) -> bool {
+    *value == 0
+}
+
+/// Records of the first versions had native lines only.
+impl Default for FamilyV1 {
+    fn default() -> FamilyV1 {
+        FamilyV1::Native
+    }
+}
+
+impl FamilyV1 {
+    pub(super) fn is_usual(&self) -> bool {
+        matches!(self, FamilyV1::Native)
+    }
+}
+
+/// Queues of the first versions had no such lines.
+pub(super) fn layer() -> OpenAiLinesV1 {
+    OpenAiLinesV1::Layer
+}
+
+impl OpenAiLinesV1 {
+    pub(super) fn is_usual(&self) -> bool {
+        matches!(self, OpenAiLinesV1::Layer)
+    }
+}
+
+pub(super) fn is_not(value: &bool) -> bool {
+    !value
+}
+
+/// Most files have no such moments.
+impl Default for MomentsV1 {
+    fn default() -> MomentsV1 {
+        Moments::default().store()
+    }
+}
+
+impl MomentsV1 {
+    pub(super) fn are_none(&self) -> bool {
+        matches!(self, Self { opens: None, deliver_by: None })
+    }
+}
