@@ -1,8 +1,9 @@
 //! Snapshots for any number of askers, without hindering what they look at.
 //!
 //! Building a snapshot holds up the daemon's loop for a moment. So one is built at a time, it
-//! serves everybody who asked before it was begun, and between two there is a pause of several
-//! times what one takes. Nobody is shown anything older than their own question.
+//! serves everybody who asked before it was begun, and in the long run only a tenth of the time is
+//! spent on them. Whoever asks now and then is answered at once; who asks all the time, waits.
+//! Nobody is shown anything older than their own question.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +35,8 @@ pub struct Seen {
 struct Built {
     seen: Arc<Seen>,
     begun: Instant,
-    /// The next one is not begun before.
-    next: Instant,
+    /// When all that was spent on snapshots is made up for by pauses.
+    balanced: Instant,
 }
 
 impl Latest {
@@ -49,11 +50,13 @@ impl Latest {
         let asked = Instant::now();
         // Askers queue here; the first of them builds for all who stand behind it.
         let mut newest = self.newest.lock().await;
+        let mut balanced = asked;
         if let Some(built) = newest.as_ref() {
             if built.begun > asked {
                 return Arc::clone(&built.seen);
             }
-            tokio::time::sleep_until(built.next).await;
+            balanced = built.balanced;
+            tokio::time::sleep_until(may_begin(balanced)).await;
         }
         let begun = Instant::now();
         let build = Arc::clone(&self.build);
@@ -64,10 +67,21 @@ impl Latest {
         };
         let seen = tokio::task::spawn_blocking(work);
         let seen = seen.await.expect("a snapshot is built without panicking");
-        let next = Instant::now() + (begun.elapsed() * PAUSES).min(PAUSE_MAX);
-        *newest = Some(Built { seen: Arc::clone(&seen), begun, next });
+        let balanced = balance(balanced, begun, begun.elapsed());
+        *newest = Some(Built { seen: Arc::clone(&seen), begun, balanced });
         seen
     }
+}
+
+/// When the next snapshot may be begun.
+fn may_begin(balanced: Instant) -> Instant {
+    // There is no earlier moment only right after the machine has started.
+    balanced.checked_sub(CREDIT).unwrap_or(balanced)
+}
+
+/// When a snapshot that was begun then and took so long is made up for, too.
+fn balance(before: Instant, begun: Instant, spent: Duration) -> Instant {
+    before.max(begun) + spent + (spent * PAUSES).min(PAUSE_MAX)
 }
 
 /// Other looks at the daemon than snapshots, one at a time and with pauses between them.
@@ -94,11 +108,13 @@ impl Pace {
     }
 }
 
-/// The pause after building a snapshot, in times of what it took: a tenth of the time, at most, is
-/// spent building.
+/// The pause that building a snapshot asks for, in times of what it took: a tenth of the time, at
+/// most, is spent building.
 const PAUSES: u32 = 9;
 /// Nobody waits longer for the next to be begun.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// So much of the pauses may be owed: a few questions in a row are answered without any.
+const CREDIT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -163,6 +179,23 @@ mod tests {
         assert_eq!(answers, 1000);
         let built = built.load(Ordering::Relaxed);
         assert!(built < 100, "{built} snapshots were built");
+    }
+
+    #[test]
+    fn who_asks_now_and_then_never_waits_and_who_asks_all_the_time_does() {
+        let spent = Duration::from_millis(3);
+        let start = Instant::now();
+        let (mut now, mut balanced) = (start, start);
+        let mut waits = Vec::new();
+        for _ in 0..1000 {
+            waits.push(may_begin(balanced).saturating_duration_since(now));
+            now = now.max(may_begin(balanced)) + spent;
+            balanced = balance(balanced, now - spent, spent);
+        }
+        assert!(waits.iter().take(30).all(Duration::is_zero), "thirty in a row wait for nothing");
+        let share = (spent * 1000).as_secs_f64() / (now - start).as_secs_f64();
+        assert!(share < 0.11, "in the long run {share} of the time is spent");
+        assert_eq!(may_begin(start).saturating_duration_since(start), Duration::ZERO);
     }
 
     #[tokio::test]
