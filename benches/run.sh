@@ -31,4 +31,13 @@ for word in "$@"; do
     "$BENCH_PEERS/venv/bin/python" -m pip freeze 2>/dev/null | grep -i '^google-genai' >&2 || true
     (cd "$BENCH_PEERS" && npm ls --depth=0 2>/dev/null) | sed -n 's/.*\(@google.*\)/\1/p' >&2
 done
+# So is what drives a browser.
+if command -v npm >/dev/null && [ -x /usr/bin/chromium ]; then
+    export BENCH_PAGE=$root/target/benches/page
+    mkdir -p "$BENCH_PAGE"
+    cp "$here"/page/* "$BENCH_PAGE/"
+    if [ ! -d "$BENCH_PAGE/node_modules/playwright-core" ]; then
+        (cd "$BENCH_PAGE" && npm install --silent --no-audit --no-fund --ignore-scripts) || unset BENCH_PAGE
+    fi
+fi
 exec "$tools" table "$BINARY" "$@"

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Bench;
 use super::daemon::{Spool, wait_until};
@@ -17,7 +17,7 @@ use super::report::{Row, median, percentile};
 /// The rows.
 pub fn rows(bench: &Bench) -> Result<Vec<Row>, String> {
     let mut rows = looks(bench)?;
-    rows.push(beside_questions(bench)?);
+    rows.extend(beside_questions(bench)?);
     Ok(rows)
 }
 
@@ -72,30 +72,82 @@ fn looks(bench: &Bench) -> Result<Vec<Row>, String> {
     ])
 }
 
-/// Files that are answered while 1,000 questions a second are asked, against the same unasked.
-fn beside_questions(bench: &Bench) -> Result<Row, String> {
+/// Files that are answered while 1,000 questions a second are asked, against the same unasked: one
+/// after the other, and all at once.
+fn beside_questions(bench: &Bench) -> Result<Vec<Row>, String> {
     let server = Server::sink(&[])?;
-    let (mut ratios, mut asked, mut slowest) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..bench.rounds() {
-        let (alone, _, _) = files(bench, &server, false)?;
-        let (beside, rate, p99) = files(bench, &server, true)?;
-        ratios.push(beside / alone);
-        asked.push(rate);
-        slowest.push(p99);
-    }
-    let more = format!(
-        "{:.0} questions a second, p99 {:.0} ms; median of {} pairs",
-        median(&asked),
-        median(&slowest),
-        ratios.len()
-    );
-    let figure = "1,000 files beside 1,000 status requests a second ÷ alone";
-    Ok(Row::most(figure, 1.05, median(&ratios), "", &more))
+    let paced = pairs(bench, &server, bench.pick(60, 500), Some(PACE))?;
+    let at_once = pairs(bench, &server, 1_000, None)?;
+    let waits = |pairs: &[Pair]| -> Vec<f64> { pairs.iter().map(|pair| pair.wait).collect() };
+    let figure =
+        "a small file beside 1,000 status requests a second: its time to the outbox ÷ alone";
+    let more = format!("{}; 20 files a second", told(&paced));
+    let mut rows = vec![Row::most(figure, 1.2, median(&waits(&paced)), "", &more)];
+    let whole: Vec<f64> = at_once.iter().map(|pair| pair.whole).collect();
+    let measured = format!("{:.2} × as long ({})", median(&whole), told(&at_once));
+    let figure = "1,000 files at once, which need all of the machine, beside as many askers on it";
+    rows.push(Row::only(figure, &measured));
+    Ok(rows)
 }
 
-/// Seconds that the files take, the questions answered in each of them, and how slow they were.
-fn files(bench: &Bench, server: &Server, with_questions: bool) -> Result<(f64, f64, f64), String> {
-    let files: usize = 1_000;
+/// The same files with and without questions.
+struct Pair {
+    /// Seconds for all of them, with ÷ without.
+    whole: f64,
+    /// The median of the times to the outbox, with ÷ without.
+    wait: f64,
+    with: Taken,
+    without: Taken,
+}
+
+/// What some files took.
+struct Taken {
+    /// Seconds for all of them.
+    seconds: f64,
+    /// From the rename into the inbox to the manifest, the median, milliseconds.
+    wait: f64,
+    /// Questions answered a second.
+    rate: f64,
+    /// How long the slowest hundredth of them took, milliseconds.
+    slowest: f64,
+}
+
+fn told(pairs: &[Pair]) -> String {
+    let of = |of: fn(&Pair) -> f64| median(&pairs.iter().map(of).collect::<Vec<f64>>());
+    format!(
+        "{:.0} questions a second, p99 {:.0} ms; a file {:.1} ms, alone {:.1}; median of {} pairs",
+        of(|pair| pair.with.rate),
+        of(|pair| pair.with.slowest),
+        of(|pair| pair.with.wait),
+        of(|pair| pair.without.wait),
+        pairs.len()
+    )
+}
+
+fn pairs(
+    bench: &Bench,
+    server: &Server,
+    files: usize,
+    pace: Option<Duration>,
+) -> Result<Vec<Pair>, String> {
+    let pair = |round: usize| {
+        // What was removed before slows a file system down: each goes first every other time.
+        let first = take(bench, server, files, pace, round % 2 == 0)?;
+        let second = take(bench, server, files, pace, round % 2 != 0)?;
+        let (with, without) = if round % 2 == 0 { (first, second) } else { (second, first) };
+        let (whole, wait) = (with.seconds / without.seconds, with.wait / without.wait);
+        Ok(Pair { whole, wait, with, without })
+    };
+    (0..bench.pick(2, 4)).map(pair).collect()
+}
+
+fn take(
+    bench: &Bench,
+    server: &Server,
+    files: usize,
+    pace: Option<Duration>,
+    with_questions: bool,
+) -> Result<Taken, String> {
     let spool = Spool::new(bench, "asked", server)?;
     let stage = stage(&spool, files as u64, 100)?;
     let _daemon = spool.run()?;
@@ -106,7 +158,7 @@ fn files(bench: &Bench, server: &Server, with_questions: bool) -> Result<(f64, f
             askers.push(scope.spawn(|| ask_on(&spool.path, &asking, &answered)));
         }
         let began = Instant::now();
-        let moved = move_all(&stage, &spool.path.join("inbox"));
+        let moved = move_all(&stage, &spool.path.join("inbox"), pace);
         let all = wait_until(PATIENCE, || {
             thread::sleep(Duration::from_millis(20));
             spool.manifests() == files
@@ -116,13 +168,26 @@ fn files(bench: &Bench, server: &Server, with_questions: bool) -> Result<(f64, f
         let times: Vec<Vec<f64>> =
             askers.into_iter().filter_map(|asker| asker.join().ok()).collect();
         let times = times.concat();
-        moved?;
+        let moved = moved?;
         if !all {
             return Err(format!("{} of {files} files are done", spool.manifests()));
         }
-        let p99 = if times.is_empty() { 0.0 } else { percentile(&times, 99.0) };
-        Ok((seconds, answered.load(Ordering::Relaxed) as f64 / seconds, p99))
+        let slowest = if times.is_empty() { 0.0 } else { percentile(&times, 99.0) };
+        let rate = answered.load(Ordering::Relaxed) as f64 / seconds;
+        Ok(Taken { seconds, wait: median(&waits(&spool.path, &moved)?), rate, slowest })
     })
+}
+
+/// From each rename into the inbox to the file's manifest, milliseconds.
+fn waits(spool: &Path, moved: &[(String, SystemTime)]) -> Result<Vec<f64>, String> {
+    let wait = |(name, at): &(String, SystemTime)| {
+        let stem = name.trim_end_matches(".jsonl");
+        let manifest = spool.join("outbox").join(format!("{stem}.manifest.json"));
+        let written = std::fs::metadata(manifest).and_then(|found| found.modified());
+        let written = written.map_err(|error| format!("{name}: {error}"))?;
+        Ok(written.duration_since(*at).unwrap_or_default().as_secs_f64() * 1000.0)
+    };
+    moved.iter().map(wait).collect()
 }
 
 /// Asks at an even pace until it is over; gives how long the answers took, milliseconds.
@@ -179,19 +244,30 @@ impl Asker {
     }
 }
 
-fn move_all(from: &Path, to: &Path) -> Result<(), String> {
+/// Moves all files, at a pace if there is one; says when each was.
+fn move_all(
+    from: &Path,
+    to: &Path,
+    pace: Option<Duration>,
+) -> Result<Vec<(String, SystemTime)>, String> {
     let entries = std::fs::read_dir(from).map_err(|error| error.to_string())?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.sort();
+    let mut moved = Vec::new();
     for file in files {
-        let name = file.file_name().ok_or("a file without a name")?;
+        let name =
+            file.file_name().and_then(|name| name.to_str()).ok_or("a file without a name")?;
+        moved.push((name.to_owned(), SystemTime::now()));
         std::fs::rename(&file, to.join(name)).map_err(|error| error.to_string())?;
+        thread::sleep(pace.unwrap_or_default());
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// Programs that ask at once.
 const ASKERS: usize = 50;
 const QUESTIONS_A_SECOND: u32 = 1_000;
+/// Between two files that come one after the other.
+const PACE: Duration = Duration::from_millis(50);
 /// After so long it is not waited for any more.
 const PATIENCE: Duration = Duration::from_secs(200);

@@ -8,6 +8,7 @@ mod intake;
 mod latency;
 mod many;
 mod memory;
+mod page;
 mod peers;
 mod process;
 mod records;
@@ -59,7 +60,7 @@ pub struct Bench {
 type Group = fn(&Bench) -> Result<Vec<Row>, String>;
 
 /// The groups in the order of the table.
-const GROUPS: [(&str, &str, Group); 17] = [
+const GROUPS: [(&str, &str, Group); 18] = [
     ("intake", "lines checked, indexed and hashed, against wc -l", intake::rows),
     ("way", "upload, download, and the whole way, against curl", way::rows),
     ("link", "the whole way over 1 Gbit/s, against curl", way::link_rows),
@@ -70,6 +71,7 @@ const GROUPS: [(&str, &str, Group); 17] = [
     ("polls", "10,000 batches under way", records::poll_rows),
     ("start", "a start with 100,000 records", records::start_rows),
     ("control", "status, lists and memory with 11,000 jobs", control::rows),
+    ("page", "the dashboard in a browser; only with chromium, Node and npm", page::rows),
     ("many", "2,000 files at once, and beside a large one", many::rows),
     ("idle", "waiting for 100 batches", records::idle_rows),
     ("storm", "renames that come all at once", many::storm_rows),
