@@ -20,7 +20,7 @@ use crate::telemetry::escaped;
 use crate::view::VERSION;
 
 use super::remote::{refused, words};
-use super::{ExitCode, Failure, Globals, print_json, runtime};
+use super::{ExitCode, Failure, Globals, owner, print_json, runtime};
 
 /// The verb.
 #[derive(Debug, Args)]
@@ -58,6 +58,7 @@ impl Adopt {
 
     fn act(&self, config: &Config) -> Result<Adoption, Failure> {
         let folders = &config.folders;
+        owner::check(folders, "adopt")?;
         folders.prepare()?;
         instance::check(&folders.state)?;
         let opened = DaemonStore::open(&folders.state, DaemonStore::FREE_BYTES_MIN)?;

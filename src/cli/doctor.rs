@@ -21,6 +21,7 @@ use crate::engine::event;
 use crate::provider::gemini::Client;
 use crate::view::VERSION;
 
+use super::figures::{Line, Look, Tone};
 use super::remote::{self, words};
 use super::{ExitCode, Failure, Globals, print_json, runtime};
 
@@ -79,7 +80,8 @@ impl Doctor {
     /// If nothing can be printed. What is found wrong is no error but the exit code: 10 if it is
     /// the configuration, 12 if it is a key, else 1.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-        let mut report = Report { json: globals.json, findings: Vec::new(), out };
+        let look = Look::of_stdout();
+        let mut report = Report { json: globals.json, look, findings: Vec::new(), out };
         match globals.load() {
             Ok(config) => {
                 let context = Context::new(config, self.offline)?;
@@ -158,6 +160,14 @@ impl Finding {
 }
 
 impl Level {
+    fn tone(self) -> Tone {
+        match self {
+            Level::Ok => Tone::Good,
+            Level::Warn => Tone::Warn,
+            Level::Fail => Tone::Bad,
+        }
+    }
+
     /// As it is told.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -171,6 +181,7 @@ impl Level {
 /// Findings that are told as they come.
 struct Report<'a> {
     json: bool,
+    look: Look,
     findings: Vec<Finding>,
     out: &'a mut dyn Write,
 }
@@ -179,7 +190,12 @@ impl Report<'_> {
     fn take(&mut self, finding: Finding) -> io::Result<()> {
         if !self.json {
             let head = format!("{:<5} {:<14}", finding.level.as_str(), finding.check);
-            words::wrapped(&head, HEAD, &finding.text, self.out)?;
+            let mut text = Vec::new();
+            words::wrapped(&head, HEAD, &finding.text, &mut text)?;
+            let (level, rest) = text.split_at(finding.level.as_str().len());
+            let level = Line::of(finding.level.tone(), String::from_utf8_lossy(level));
+            self.out.write_all(level.shown(&self.look).as_bytes())?;
+            self.out.write_all(rest)?;
             if let Some(remedy) = &finding.remedy {
                 words::wrapped("", HEAD, &format!("try: {remedy}"), self.out)?;
             }
@@ -252,10 +268,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_terminal_shows_the_level_in_colour_and_nothing_else_changes() {
+        let told = |colour| {
+            let mut out = Vec::new();
+            let look = Look { columns: None, colour };
+            let mut report = Report { json: false, look, findings: Vec::new(), out: &mut out };
+            report.take(Finding::warn("clock", "two minutes slow", "set it")).expect("written");
+            String::from_utf8(out).expect("UTF-8")
+        };
+        let (plain, coloured) = (told(false), told(true));
+        assert!(plain.starts_with("warn  clock          two minutes slow"), "{plain}");
+        assert_eq!(coloured, plain.replacen("warn", "\u{1b}[33mwarn\u{1b}[0m", 1));
+    }
+
+    #[test]
     fn the_exit_code_is_that_of_the_worst_failure() {
         let end = |findings: Vec<Finding>| {
             let mut out = Vec::new();
-            let report = Report { json: false, findings, out: &mut out };
+            let look = Look { columns: None, colour: false };
+            let report = Report { json: false, look, findings, out: &mut out };
             report.end().expect("written")
         };
         let fail = |code| Finding { code, ..Finding::fail("x", "y", None) };

@@ -19,7 +19,9 @@ pub fn overview(snapshot: &Snapshot, look: &Look) -> Vec<Line> {
     let counts: Vec<String> =
         counts.map(|(state, count)| format!("{} {state}", number(*count))).collect();
     lines.push(Line::plain(format!("jobs   {}", counts.join(", "))));
-    for queue in snapshot.queues.iter().filter(|queue| queue.paused) {
+    // Where everything is paused, resuming one queue helps nobody; the head says what does.
+    let apart = !snapshot.health.paused_by_operator;
+    for queue in snapshot.queues.iter().filter(|queue| apart && queue.paused) {
         let resume = format!("; `gemini-batchd resume {}` lets it go on", escaped(&queue.name));
         let queue = format!("queue  {} is paused", escaped(&queue.name));
         lines.push(Line::of(Tone::Warn, queue).and(Tone::Plain, resume));

@@ -19,6 +19,7 @@ pub mod jobs_told;
 pub mod lint;
 pub mod list;
 pub mod mending;
+pub mod owner;
 pub mod plan;
 pub mod preview;
 pub mod progress;

@@ -11,7 +11,7 @@ use clap::Args;
 use crate::spool::durable;
 use crate::store::{DaemonStore, StoreError, export};
 
-use super::{ExitCode, Failure, Globals, print_json};
+use super::{ExitCode, Failure, Globals, owner, print_json};
 
 /// The verb `export`.
 #[derive(Debug, Args)]
@@ -38,6 +38,7 @@ impl Export {
             let message = format!("there are no records in {}", config.folders.state.display());
             return Err(Failure::new(ExitCode::NothingToDo, anyhow::Error::msg(message)));
         }
+        owner::check(&config.folders, "export")?;
         let store = open(&config.folders.state)?;
         match &self.file {
             None => {
@@ -66,6 +67,7 @@ impl Import {
     /// If the export can not be understood, or a job is there already and differs.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let config = globals.load()?;
+        owner::check(&config.folders, "import")?;
         let mut reader: Box<dyn BufRead> = if self.file == Path::new("-") {
             Box::new(io::stdin().lock())
         } else {

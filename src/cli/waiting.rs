@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control::ClientError;
 use crate::spool::{Folders, source};
 use crate::telemetry::escaped;
-use crate::view::{JobQuery, Snapshot, told};
+use crate::view::{JobQuery, JobView, Snapshot, told};
 
 use super::dropping::Dropped;
 use super::progress::Bars;
@@ -345,14 +345,17 @@ fn nobody_came(config: &Config) -> Failure {
 /// Shows the newest job of each file that has not ended.
 fn show(bars: &Bars, snapshot: &Snapshot, awaited: &[Awaited], endings: &[Option<Ending>]) {
     for (one, ending) in awaited.iter().zip(endings) {
-        let file = file_of(one);
-        let of_file = snapshot.jobs.iter().filter(|job| job.file == file);
-        match (ending, of_file.max_by(|a, b| a.id.cmp(&b.id))) {
+        match (ending, newest(&snapshot.jobs, &file_of(one))) {
             (None, Some(job)) => bars.show(job),
             (Some(_), Some(job)) => bars.finish(&job.id),
             (_, None) => {}
         }
     }
+}
+
+/// The newest job of a file: older ones had the same name.
+fn newest<'a>(jobs: &'a [JobView], file: &str) -> Option<&'a JobView> {
+    jobs.iter().filter(|job| job.file == file).max_by(|one, other| one.id.cmp(&other.id))
 }
 
 const MANIFEST: &str = ".manifest.json";

@@ -347,11 +347,26 @@ async fn every_answer_is_as_it_is_described() {
         let said = served.ask(&post("/v1/daemon:pause"), &[("authorization", &token)]).await;
         let said: Value = serde_json::from_str(&said.body).expect("JSON");
         check(&told, "#/components/schemas/Told", &said, "pause");
-        for line in
-            ["GET /v1/jobs/0000", "GET /v1/jobs?limit=x", "GET /none", "POST /v1/daemon:drain"]
-        {
-            let refused = served.ask(line, &[]).await;
-            assert!(refused.status >= 400, "{line}");
+        let done = post(&format!("/v1/jobs/{}", seen.jobs[0].id));
+        for (line, status) in [
+            ("GET /v1/jobs/0000", 404),
+            ("GET /v1/jobs?limit=x", 400),
+            ("GET /none", 404),
+            ("GET /v1/daemon:drain", 405),
+            ("POST /v1/jobs/0000:cancel", 404),
+            ("POST /v1/queues/none:pause", 404),
+            ("POST /v1/queues/default:resume", 409),
+            ("POST /v1/daemon:pause", 200),
+            (&format!("{done}:explode"), 404),
+            (&format!("{done}:hold"), 409),
+            (&format!("{done}:delete"), 200),
+            (&format!("{done}:delete"), 404),
+        ] {
+            let refused = served.ask(line, &[("authorization", &token)]).await;
+            assert_eq!(refused.status, status, "{line}: {}", refused.body);
+            if status == 200 || status == 405 {
+                continue;
+            }
             let refused: Value = serde_json::from_str(&refused.body).expect("JSON");
             check(&told, refusal, &refused, line);
         }

@@ -61,3 +61,23 @@ fn a_wrong_line_is_named() {
         .code(1)
         .stderr(predicate::str::contains("line 1"));
 }
+
+#[test]
+fn root_leaves_no_records_in_the_spool_of_another_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    place.write("records.jsonl", &released());
+    place.run(&["import", "records.jsonl"]).assert().code(0);
+    std::os::unix::fs::chown(place.path("spool/state"), Some(4321), None).expect("given away");
+    for verb in [["import", "records.jsonl"].as_slice(), &["export"], &["adopt"]] {
+        place
+            .run(verb)
+            .env("GEMINI_API_KEY", "any")
+            .assert()
+            .code(2)
+            .stderr(predicate::str::contains("belongs to user 4321"))
+            .stderr(predicate::str::contains(format!("sudo -u '#4321' gemini-batchd {}", verb[0])));
+    }
+}

@@ -224,6 +224,12 @@ fn a_queue_or_the_daemon_is_paused_and_resumed_by_its_name() {
     ] {
         let queue: Vec<&str> = queue.into_iter().collect();
         assert_eq!(said(verb, &queue), expected, "{verb} {queue:?}");
+        if (verb, queue.len()) == ("pause", 0) {
+            // Where nothing goes on, a queue that is resumed would not either.
+            let status = said("status", &[]);
+            assert!(status.contains("paused by an operator"), "{status}");
+            assert!(!status.contains("resume slow"), "{status}");
+        }
     }
 }
 
