@@ -48,7 +48,7 @@ use crate::config::Config;
 use crate::control::{Refused, Reply};
 use crate::engine::effect::{Issued, Turn};
 use crate::engine::event::Event;
-use crate::engine::ids::JobId;
+use crate::engine::ids::{JobId, Millis};
 use crate::engine::{Engine, Mend};
 use crate::store::{JobStore, StoreError};
 use crate::view::Kind;
@@ -206,8 +206,9 @@ impl Daemon {
         let wakeup = lock(&self.engine).next_wakeup();
         let look = self.intake.next_look();
         let longest = self.watchdog.patience().min(self.room.patience()).min(LONGEST_SLEEP);
-        let tick = wakeup.map_or(longest, |at| Duration::from_millis(at.since(now)).min(longest));
-        let look = look.map_or(Duration::MAX, |at| Duration::from_millis(at.since(now)));
+        let until = |at: Millis| self.clock.wait(at.since(now));
+        let tick = wakeup.map_or(longest, |at| until(at).min(longest));
+        let look = look.map_or(Duration::MAX, until);
         let (pause, due) = match look < tick {
             true => (look, Message::Look),
             false => (tick, Message::Event(Box::new(Event::Tick))),
