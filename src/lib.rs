@@ -11,6 +11,7 @@ pub mod failpoint;
 pub mod lint;
 pub mod provider;
 pub mod schema;
+pub mod signature;
 pub mod spool;
 pub mod store;
 pub mod telemetry;

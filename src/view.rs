@@ -23,7 +23,7 @@ use crate::engine::job::{
 
 pub use batch::{BatchEntry, BatchList, BatchView};
 pub use event::{Event, EventFilter, EventList, Kind};
-pub use figures::Figures;
+pub use figures::{Figures, HookCounts, Wakeups};
 pub use found::NoSuchJob;
 pub use lists::{BadQuery, BatchQuery, DayList, DayView, JobFilter, JobList, JobQuery, TokensView};
 pub use overview::{Overview, QueueView};
@@ -112,6 +112,9 @@ pub struct JobView {
     pub typical_s: Option<u64>,
     /// Bytes of its input.
     pub bytes: u64,
+    /// Of its answered lines, those answered from the cache.
+    #[serde(default)]
+    pub reused: u64,
 }
 
 /// Lines of a job.
@@ -174,6 +177,7 @@ impl JobView {
             waiting_s: None,
             typical_s: None,
             bytes: head.source.bytes,
+            reused: job.head.state.plan().map_or(0, |plan| plan.reused),
         }
     }
 
@@ -335,7 +339,7 @@ fn lines(job: &Job) -> Lines {
     let open = job.leaves().filter(|chunk| chunk.state != ChunkState::Settled);
     let open: u64 = open.map(|chunk| chunk.rest.rows()).sum();
     let ended = job.chunks.values().flat_map(|chunk| &chunk.batches);
-    let answered: u64 = ended.map(|batch| batch.answered).sum();
+    let answered: u64 = ended.map(|batch| batch.answered).sum::<u64>() + plan.reused;
     let failed = plan.rows.saturating_sub(open).saturating_sub(answered);
     Lines { total: plan.rows, answered, failed, open }
 }

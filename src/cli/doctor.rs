@@ -7,6 +7,7 @@
 pub mod api;
 pub mod disk;
 pub mod folders;
+pub mod hooks;
 pub mod service;
 
 use std::io::{self, Write};
@@ -256,6 +257,7 @@ const CHECKS: &[Check] = &[
     service::unit,
     service::records,
     service::left,
+    hooks::hooks,
 ];
 
 /// So long the API is waited for.

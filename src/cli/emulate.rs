@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::provider::gemini::emulator::{self, Emulator, EmulatorError, Faults, Options};
+use crate::provider::gemini::emulator::{self, Emulator, EmulatorError, Faults, Options, Webhook};
+use crate::signature::Secret;
 
 use super::{ExitCode, Failure, Globals, print_json};
 
@@ -23,6 +24,12 @@ pub struct Emulate {
     /// A TOML file with the faults it is to show, such as `create_503_after = 1`
     #[arg(long, value_name = "FILE")]
     pub faults: Option<PathBuf>,
+    /// Where it sends signed notices of batches that have ended, as the API does
+    #[arg(long, value_name = "URL", requires = "webhook_secret")]
+    pub webhook: Option<String>,
+    /// The file with the secret of these notices, whsec_…
+    #[arg(long, value_name = "FILE", requires = "webhook")]
+    pub webhook_secret: Option<PathBuf>,
 }
 
 impl Emulate {
@@ -32,8 +39,9 @@ impl Emulate {
     /// If it can not listen, or the faults are not understood.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
         let faults = self.faults.as_deref().map(read_faults).transpose()?.unwrap_or_default();
-        let options =
-            Options { listen: self.listen, speed: self.speed, faults, ..Options::default() };
+        let webhook = self.webhook()?;
+        let (listen, speed) = (self.listen, self.speed);
+        let options = Options { listen, speed, faults, webhook, ..Options::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             // From here on Ctrl-C ends it in order, so that its folder is removed.
@@ -48,6 +56,23 @@ impl Emulate {
             emulator.stop().await;
             Ok(ExitCode::Complete)
         })
+    }
+}
+
+impl Emulate {
+    fn webhook(&self) -> Result<Option<Webhook>, Failure> {
+        let (Some(url), Some(path)) = (&self.webhook, &self.webhook_secret) else {
+            return Ok(None);
+        };
+        let wrong = |error: anyhow::Error| {
+            let path = path.display();
+            Failure::new(ExitCode::Usage, error)
+                .leading_to(format!("the secret in {path} cannot be used"))
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.into()))?;
+        let no_secret = || wrong(anyhow::anyhow!("it is not whsec_ and base64"));
+        let secret = Secret::parse(&text).ok_or_else(no_secret)?;
+        Ok(Some(Webhook { url: url.clone(), secret }))
     }
 }
 

@@ -140,6 +140,10 @@ pub fn details(job: &JobView, look: &Look) -> Vec<Line> {
     if !failures.is_empty() {
         tell("failed", Tone::Bad, &failures);
     }
+    if job.reused > 0 {
+        let text = format!("{} of its lines were answered before and not sent", number(job.reused));
+        tell("reused", Tone::Plain, &text);
+    }
     if let Some(tokens) = &job.tokens {
         let parts = [
             ("prompt", tokens.prompt),

@@ -154,6 +154,11 @@ impl Reading {
         Reading::told(file, queue, rules, Told::nobody())
     }
 
+    /// Where the requests lie, and the index of them.
+    pub fn requests_and_lines(&self) -> (&Path, PathBuf) {
+        (&self.requests, self.indexes.path().join(LINES))
+    }
+
     /// The same with these settings; `told` hears of every row.
     fn told(
         file: &Path,

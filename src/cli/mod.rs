@@ -15,6 +15,7 @@ pub mod exit;
 pub mod explain;
 pub mod figures;
 pub mod findings;
+pub mod hooks;
 pub mod jobs_told;
 pub mod lint;
 pub mod list;
@@ -143,6 +144,8 @@ pub enum Verb {
     Remote(remote::Remote),
     /// Check configuration, keys, folders, disks and service; change nothing
     Doctor(doctor::Doctor),
+    /// Try out who is told what happened
+    Hooks(hooks::Hooks),
     /// See it all work on this machine, without a key or a network
     Demo(demo::Demo),
     /// Run a local Gemini Batch API, for rehearsals and tests
@@ -210,6 +213,7 @@ impl Cli {
             Verb::Adopt(adopt) => adopt.run(&self.globals, out),
             Verb::Remote(remote) => remote.run(&self.globals, out),
             Verb::Doctor(doctor) => doctor.run(&self.globals, out),
+            Verb::Hooks(hooks) => hooks.run(&self.globals, out),
             Verb::Demo(demo) => demo.run(&self.globals, out),
             Verb::Emulate(emulate) => emulate.run(&self.globals, out),
             Verb::Completions(completions) => completions.run(out),

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, bytes_text};
 use crate::daemon::policy_of;
 use crate::engine::Keys;
 use crate::engine::event::PlannedChunk;
 use crate::engine::job::{Queue, Rest};
+use crate::spool::cache::Cache;
+use crate::spool::reuse;
 use crate::telemetry::escaped;
 
 use super::lint::Reading;
@@ -39,12 +42,13 @@ impl Plan {
         let chunks: Vec<Chunk> =
             planned.chunks.iter().map(|chunk| Chunk::of(chunk, queue, &config)).collect();
         let bytes: u64 = chunks.iter().map(|chunk| chunk.bytes).sum();
+        let known = known(&config, &reading, queue, planned.rows)?;
         if globals.json {
             let all: Vec<_> = chunks.iter().map(Chunk::to_json).collect();
             let plan = json!({
                 "file": self.file.display().to_string(), "queue": queue.name, "model": queue.model,
                 "requests": planned.rows, "invalid": planned.invalid, "bytes": bytes,
-                "prompt_tokens_about": bytes / BYTES_A_TOKEN, "batches": all,
+                "prompt_tokens_about": bytes / BYTES_A_TOKEN, "batches": all, "reused": known,
             });
             print_json(out, &plan)?;
             return Ok(ExitCode::Complete);
@@ -63,11 +67,29 @@ impl Plan {
         for (number, chunk) in (1..).zip(&chunks) {
             chunk.tell(number, out)?;
         }
+        if let Some(known) = known {
+            writeln!(out, "{known} of them were answered before: those are used again, not sent")?;
+        }
         for warning in &planned.warnings {
             writeln!(out, "warning: {}", escaped(warning))?;
         }
         Ok(ExitCode::Complete)
     }
+}
+
+/// Of a file's requests, those whose answers are in the cache; `None` if the queue uses none.
+fn known(
+    config: &Config,
+    reading: &Reading,
+    queue: &Queue,
+    rows: u64,
+) -> Result<Option<u64>, Failure> {
+    if queue.cache_ms == 0 {
+        return Ok(None);
+    }
+    let cache = Cache::to_look_at(&config.folders.state);
+    let (requests, lines) = reading.requests_and_lines();
+    Ok(Some(reuse::known(requests, &lines, rows, queue, &cache, SystemClock.now())?))
 }
 
 /// A batch to be.

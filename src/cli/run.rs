@@ -7,9 +7,10 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Wakeup};
 use crate::control::ControlError;
 use crate::daemon::operators::{self, Identity};
+use crate::daemon::wakeup::{self, Waking};
 use crate::daemon::{
     DaemonError, Ended, Handle, Setup, SetupError, Until, failpoints, schedule, signals, token,
 };
@@ -87,12 +88,17 @@ async fn drive(globals: &Globals, until: Until) -> Result<(Ended, Handle), Failu
     signals::listen(handle.clone())?;
     let identity =
         Identity { inbox: config.folders.inbox.display().to_string(), started: clock.now() };
-    let serving = operators::serve(&config.control.socket, identity, handle.clone(), clock)?;
+    let told = Arc::clone(&clock);
+    let serving = operators::serve(&config.control.socket, identity, handle.clone(), told)?;
     if let Some(address) = config.control.listen {
         let token = token::read_or_make(&config.control.token_file)?;
         let address = serving.listen(address, &config.control.hosts, token)?;
         tracing::info!(%address, "the dashboard is served");
     }
+    let _waking = match &config.wakeup {
+        Some(settings) => Some(wake(settings, &handle, clock.clone())?),
+        None => None,
+    };
     let mut cron = schedule::wake_every_minute(handle.clone()).await.map_err(|error| {
         Failure::new(ExitCode::Failed, error).leading_to("the scheduler did not start")
     })?;
@@ -104,6 +110,18 @@ async fn drive(globals: &Globals, until: Until) -> Result<(Ended, Handle), Failu
         tracing::debug!(%error, "the scheduler did not stop");
     }
     Ok((ended?, handle))
+}
+
+/// Begins to hear notices of the API.
+fn wake(settings: &Wakeup, handle: &Handle, clock: Arc<dyn Clock>) -> Result<Waking, Failure> {
+    let waking = wakeup::serve(settings, handle.clone(), clock).map_err(|error| {
+        let address = settings.listen;
+        Failure::new(ExitCode::Failed, error)
+            .leading_to(format!("cannot listen on {address}"))
+            .with_remedy("set webhook.listen to another address")
+    })?;
+    tracing::info!(address = %waking.address, "notices of the API are heard");
+    Ok(waking)
 }
 
 /// The jobs' views, oldest first.
@@ -186,7 +204,9 @@ impl From<SetupError> for Failure {
             SetupError::NoKey(_) | SetupError::BadKey(_) => ExitCode::Credentials,
             // What may pass by itself must not keep a service manager from trying again.
             SetupError::Spool(error) if !error.is_lasting() => ExitCode::Failed,
-            SetupError::Client(_) | SetupError::Spool(_) => ExitCode::Configuration,
+            SetupError::Client(_) | SetupError::Hooks(_) | SetupError::Spool(_) => {
+                ExitCode::Configuration
+            }
             SetupError::Store(StoreError::Locked { .. } | StoreError::Elsewhere { .. }) => {
                 ExitCode::Locked
             }
@@ -200,6 +220,7 @@ impl From<SetupError> for Failure {
             SetupError::NoKey(_)
             | SetupError::BadKey(_)
             | SetupError::Client(_)
+            | SetupError::Hooks(_)
             | SetupError::Spool(_)
             | SetupError::Rebuild(_)
             | SetupError::Store(_) => None,

@@ -30,6 +30,9 @@ pub struct Submit {
     /// Settings for these files alone, instead of those that lie beside them as NAME.job.toml
     #[arg(long, value_name = "FILE")]
     pub job_file: Option<PathBuf>,
+    /// Send every line, also those whose answers are in the cache
+    #[arg(long)]
+    pub no_cache: bool,
     /// Wait until the results are in the outbox; the exit code is that of the worst file
     #[arg(long)]
     pub wait: bool,
@@ -97,9 +100,11 @@ impl Submit {
             }
             (None, _) => None,
         };
-        let Some((file, text)) = found else { return Ok(None) };
-        config.explain(sub, Some((&file, &text)))?;
-        Ok(Some(text))
+        if let Some((file, text)) = &found {
+            config.explain(sub, Some((file, text)))?;
+        }
+        let text = found.map(|(_, text)| text);
+        Ok(if self.no_cache { Some(without_cache(text.as_deref())) } else { text })
     }
 
     /// Every file with the name it is to have.
@@ -138,6 +143,13 @@ impl Submit {
         }
         Ok(name)
     }
+}
+
+/// Settings for one file, which are right, with the cache off.
+fn without_cache(settings: Option<&str>) -> String {
+    let mut table: toml::Table = settings.and_then(|text| text.parse().ok()).unwrap_or_default();
+    table.insert("cache".to_owned(), "off".into());
+    table.to_string()
 }
 
 fn drop_one(
@@ -215,7 +227,14 @@ mod tests {
 
     fn submit(files: &[&str], name: Option<&str>) -> Submit {
         let files = files.iter().map(PathBuf::from).collect();
-        Submit { files, queue: None, name: name.map(str::to_owned), job_file: None, wait: false }
+        Submit {
+            files,
+            queue: None,
+            name: name.map(str::to_owned),
+            job_file: None,
+            no_cache: false,
+            wait: false,
+        }
     }
 
     #[test]

@@ -136,6 +136,24 @@ fn find_in(
     Ok(None)
 }
 
+/// The text of a secret that is no API key: the named file, else the systemd credential.
+///
+/// # Errors
+/// Why a place that is named can not be used, in words.
+pub(super) fn find_text(
+    file: Option<&Path>,
+    credential: &str,
+    environment: &Environment,
+) -> Result<Option<String>, String> {
+    let folder = environment.get("CREDENTIALS_DIRECTORY").map(|it| Path::new(it).join(credential));
+    let found = match (file, folder.filter(|path| path.exists())) {
+        (Some(path), _) => read(path, true),
+        (None, Some(path)) => read(&path, false),
+        (None, None) => return Ok(None),
+    };
+    found.map(Some).map_err(|problem| problem.to_string().replace("the API key file", "the file"))
+}
+
 fn read(path: &Path, private: bool) -> Result<String, KeyProblem> {
     let unreadable = |why: String| KeyProblem::Unreadable { path: path.to_owned(), why };
     // Before opening: a FIFO would never come back.

@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::credentials;
 use super::queues::{self, DEFAULT};
 use super::settings::{CREDENTIAL, Kind, QUEUE, SECTIONS, SETTINGS, Setting, of_section};
-use super::{Environment, Flags, object, units};
+use super::{Environment, Flags, credentials, hooks, object, units};
 
 /// All values that were set, over the defaults.
 #[derive(Clone, Default)]
@@ -403,6 +402,11 @@ fn from_toml(setting: &Setting, value: &DeValue<'_>) -> Result<Value, String> {
             });
             texts.map_or_else(wrong, |texts| Ok(Value::List(texts)))
         }
+        Kind::Call => match value.as_str() {
+            Some(text) => from_text(setting, text),
+            None => from_toml(&Setting { kind: Kind::List, ..*setting }, value)
+                .map_err(|_| format!("must be {}, not {}", wanted(setting.kind), value.type_str())),
+        },
     }
 }
 
@@ -424,6 +428,7 @@ fn from_text(setting: &Setting, text: &str) -> Result<Value, String> {
         },
         Kind::Integer => text.trim().parse().map(Value::Integer).map_err(|_| wrong()),
         Kind::Flag => text.trim().parse().map(Value::Flag).map_err(|_| wrong()),
+        Kind::Call => hooks::call_from_text(text).map(Value::List).ok_or_else(wrong),
         Kind::List => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Ok(Value::List(items.map(str::to_owned).collect()))
@@ -439,6 +444,9 @@ fn wanted(kind: Kind) -> String {
         Kind::Integer => "a whole number".to_owned(),
         Kind::Flag => "true or false".to_owned(),
         Kind::Object => r#"a JSON object in quotes, such as '{"topK": 1}', or a table"#.to_owned(),
+        Kind::Call => {
+            r#"a URL, or a program and its arguments as a list, such as ["/usr/local/bin/notify", "--now"]"#.to_owned()
+        }
         Kind::List => r#"a list of texts, such as ["*.bak"]"#.to_owned(),
         Kind::Choice(words) => format!("one of {}", words.join(", ")),
     }

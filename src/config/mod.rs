@@ -8,6 +8,7 @@
 mod beside;
 mod credentials;
 mod example;
+mod hooks;
 mod key;
 mod layers;
 mod object;
@@ -31,6 +32,7 @@ use crate::spool::Folders;
 
 pub use beside::Explained;
 pub use example::example;
+pub use hooks::{Call, Hooks, Occasion, Wakeup, parse_call};
 pub use key::{Key, KeyProblem, KeySource};
 pub use layers::{ConfigError, Origin, Problem, nearest};
 pub use shown::{Shown, as_file};
@@ -55,8 +57,14 @@ pub struct Config {
     pub poll: Poll,
     /// Queues by the sub-folder of the inbox that they are for; `default` is always there.
     pub queues: BTreeMap<String, Queue>,
+    /// Bytes on disk for answers that can be used again.
+    pub cache_bytes: u64,
     /// Where operators reach the daemon.
     pub control: Control,
+    /// Who is told what has happened.
+    pub hooks: Arc<Hooks>,
+    /// Where the API says that batches have ended, if it can.
+    pub wakeup: Option<Wakeup>,
     /// What is tidied up, and when.
     pub housekeeping: Housekeeping,
     /// Every value with its origin, in the order of the example.

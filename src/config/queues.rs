@@ -12,9 +12,9 @@ use crate::engine::job::{
 use crate::spool::convert::Template;
 use crate::spool::defaults::known as known_member;
 
-use super::credentials;
 use super::layers::{Layers, Origin, Value, nearest};
 use super::settings::QUEUE;
+use super::{credentials, units};
 
 /// The queue for files in no other.
 pub(super) const DEFAULT: &str = "default";
@@ -83,6 +83,7 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
         defaults: defaults(layers, section, task),
         conversion: conversion(layers, section),
         moments: Moments::default(),
+        cache_ms: cache_ms(layers, section),
         wrong: None,
     }
 }
@@ -256,6 +257,22 @@ fn media_root(layers: &mut Layers, section: &str) -> Option<Arc<str>> {
         layers.problem(&origin, why);
     }
     Some(text.into())
+}
+
+/// How long answers are used again, milliseconds; 0 if they are not.
+fn cache_ms(layers: &mut Layers, section: &str) -> u64 {
+    let text = layers.text(section, "cache");
+    if text.is_empty() || text == "off" {
+        return 0;
+    }
+    match units::duration(&text) {
+        Ok(span) => u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
+        Err(why) => {
+            let origin = layers.get(section, "cache").origin.clone();
+            layers.problem(&origin, format!("{section}.cache {why}; or write \"off\""));
+            0
+        }
+    }
 }
 
 fn priority(layers: &Layers, section: &str) -> i64 {

@@ -14,7 +14,7 @@ use super::layers::{ConfigError, Layers, Origin, Value};
 use super::settings::{NOT_YET, QUEUE};
 use super::{
     Api, Config, Control, Duplicates, Environment, Housekeeping, Intake, Limits, Poll, Uncertain,
-    Watch, credentials, key, queues, shown,
+    Watch, credentials, hooks, key, queues, shown,
 };
 
 /// Checks all values and gives them their types.
@@ -29,7 +29,10 @@ pub(super) fn read(mut layers: Layers, environment: &Environment) -> Result<Conf
         limits: limits(&mut layers),
         poll: poll(&mut layers),
         queues: queues::read(&mut layers),
+        cache_bytes: layers.size("cache", "max_bytes", 1 << 50),
         control: control(&mut layers, environment, &folders.state),
+        hooks: Arc::new(hooks::read(&mut layers, environment)),
+        wakeup: hooks::read_wakeup(&mut layers, environment),
         housekeeping: housekeeping(&mut layers),
         shown: shown::all(&layers),
         folders,
@@ -192,12 +195,7 @@ fn base_url(layers: &mut Layers) -> Url {
     let Ok(url) = Url::parse(&text) else {
         return complain("is no URL; write one like \"https://generativelanguage.googleapis.com\"");
     };
-    let here = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
+    let here = is_here(&url);
     let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none();
     if url.scheme() != "https" && !(url.scheme() == "http" && here) {
         return complain(
@@ -208,6 +206,16 @@ fn base_url(layers: &mut Layers) -> Url {
         return complain("must be scheme, host and port only, without user, path or query");
     }
     url
+}
+
+/// Whether a URL leads to this machine.
+pub(super) fn is_here(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 fn version(layers: &mut Layers) -> String {
@@ -280,28 +288,10 @@ fn control(layers: &mut Layers, environment: &Environment, state: &Path) -> Cont
     Control {
         socket,
         socket_was_set,
-        listen: listen(layers),
+        listen: layers.address("control", "listen"),
         hosts,
         token_file: token_file.unwrap_or_else(|| state.join(TOKEN)),
     }
-}
-
-/// The address of `control.listen`, if it is set.
-fn listen(layers: &mut Layers) -> Option<SocketAddr> {
-    let text = layers.text("control", "listen");
-    if text.is_empty() {
-        return None;
-    }
-    let here = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let address = here.as_ref().unwrap_or(&text).parse();
-    if address.is_err() {
-        let origin = layers.get("control", "listen").origin.clone();
-        let why = format!(
-            "control.listen is {text:?}, which is no address; write one like \"127.0.0.1:8787\""
-        );
-        layers.problem(&origin, why);
-    }
-    address.ok()
 }
 
 fn housekeeping(layers: &mut Layers) -> Housekeeping {
@@ -390,6 +380,25 @@ impl Layers {
         Some(base.join(home(&text, environment)).components().collect())
     }
 
+    /// A TCP address, if it is set.
+    pub fn address(&mut self, section: &str, key: &'static str) -> Option<SocketAddr> {
+        let text = self.text(section, key);
+        if text.is_empty() {
+            return None;
+        }
+        let here = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        let address = here.as_ref().unwrap_or(&text).parse();
+        if address.is_err() {
+            let origin = self.get(section, key).origin.clone();
+            let why = format!(
+                "{section}.{key} is {text:?}, which is no address; write one like \
+                 \"127.0.0.1:8787\""
+            );
+            self.problem(&origin, why);
+        }
+        address.ok()
+    }
+
     fn duration(&self, section: &str, key: &'static str) -> Duration {
         let Value::Duration(duration) = self.get(section, key).value else {
             unreachable!("{section}.{key} is a duration by the table")
@@ -397,7 +406,8 @@ impl Layers {
         duration
     }
 
-    fn duration_above_zero(&mut self, section: &str, key: &'static str) -> Duration {
+    /// The same; nothing is a problem.
+    pub fn duration_above_zero(&mut self, section: &str, key: &'static str) -> Duration {
         let duration = self.duration(section, key);
         if duration.is_zero() {
             let origin = self.get(section, key).origin.clone();

@@ -41,6 +41,22 @@ fn daemon(figures: &Figures, page: &mut Page) {
     let name = "gemini_batchd_events_total";
     page.metric(name, "counter", "Events noted so far.");
     page.value(name, &[], figures.events as f64);
+    let name = "gemini_batchd_wakeups_total";
+    page.metric(name, "counter", "Notices that batches have ended, by what came of them.");
+    let wakeups = &figures.wakeups;
+    for (outcome, count) in
+        [("taken", wakeups.taken), ("repeated", wakeups.repeated), ("refused", wakeups.refused)]
+    {
+        page.value(name, &[("outcome", outcome)], count as f64);
+    }
+    let name = "gemini_batchd_hooks_total";
+    page.metric(name, "counter", "What hooks told: events taken, and tries that failed.");
+    for (outcome, count) in [("taken", figures.hooks.taken), ("failed", figures.hooks.failed)] {
+        page.value(name, &[("outcome", outcome)], count as f64);
+    }
+    let name = "gemini_batchd_hooks_waiting";
+    page.metric(name, "gauge", "Events that hooks could not tell yet.");
+    page.value(name, &[], figures.hooks.waiting as f64);
 }
 
 fn jobs(figures: &Figures, page: &mut Page) {

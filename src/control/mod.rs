@@ -17,6 +17,7 @@ mod openapi;
 mod page;
 mod peer;
 mod routes;
+pub mod wakeup;
 
 use std::io;
 use std::net::SocketAddr;

@@ -102,6 +102,7 @@ fn job(id: &str) -> JobView {
         waiting_s: None,
         typical_s: None,
         bytes: 0,
+        reused: 0,
     }
 }
 

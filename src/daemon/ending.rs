@@ -82,8 +82,9 @@ impl Performer {
         if self.remote_cleanup {
             self.clean_remote(&job, key).await;
         }
-        let this = Arc::clone(self);
+        let (this, keeping) = (Arc::clone(self), self.reusing());
         self.on_disk(move |folders| {
+            keeping.keep(folders, &job);
             // After this nobody looks at the input any more.
             if let Some(plan) = job.head.state.plan()
                 && let Some(late @ Late::Dropped { .. }) =

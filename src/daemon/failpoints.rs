@@ -24,6 +24,25 @@ pub fn disk() {
     fail::fail_point!("disk");
 }
 
+/// What hooks are to tell is on the disk, and what it stands for not saved.
+///
+/// # Errors
+/// Only in a test.
+pub fn hooks_noted() -> std::io::Result<()> {
+    failpoint::at("hooks:noted")
+}
+
+/// A hook was told, and that is not noted yet.
+///
+/// # Errors
+/// Only in a test: what came of it is lost.
+pub fn hook_told() -> std::io::Result<()> {
+    if !fail::has_failpoints() {
+        return Ok(());
+    }
+    tokio::task::block_in_place(|| failpoint::at("hooks:told"))
+}
+
 /// Everything of a turn is saved, nothing of it is begun.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use crate::control::Reply;
 use crate::engine::Engine;
 use crate::engine::event::{Command, Event};
+use crate::view::{HookCounts, Wakeups};
 
 use super::chronicle::Chronicle;
 use super::{intake, lock};
@@ -52,6 +53,10 @@ pub struct Notices {
     pub not_reloaded: Option<String>,
     /// The names of the queues.
     pub queues: BTreeSet<String>,
+    /// What came of notices that batches have ended.
+    pub wakeups: Wakeups,
+    /// What became of what hooks told.
+    pub hooks: HookCounts,
 }
 
 impl Handle {

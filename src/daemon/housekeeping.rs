@@ -48,6 +48,7 @@ impl Daemon {
             );
             return;
         };
+        self.ping_after_the_night(now);
         let more = lock(&self.engine).handle(Event::Housekeeping, now);
         add(turn, more);
         self.keep_house(round, now);

@@ -108,6 +108,8 @@ impl Look for Looks {
         let mut figures = Figures {
             started_s: self.identity.started.0 / 1000,
             events: self.handle.chronicle().noted(),
+            wakeups: notices.wakeups,
+            hooks: notices.hooks,
             ..Figures::default()
         };
         self.handle.with_engine(|engine| {

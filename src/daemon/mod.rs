@@ -15,6 +15,7 @@ mod ending;
 pub mod failpoints;
 mod handle;
 mod harvest;
+pub mod hooks;
 pub mod housekeeping;
 mod intake;
 mod log;
@@ -26,6 +27,7 @@ mod payload;
 pub mod perform;
 pub mod rebuild;
 mod reload;
+mod reuse;
 mod room;
 mod saved;
 pub mod schedule;
@@ -34,6 +36,7 @@ mod story;
 mod supervisor;
 pub mod sweep;
 pub mod token;
+pub mod wakeup;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -54,6 +57,7 @@ use crate::store::{JobStore, StoreError};
 use crate::view::Kind;
 
 use chronicle::Draft;
+use hooks::Hooks;
 use intake::Intake;
 use log::{span_of, tell_failure};
 use mood::Mood;
@@ -121,6 +125,7 @@ pub struct Daemon {
     told: BTreeMap<JobId, &'static str>,
     story: Story,
     mood: Mood,
+    hooks: Hooks,
 }
 
 impl Daemon {
@@ -138,11 +143,16 @@ impl Daemon {
         if let Err(error) = &ended {
             self.watchdog.failing(&error.to_string());
         }
+        // Whoever runs it now and then wants to be told now; a daemon tells it at its next start.
+        if until == Until::Idle && !matches!(ended, Ok(Ended::Stopped)) {
+            self.hooks.rest(self.config.hooks.timeout).await;
+        }
         ended
     }
 
     async fn work(&mut self, until: Until) -> Result<Ended, DaemonError> {
         self.story.recall(lock(&self.engine).unfinished());
+        self.hooks.begin();
         let version = env!("CARGO_PKG_VERSION");
         self.note(Draft::of_daemon(Kind::Started, format!("gemini-batchd {version}")));
         if let Some(turn) = self.first_turn.take() {
@@ -293,8 +303,10 @@ impl Daemon {
     fn consume(&mut self, turn: Turn) -> Result<(), DaemonError> {
         if !turn.save.is_empty() {
             tokio::task::block_in_place(|| {
+                let told = self.story.tell(&turn.save);
+                self.note_for_hooks(&told, &turn.save);
                 self.store.save(&turn.save)?;
-                self.tell_changes(&turn.save);
+                self.tell_changes(told, &turn.save);
                 self.mirror(&turn.save);
                 Ok::<(), StoreError>(())
             })?;

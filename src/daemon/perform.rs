@@ -17,6 +17,7 @@ use crate::engine::job::{Family, Head, OpenAiLines, Plan, Queue, Task, Transport
 use crate::provider::gemini::{Listed, Payload};
 use crate::spool::aside::{self, Aside};
 use crate::spool::body::Body;
+use crate::spool::cache::Cache;
 use crate::spool::claim::{self, Claimed};
 use crate::spool::frame::Frame;
 use crate::spool::lost::{self, Needed};
@@ -60,6 +61,10 @@ pub struct Performer {
     pub media_turns: Arc<MediaTurns>,
     /// Whether something was put into the inbox that nobody has looked at yet.
     pub dropped_late: Arc<AtomicBool>,
+    /// Answers that can be used again.
+    pub cache: Arc<Cache>,
+    /// What is left free on the disk by what is only convenient, bytes.
+    pub free_bytes: u64,
 }
 
 impl Performer {
@@ -157,6 +162,7 @@ impl Performer {
     async fn claim(&self, head: Head, plan: bool) -> Result<Outcome, Failure> {
         let (rules, folder) = (self.rules(&head), self.folders.job(head.id));
         let asks = asks(&head.queue);
+        let reusing = self.reusing();
         let claimed = self.on_disk(move |folders| {
             let claimed = match head.released {
                 true => aside::take_back(folders, head.id, &head.source)?,
@@ -164,7 +170,8 @@ impl Performer {
             };
             let is_ours = matches!(claimed, Claimed::Now | Claimed::Already);
             let planned = (plan && is_ours)
-                .then(|| plan_at_once(&folder, &head, &rules, &places(folders, &head)));
+                .then(|| plan_at_once(&folder, &head, &rules, &places(folders, &head)))
+                .map(|planned| reusing.apply(&folder, &head, &rules, planned));
             Ok((claimed, planned))
         });
         match claimed.await? {
@@ -191,11 +198,13 @@ impl Performer {
             Ok(prepared) => prepared,
             Err(error) => return self.planned(Err(error), asks),
         };
-        // What lines name has no address yet.
-        let early = early && !prepared.as_ref().is_some_and(|prepared| prepared.media);
+        // What lines name has no address yet, and what was answered before is not sent.
+        let early = early
+            && whole.1.queue.cache_ms == 0
+            && !prepared.as_ref().is_some_and(|prepared| prepared.media);
         let client = self.clients.with(key).ok().filter(|_| early);
         let lead = client.map(|client| self.begin_early(&whole.1, prepared.is_some(), client));
-        let on_known = lead.clone();
+        let (on_known, reusing) = (lead.clone(), self.reusing());
         let planned = blocking(move || {
             let (folder, head, rules, places) = &*whole;
             let known = on_known.map(|lead| move |known| lead.known(known));
@@ -203,7 +212,7 @@ impl Performer {
             let planned = plan_in(folder, head, prepared.as_ref(), rules, on_known);
             let goes_on = planned.is_ok();
             let planned = planned.or_else(|error| plan_naming(folder, head, rules, places, error));
-            (planned, goes_on)
+            (reusing.apply(folder, head, rules, planned), goes_on)
         });
         let (planned, goes_on) = planned.await;
         if let Some(lead) = lead {
@@ -353,6 +362,7 @@ pub(super) fn plan_of(planned: Planned, asks: u64, now: Millis) -> (Plan, Vec<Pl
         warnings: planned.warnings,
         prepared: planned.prepared,
         media: planned.media,
+        reused: planned.reused,
     };
     (plan, planned.chunks)
 }

@@ -61,6 +61,8 @@ impl Daemon {
         self.room.want(config.limits.free_bytes);
         self.performer = Arc::new(performer);
         self.handle.notices().queues = config.queues.keys().cloned().collect();
+        self.performer.cache.want(config.cache_bytes);
+        self.hooks.adopt(Arc::clone(&config.hooks));
         self.config = Arc::new(config);
         self.intake.name_queues(supervisor::queue_names(&self.config));
         let more = lock(&self.engine).adopt(policy, now);
@@ -81,6 +83,11 @@ fn keep_what_is_fixed(old: &Config, new: &mut Config) -> Vec<&'static str> {
     if new.control != old.control {
         new.control = old.control.clone();
         left.push("[control]");
+    }
+    let listen = |config: &Config| config.wakeup.as_ref().map(|wakeup| wakeup.listen);
+    if listen(new) != listen(old) {
+        new.wakeup = old.wakeup.clone();
+        left.push("[webhook]");
     }
     if new.api.base_url != old.api.base_url {
         new.api.base_url = old.api.base_url.clone();
@@ -107,5 +114,7 @@ fn performer(old: &Performer, config: &Config, salt: &str) -> Result<Performer, 
         early: Arc::clone(&old.early),
         media_turns: Arc::clone(&old.media_turns),
         dropped_late: Arc::clone(&old.dropped_late),
+        cache: Arc::clone(&old.cache),
+        free_bytes: config.limits.free_bytes,
     })
 }

@@ -12,8 +12,8 @@ use super::{Daemon, lock, rebuild, supervisor};
 
 impl Daemon {
     /// info: a job changed its state. The record of events says more.
-    pub(super) fn tell_changes(&mut self, changes: &[Change]) {
-        self.handle.chronicle().note(self.clock.now(), self.story.tell(changes));
+    pub(super) fn tell_changes(&mut self, drafts: Vec<Draft>, changes: &[Change]) {
+        self.handle.chronicle().note(self.clock.now(), drafts);
         for change in changes {
             match change {
                 Change::Head(head) => {

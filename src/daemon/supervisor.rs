@@ -16,6 +16,7 @@ use crate::engine::{Engine, Keys, Recollection};
 use crate::provider::gemini::ClientError;
 use crate::provider::gemini::key::KeyError;
 use crate::spool::SpoolError;
+use crate::spool::cache::Cache;
 use crate::spool::inbox::IntakeRules;
 use crate::spool::outbox;
 use crate::spool::watch::{self, Hint, WatchMode};
@@ -24,6 +25,7 @@ use crate::store::{DaemonStore, JobStore, StoreError, salt};
 
 use super::chronicle::Chronicle;
 use super::clients::Clients;
+use super::hooks::Hooks;
 use super::housekeeping::Rounds;
 use super::intake::{Intake, QueueNames, Watch};
 use super::mood::Mood;
@@ -58,6 +60,9 @@ pub enum SetupError {
     /// A folder can not be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// Nobody could be told of anything.
+    #[error("hooks cannot be called: {0}; check the CA certificates and the proxy settings")]
+    Hooks(String),
     /// A lost store could not be rebuilt.
     #[error("the lost job store could not be rebuilt: {0}")]
     Rebuild(#[from] RebuildError),
@@ -71,7 +76,10 @@ impl SetupError {
             SetupError::Spool(error) => error.is_about_room(),
             SetupError::Rebuild(RebuildError::Store(error)) => error.is_about_room(),
             SetupError::Rebuild(RebuildError::Spool(error)) => error.is_about_room(),
-            SetupError::NoKey(_) | SetupError::BadKey(_) | SetupError::Client(_) => false,
+            SetupError::NoKey(_)
+            | SetupError::BadKey(_)
+            | SetupError::Client(_)
+            | SetupError::Hooks(_) => false,
         }
     }
 }
@@ -131,7 +139,7 @@ impl Setup {
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
         let queues = config.queues.keys().cloned().collect();
-        let notices = Notices { watching: "polling", not_reloaded: None, queues };
+        let notices = Notices { watching: "polling", queues, ..Notices::default() };
         let notices = Arc::new(Mutex::new(notices));
         let chronicle = Arc::new(Chronicle::open(&folders.state));
         let engine_of_it = Arc::clone(&engine);
@@ -139,6 +147,7 @@ impl Setup {
         let (rules, watch) = intake_of(&config, handle.clone());
         let mut intake = Intake::new(folders.clone(), rules, config.intake.rescan, watch);
         intake.name_queues(queue_names(&config));
+        let cache = Arc::new(Cache::of(&folders.state, config.cache_bytes));
         let performer = Arc::new(Performer {
             outbox_was_mounted: outbox::is_mounted(&folders)?,
             folders,
@@ -151,7 +160,12 @@ impl Setup {
             early: Arc::default(),
             media_turns: Arc::default(),
             dropped_late: Arc::default(),
+            cache,
+            free_bytes: config.limits.free_bytes,
         });
+        let (told, state) = (Arc::clone(&config.hooks), &performer.folders.state);
+        let hooks = Hooks::open(state, told, handle.clone(), Arc::clone(&clock))
+            .map_err(SetupError::Hooks)?;
         let daemon = Daemon {
             engine,
             store: Box::new(store),
@@ -173,6 +187,7 @@ impl Setup {
             told: BTreeMap::new(),
             story: Story::default(),
             mood: Mood::default(),
+            hooks,
         };
         Ok(Setup { daemon })
     }

@@ -31,6 +31,8 @@ pub enum Event {
     },
     /// Time has passed; nothing else.
     Tick,
+    /// The API says that this batch has ended, or that some batch has: its poll is due now.
+    Noticed(Option<BatchName>),
     /// The housekeeping slot has come.
     Housekeeping,
     /// This machine's disk has got too full to take on more, and why that is so; or, with `None`,

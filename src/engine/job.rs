@@ -125,6 +125,8 @@ pub struct Plan {
     pub prepared: bool,
     /// Lines name files, which were taken into the working folder.
     pub media: bool,
+    /// Rows answered from the cache: they are never sent.
+    pub reused: u64,
 }
 
 /// A merged job on its way to the outbox.

@@ -144,6 +144,7 @@ impl Engine {
                 }
             }
             Event::Tick => {}
+            Event::Noticed(batch) => self.noticed(batch.as_ref(), now),
             Event::Housekeeping => self.forget_old(now, &mut turn),
             Event::Room(full) => self.room(full, now),
         }

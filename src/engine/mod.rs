@@ -21,6 +21,7 @@ pub mod keys;
 pub mod lanes;
 mod ledger;
 pub mod machine;
+mod notice;
 pub mod past;
 pub mod policy;
 pub mod queue;

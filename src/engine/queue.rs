@@ -41,6 +41,8 @@ pub struct Queue {
     pub media_root: Option<Arc<str>>,
     /// Moments that hold for the file, worked out when it was claimed.
     pub moments: Moments,
+    /// Answers so old are used again for the same request, milliseconds; 0: none are.
+    pub cache_ms: u64,
     /// What is wrong with the settings that lay beside the file: it is refused once it is ours.
     pub wrong: Option<Box<Refusal>>,
 }
@@ -85,6 +87,7 @@ impl Default for Queue {
             conversion: None,
             media_root: None,
             moments: Moments::default(),
+            cache_ms: 0,
             wrong: None,
         }
     }

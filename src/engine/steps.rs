@@ -193,7 +193,11 @@ impl Engine {
         }
         self.advance(id, JobState::Active(plan), turn);
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        for chunk in chunks {
+        for mut chunk in chunks {
+            if chunk.rest.rows() == 0 {
+                // All its rows were answered before.
+                chunk.state = ChunkState::Settled;
+            }
             turn.save.push(Change::Chunk(id, Box::new(chunk.clone())));
             job.chunks.insert(chunk.no, chunk);
         }

@@ -78,6 +78,7 @@ pub fn manifest(job: &Job, delivery: &Delivery, daemon_version: &str) -> Vec<u8>
         failed: tally.failed,
         truncated: tally.truncated,
         raised: tally.raised,
+        reused: plan.reused,
         failures: &tally.failures,
         tokens: TokenCounts {
             prompt: tally.tokens.prompt,
@@ -147,6 +148,8 @@ struct Manifest<'a> {
     truncated: u64,
     #[serde(skip_serializing_if = "is_none")]
     raised: u64,
+    #[serde(skip_serializing_if = "is_none")]
+    reused: u64,
     failures: &'a BTreeMap<String, u64>,
     tokens: TokenCounts,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -23,7 +23,7 @@ use super::row_failure::RowFailure;
 use super::steady::SteadyFile;
 use super::usage::tokens_of;
 use super::windows::Windows;
-use super::{At, Folders, JobFolder, SpoolError, durable, moment};
+use super::{At, Folders, JobFolder, SpoolError, durable, moment, reuse};
 use crate::engine::ids::Row;
 use crate::engine::job::{Chunk, Family, Job, Plan, Tally};
 use crate::engine::verdict::Verdict;
@@ -149,7 +149,10 @@ impl<'a> Pass<'a> {
         self.results.write(&[b"{\"key\":", &self.key, b",\"response\":"])?;
         let left = write_replaced(&mut self.results, response, &replaced)?;
         self.results.write(&[left, b"}\n"])?;
-        self.tally.tokens.add(tokens_of(response));
+        // Those of an answer that is used again were paid for before.
+        if outcome.chunk != reuse::CHUNK {
+            self.tally.tokens.add(tokens_of(response));
+        }
         self.tally.answered += 1;
         self.tally.truncated += u64::from(outcome.verdict == Verdict::Truncated);
         self.tally.raised += u64::from(outcome.raise.times > 0);

@@ -9,6 +9,8 @@ pub mod archive;
 pub mod aside;
 pub mod body;
 pub mod buffer;
+pub mod cache;
+pub mod canonical;
 pub mod claim;
 pub mod convert;
 pub mod defaults;
@@ -50,6 +52,7 @@ pub mod receiver;
 pub mod register;
 pub mod response;
 pub mod result_line;
+pub mod reuse;
 pub mod row_failure;
 pub mod scan;
 mod schema;
@@ -199,6 +202,9 @@ impl JobFolder {
 
     /// The result lines of one attempt, whole and synced.
     pub fn answers(&self, chunk: ChunkNo, attempt: Attempt) -> PathBuf {
+        if chunk == reuse::CHUNK {
+            return self.path.join("reused.jsonl");
+        }
         self.path.join("answers").join(format!("c{}-a{}.jsonl", chunk.0, attempt.0))
     }
 

@@ -86,6 +86,8 @@ pub struct Planned {
     pub prepared: bool,
     /// Lines of it name files, which were taken.
     pub media: bool,
+    /// Rows that are answered already: from the cache.
+    pub reused: u64,
 }
 
 /// Why there is no plan.

@@ -206,6 +206,7 @@ impl<'a> Sketch<'a> {
             first_problem: self.first_problem,
             prepared: false,
             media: false,
+            reused: 0,
         })
     }
 

@@ -293,6 +293,7 @@ fields! {
         #[serde(default, skip_serializing_if = "Option::is_none")] conversion: Option<ConversionV1>,
         #[serde(default, skip_serializing_if = "Option::is_none")] media_root: Option<String>,
         #[serde(default, skip_serializing_if = "MomentsV1::are_none")] moments: MomentsV1,
+        #[serde(default, skip_serializing_if = "is_nothing")] cache_ms: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")] wrong: Option<RefusalV1>,
     }
     Moments as MomentsV1 {
@@ -318,6 +319,7 @@ fields! {
         #[serde(default, skip_serializing_if = "Vec::is_empty")] warnings: Vec<String>,
         #[serde(default, skip_serializing_if = "is_not")] prepared: bool,
         #[serde(default, skip_serializing_if = "is_not")] media: bool,
+        #[serde(default, skip_serializing_if = "is_nothing")] reused: u64,
     }
     Delivery as DeliveryV1 { plan: PlanV1, tally: TallyV1, stem: String, delivered: u64, }
     Tally as TallyV1 {

@@ -101,6 +101,8 @@ pub enum Kind {
     Trouble,
     /// It does not any more.
     TroubleOver,
+    /// A hook was called, or could not be.
+    Hook,
 }
 
 impl Kind {
@@ -129,6 +131,7 @@ impl Kind {
             Kind::Draining => "draining",
             Kind::Trouble => "trouble",
             Kind::TroubleOver => "trouble_over",
+            Kind::Hook => "hook",
         }
     }
 }

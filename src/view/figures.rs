@@ -35,6 +35,32 @@ pub struct Figures {
     pub typical_ms: Vec<(String, u64)>,
     /// Events since the records of events began.
     pub events: u64,
+    /// What came of notices that batches have ended.
+    pub wakeups: Wakeups,
+    /// What became of what hooks told.
+    pub hooks: HookCounts,
+}
+
+/// Notices that batches have ended, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wakeups {
+    /// Believed.
+    pub taken: u64,
+    /// Heard before.
+    pub repeated: u64,
+    /// Not believed.
+    pub refused: u64,
+}
+
+/// What hooks told, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HookCounts {
+    /// Events that were taken.
+    pub taken: u64,
+    /// Tries that failed.
+    pub failed: u64,
+    /// Events that nobody has taken yet.
+    pub waiting: u64,
 }
 
 impl Figures {

@@ -7,14 +7,17 @@
 
 mod attempts;
 mod bad_input;
+mod cache;
 mod chunks;
 mod control;
 mod converting;
 mod credentials;
 mod embeddings;
+mod hooks;
 mod inbox;
 mod judged;
 mod linting;
+mod listener;
 mod lost_store;
 mod media;
 mod media_out;
@@ -29,3 +32,4 @@ mod settings;
 mod steering;
 mod tidying;
 mod transport;
+mod wakeup;

@@ -65,6 +65,11 @@ impl Rig {
         Rig { folder, emulator, settings, _described: described }
     }
 
+    /// The same rig with other settings.
+    pub fn saying(self, settings: &[&str]) -> Rig {
+        Rig { settings: settings.iter().map(|text| (*text).to_owned()).collect(), ..self }
+    }
+
     /// A folder or file of the spool.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

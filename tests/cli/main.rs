@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod emulating;
 mod examples;
+mod hooks;
 mod interface;
 mod linting;
 mod looking;

@@ -46,6 +46,7 @@ fn snapshot() -> Snapshot {
         waiting_s: None,
         typical_s: None,
         bytes: 10,
+        reused: 0,
     };
     let (counts, jobs) = ([("active".to_owned(), 1)].into(), vec![job]);
     Snapshot { version: VERSION, health, counts, queues: Vec::new(), jobs, jobs_total: 1 }

@@ -11,6 +11,7 @@
 mod account;
 mod dice;
 mod hanging;
+mod hooks;
 mod in_parallel;
 mod inotify;
 mod key;

@@ -34,7 +34,7 @@ impl Scenario {
 pub const ACROSS: &str = "across file systems";
 
 /// All of them; the first two pass nearly every moment.
-pub const SCENARIOS: [Scenario; 15] = [
+pub const SCENARIOS: [Scenario; 17] = [
     Scenario {
         name: "file",
         faults: doubtful_and_poisoned,
@@ -183,6 +183,30 @@ pub const SCENARIOS: [Scenario; 15] = [
             fs::write(rig.spool().join("failed/b.jsonl"), request("k", "mended")).expect("mended");
         },
         drain: tried_again,
+    },
+    Scenario {
+        name: "hooks",
+        faults: Faults::default,
+        settings: &[
+            "hooks.on_done = [\"/bin/sh\", \"-c\", \"cat >> \\\"$HOME/told\\\"\"]",
+            "hooks.on_failed = [\"/bin/sh\", \"-c\", \"cat >> \\\"$HOME/told\\\"\"]",
+        ],
+        prepare: |rig| {
+            rig.drop_file("a.jsonl", requests(3));
+            rig.drop_file("b.jsonl", "not a request\n");
+        },
+        drain: Rig::once,
+    },
+    Scenario {
+        name: "answered before",
+        faults: Faults::default,
+        settings: &[LINES, "queue.default.cache = \"1d\""],
+        prepare: |rig| {
+            rig.drop_file("a.jsonl", requests(10));
+            rig.drain();
+            rig.drop_file("b.jsonl", requests(29));
+        },
+        drain: Rig::once,
     },
 ];
 

@@ -9,6 +9,7 @@ mod holding;
 mod in_doubt;
 mod keys;
 mod limits;
+mod noticing;
 mod rig;
 mod road;
 mod room;

@@ -29,6 +29,8 @@ pub struct Folder {
     pub input: Option<u64>,
     /// What came of the rows so far; a row that is not here is open.
     pub outcomes: BTreeMap<u64, Fate>,
+    /// Rows that were answered from the cache.
+    pub reused: BTreeSet<u64>,
     /// Attempts whose results lie here whole.
     pub answers: BTreeSet<(ChunkNo, Attempt)>,
     /// Addresses of upload sessions.

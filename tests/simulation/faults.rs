@@ -130,6 +130,10 @@ pub enum Tamper {
     ManifestFirst,
     /// After a restart, nobody knows what operators hold back.
     ForgetHolds,
+    /// The cache answers with what another request got.
+    ReuseAnything,
+    /// Rows that the cache has answered are sent all the same.
+    SendReused,
 }
 
 /// In a row that contains it, a batch fails as a whole.

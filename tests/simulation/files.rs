@@ -1,6 +1,6 @@
 //! Files that people drop, and the requests in them.
 
-use super::faults::{OPAQUE, POISON};
+use super::faults::{DAY_MS, OPAQUE, POISON};
 use super::random::Random;
 
 /// A file that was dropped once. Nobody but the tests knows its number.
@@ -67,13 +67,27 @@ impl Dropped {
         format!("{{\"contents\":[{{\"parts\":[{{\"text\":\"{text}\"}}]}}]{extra}}}")
     }
 
+    /// How long its answers are used again: every other content's are.
+    pub fn cache_ms(&self) -> u64 {
+        if self.content.is_multiple_of(2) { 2 * DAY_MS } else { 0 }
+    }
+
     fn text(&self, row: u64) -> String {
+        // What many files ask.
+        if self.kinds[row as usize - 1] == Kind::Good && row.is_multiple_of(3) {
+            return format!("water {row} of all");
+        }
         let word = match self.kinds[row as usize - 1] {
             Kind::Poison => POISON,
             Kind::Opaque => OPAQUE,
             Kind::Good | Kind::Named | Kind::Invalid => "water",
         };
         format!("{word} {row} of {}", self.content)
+    }
+
+    /// Whether a text is the whole answer to a row.
+    pub fn is_whole_answer(&self, row: u64, text: &str) -> bool {
+        text == format!("Echo of request: {}", self.text(row))
     }
 
     /// Whether a text answers a row, or begins to.

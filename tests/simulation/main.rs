@@ -9,6 +9,7 @@
 //! them from that seed on.
 
 mod api;
+mod cache;
 mod disk;
 mod fairness;
 mod faults;

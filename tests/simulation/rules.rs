@@ -99,6 +99,11 @@ impl World {
                     return broken(format!("row {row} is answered in {before}, and paid again"));
                 }
             }
+            if self.is_reused(job, *row) {
+                return broken(format!(
+                    "row {row} was answered from the cache, and paid as {stamp}"
+                ));
+            }
             let fate = self.disk.working.get(&job).and_then(|folder| folder.outcomes.get(row));
             if matches!(fate, Some(Fate::Answered(..) | Fate::Failed(..))) {
                 return broken(format!("row {row} is settled and sent again as {stamp}"));
@@ -189,7 +194,11 @@ impl World {
             if results.contains_key(&row) == errors.contains(&row) {
                 return Err(format!("job {id}: row {row} is not answered exactly once"));
             }
-            if results.contains_key(&row) {
+            if let Some(text) = results.get(&row) {
+                // What was blocked is an answer without a text here.
+                if !text.is_empty() && !file.is_answer(row, text) {
+                    return Err(format!("job {id}: row {row} has the answer of another: {text:?}"));
+                }
                 continue;
             }
             let sent = || {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gemini_batchd::engine::effect::{Effect, Which};
 use gemini_batchd::engine::event::{Failure, Harvest, Outcome, PlannedChunk};
 use gemini_batchd::engine::ids::{BatchName, JobId, Row, Rows};
-use gemini_batchd::engine::job::{Head, Job, JobState, Plan, Refusal, Rest, Tally};
+use gemini_batchd::engine::job::{Head, Job, JobState, Plan, Refusal, Rest, Share, Tally};
 use gemini_batchd::engine::verdict::{Verdict, judge_error};
 use serde_json::Value;
 
@@ -98,6 +98,10 @@ impl World {
         let invalid = (1..).zip(&file.kinds).filter(|(_, kind)| **kind == Kind::Invalid);
         let outcomes: BTreeMap<u64, Fate> = invalid.map(|(row, _)| (row, Fate::Invalid)).collect();
         let invalid = outcomes.len() as u64;
+        let known = self.reuse(&file, head.queue.cache_ms);
+        let reused = known.len() as u64;
+        self.folder(head.id).reused = known.keys().copied().collect();
+        let outcomes = outcomes.into_iter().chain(known).collect();
         self.folder(head.id).outcomes = outcomes;
         self.step()?;
         self.sync();
@@ -113,8 +117,16 @@ impl World {
             }
             first = last.0 + 1;
         }
+        if chunks.is_empty() {
+            let (run, none) = (Rows { first: Row(1), last: Row(rows) }, Share::default());
+            chunks.push(PlannedChunk { rows: run, left: none, right: none });
+        }
+        if self.tamper == Tamper::SendReused {
+            self.folder(head.id).outcomes.retain(|_, fate| *fate == Fate::Invalid);
+        }
         let sha256 = format!("{:064x}", file.content);
-        let plan = Plan { invalid, ..fixtures::plan(rows, rows * 100, sha256, self.clock()) };
+        let plan =
+            Plan { invalid, reused, ..fixtures::plan(rows, rows * 100, sha256, self.clock()) };
         Ok(Ok(Outcome::Planned { plan, chunks }))
     }
 
@@ -292,6 +304,7 @@ impl World {
 
     fn clean(&mut self, job: &Job) -> Done {
         let id = job.head.id;
+        self.keep(job);
         for batch in job.chunks.values().flat_map(|chunk| &chunk.batches) {
             if self.discard(&batch.name, &batch.input)?.is_err() {
                 break;

@@ -49,5 +49,17 @@ fn holds_and_pauses_that_a_restart_forgets_are_missed() {
     assert!(problem.contains("on hold") || problem.contains("is paused"), "{problem}");
 }
 
+#[test]
+fn an_answer_that_is_used_again_for_another_request_is_seen() {
+    let (_, problem) = broken_with(Tamper::ReuseAnything);
+    assert!(problem.contains("has the answer of another"), "{problem}");
+}
+
+#[test]
+fn rows_that_the_cache_has_answered_are_not_sent() {
+    let (_, problem) = broken_with(Tamper::SendReused);
+    assert!(problem.contains("answered from the cache, and paid"), "{problem}");
+}
+
 /// Far fewer than a plain `cargo test` lives through.
 const SEEDS: u64 = 60;

@@ -62,6 +62,10 @@ pub struct World {
     pub shorts: BTreeMap<String, u32>,
     /// What operators were told.
     pub told: Told,
+    /// Answers that can be used again, by their requests.
+    pub kept: BTreeMap<String, String>,
+    /// Rows that were answered so.
+    pub reused: u64,
     jobs_made: u64,
     pub next_scan: Millis,
     next_housekeeping: Millis,
@@ -144,6 +148,8 @@ impl World {
             origins: BTreeMap::new(),
             shorts: BTreeMap::new(),
             told: Told::default(),
+            kept: BTreeMap::new(),
+            reused: 0,
             jobs_made: 0,
             next_scan: now,
             next_housekeeping: now.plus(DAY_MS),
@@ -290,6 +296,7 @@ impl World {
     /// The scan tells of every file in the inbox, again and again.
     fn scan(&mut self) -> Step {
         self.next_scan = self.now.plus(30_000);
+        self.notice_sometimes()?;
         let found: Vec<(String, u64)> =
             self.disk.inbox.iter().map(|(name, number)| (name.clone(), *number)).collect();
         for (name, number) in found {
@@ -298,7 +305,8 @@ impl World {
             let file = &self.files[&number];
             let source = Source { folder: String::new(), name, bytes: file.bytes, sidecar: None };
             let (model, priority) = (file.model.to_owned(), file.priority);
-            let queue = Queue { name: queue_of(number).to_owned(), model, priority, ..queue() };
+            let name = queue_of(number).to_owned();
+            let queue = Queue { name, model, priority, cache_ms: file.cache_ms(), ..queue() };
             self.tell(Event::Arrived { id, source, queue })?;
         }
         Ok(())

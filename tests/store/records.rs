@@ -85,10 +85,12 @@ fn what_is_written_now_is_read_again() {
             })
         });
         head.queue.media_root = dice.maybe(|dice| dice.text().into());
+        head.queue.cache_ms = seed;
         head.queue.wrong = dice.maybe(|dice| Box::new(dice.refusal()));
         if let JobState::Active(plan) = &mut head.state {
             (plan.prepared, plan.asks) = (dice.coin(), dice.maybe(Dice::number));
             plan.media = dice.coin();
+            plan.reused = seed / 2;
         }
         let chunks = (1..4).map(|no| (ChunkNo(no), dice.chunk(ChunkNo(no)))).collect();
         let job = Job { head, chunks };

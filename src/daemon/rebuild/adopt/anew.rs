@@ -9,10 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use crate::engine::event::PlannedChunk;
-use crate::engine::ids::{JobId, Millis};
+use crate::engine::ids::{Attempt, JobId, Millis};
 use crate::engine::job::{Batch, ChunkState, Head, Input, Job, JobState, Queue, Source};
 use crate::spool::plan::PlanError;
-use crate::spool::{JobFolder, sidecar, source};
+use crate::spool::{JobFolder, reuse, sidecar, source};
 
 use super::Asked;
 use super::seen::SeenBatch;
@@ -36,6 +36,9 @@ pub(super) fn begin(
     seen: &[SeenBatch],
 ) -> Result<Start, String> {
     let folder = asked.config.folders.job(id);
+    if folder.answers(reuse::CHUNK, Attempt(0)).exists() {
+        return Err("its records are gone, and some of it was answered from the cache".to_owned());
+    }
     if folder.has_answers() {
         return Err(format!(
             "its records are gone, and some of it is answered already: {}",

@@ -42,12 +42,14 @@ pub mod server;
 pub mod sessions;
 mod shelf;
 mod upload;
+mod webhook;
 
 pub use faults::{Budget, Faults};
 pub use journal::{Happened, InputKind, JournalEntry};
 pub use memory::Memory;
 pub use recorder::{Exchange, Recorder};
 pub use server::Remains;
+pub use webhook::Webhook;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -102,6 +104,8 @@ pub struct Options {
     pub remembers: bool,
     /// Where everything that passes over the wire is copied to; a test's business.
     pub recorder: Option<Recorder>,
+    /// Where it sends notices of batches that have ended.
+    pub webhook: Option<Webhook>,
 }
 
 impl Default for Options {
@@ -122,6 +126,7 @@ impl Default for Options {
             folder: None,
             remembers: false,
             recorder: None,
+            webhook: None,
         }
     }
 }
@@ -211,6 +216,10 @@ async fn serve(
             tracing::error!(%error, "the emulator stopped accepting connections");
         }
     });
+    if let Some(webhook) = options.webhook {
+        app.server().tell_news();
+        accepting.spawn(webhook::tell(Arc::clone(&app), webhook));
+    }
     Ok(Emulator { app, address, open, quit: Some(quit), accepting })
 }
 

@@ -86,7 +86,7 @@ impl App {
 
     /// Ends the batches whose time has come. Small results are waited for; a batch with large ones
     /// keeps running until they are written.
-    async fn settle(self: &Arc<App>, now: Moment) {
+    pub async fn settle(self: &Arc<App>, now: Moment) {
         let due = self.server().settle(now);
         let mut small = Vec::new();
         for work in due {

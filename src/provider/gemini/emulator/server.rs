@@ -22,6 +22,7 @@ use super::reply::{Refusal, Reply, StoreId};
 use super::results::{Outcome, Recipe};
 use super::sessions::Upload;
 use super::shelf::Shelf;
+use super::webhook::News;
 
 /// What does not change while the server runs.
 #[derive(Debug, Clone)]
@@ -56,6 +57,8 @@ pub struct Server {
     pub(super) drawn: u64,
     uses: HashMap<StoreId, u32>,
     garbage: Vec<StoreId>,
+    /// Batches that have ended, if anybody wants to know.
+    news: Option<Vec<News>>,
     struck_13: Arc<HashSet<u64>>,
 }
 
@@ -119,6 +122,7 @@ impl Server {
             drawn: 0,
             uses: HashMap::new(),
             garbage: Vec::new(),
+            news: None,
             struck_13: Arc::default(),
         }
     }
@@ -294,9 +298,23 @@ impl Server {
             failed: output.map_or(0, |output| output.failed),
         };
         let (at, input) = (finale.at, batch.input);
+        if let Some(news) = &mut self.news {
+            let (state, error) = (finale.state, finale.error.clone());
+            news.push(News { batch: batch.name(), state, error, at });
+        }
         batch.stage = Stage::Ended { finale, output };
         self.release(input);
         self.journal.note(at, project, what);
+    }
+
+    /// From now on batches that end are remembered until [`Server::take_news`].
+    pub fn tell_news(&mut self) {
+        self.news.get_or_insert_default();
+    }
+
+    /// Batches that have ended since the last time.
+    pub fn take_news(&mut self) -> Vec<News> {
+        self.news.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Bytes that nobody needs any more.

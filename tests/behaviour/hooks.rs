@@ -1,0 +1,205 @@
+//! People and programs are told what has happened.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use gemini_batchd::daemon::{Message, Until};
+use gemini_batchd::provider::gemini::emulator::faults::EveryNth;
+use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
+use gemini_batchd::signature::{self, Secret};
+use serde_json::Value;
+
+use super::listener::Listener;
+use super::rig::{KEY, Rig, requests};
+
+/// A program that writes down what it is told into a folder.
+fn scribe(folder: &Path) -> String {
+    let folder = folder.display().to_string();
+    let script = "cat >> \"$0/told\"; env > \"$0/env\"; echo heard $GEMINI_BATCHD_VERDICT";
+    serde_json::json!(["/bin/sh", "-c", script, folder]).to_string()
+}
+
+fn told(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("told")).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+}
+
+fn events(rig: &Rig) -> String {
+    fs::read_to_string(rig.path("state/events.jsonl")).unwrap_or_default()
+}
+
+fn pending(rig: &Rig) -> usize {
+    fs::read_dir(rig.path("state/hooks")).into_iter().flatten().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_is_told_of_each_end_with_the_facts_and_without_the_key() {
+    let heard = tempfile::tempdir().expect("a temporary folder");
+    let program = scribe(heard.path());
+    let hook = |on: &str| format!("hooks.{on} = {program}");
+    let settings = ["on_done", "on_partial", "on_failed", "on_held"].map(hook).to_vec();
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let faults =
+        Faults { blocked: EveryNth { every: 3, times: Budget::times(1) }, ..Faults::default() };
+    let rig = Rig::with(faults, &settings).await;
+    rig.drop_file("sub/some.jsonl", requests(3));
+    rig.drain().await;
+    rig.drop_file("all.jsonl", requests(4));
+    rig.drop_file("none.jsonl", "not a request\n");
+    rig.drain().await;
+    rig.drop_file("again.jsonl", requests(4));
+    rig.drain().await;
+    let told = told(heard.path());
+    let what: Vec<_> = told
+        .iter()
+        .map(|told| (told["event"].as_str().expect("a word"), told["job"]["file"].as_str()))
+        .collect();
+    assert_eq!(what[0], ("partial", Some("sub/some.jsonl")));
+    assert!(what[1..3].contains(&("done", Some("all.jsonl"))), "{what:?}");
+    assert!(what[1..3].contains(&("failed", Some("none.jsonl"))), "{what:?}");
+    assert_eq!(what[3..], [("held", Some("again.jsonl"))]);
+    let partial = &told[0];
+    assert_eq!(partial["version"], 1);
+    assert_eq!(partial["job"]["verdict"], "partial");
+    assert_eq!((&partial["job"]["answered"], &partial["job"]["failed"]), (&2.into(), &1.into()));
+    for output in ["results", "errors", "manifest"] {
+        let path = partial["outbox"][output].as_str().expect("a path");
+        assert!(Path::new(path).starts_with(rig.path("outbox/sub")) && Path::new(path).exists());
+    }
+    assert_eq!(told[3]["job"]["reason"], "duplicate");
+    let environment = fs::read_to_string(heard.path().join("env")).expect("written");
+    assert!(environment.contains("GEMINI_BATCHD_EVENT=held\n"), "{environment}");
+    assert!(!environment.contains(KEY) && !environment.contains("API_KEY"), "{environment}");
+    assert!(events(&rig).contains("on_partial: /bin/sh: told: heard partial"), "{}", events(&rig));
+    assert_eq!(pending(&rig), 0, "what was told stays nowhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_signed_and_sent_again_under_its_id_until_it_is_taken() {
+    let listener = Listener::answering(&[500, 302, 429]).await;
+    let rig = Rig::with(
+        Faults::default(),
+        &[
+            &format!("hooks.on_done = \"{}/hook?token=marker\"", listener.url),
+            "hooks.secret_file = \"secret\"",
+        ],
+    )
+    .await;
+    let text = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    fs::write(rig.path("secret"), text).expect("written");
+    fs::set_permissions(rig.path("secret"), fs::Permissions::from_mode(0o600)).expect("set");
+    rig.drop_file("a.jsonl", requests(2));
+    rig.run_until(|rig| listener.heard().len() == 4 && pending(rig) == 0).await;
+    let heard = listener.heard();
+    let secret = Secret::parse(text).expect("a secret");
+    for each in &heard {
+        assert_eq!(each.what, "POST /hook?token=marker");
+        assert_eq!(each.headers["content-type"], "application/json");
+        assert_eq!(each.json()["id"], each.headers[signature::ID]);
+        assert_eq!(each.body, heard[0].body);
+        let message = signature::Message {
+            id: &each.headers[signature::ID],
+            timestamp: &each.headers[signature::TIMESTAMP],
+            body: &each.body,
+        };
+        assert!(secret.verifies(message, &each.headers[signature::SIGNATURE]));
+    }
+    assert_eq!(heard[0].json()["job"]["verdict"], "complete");
+    let events = events(&rig);
+    assert!(events.contains("it answered 500") && events.contains(": told"), "{events}");
+    assert!(!events.contains("marker") && !events.contains("MfKQ"), "{events}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_took_is_told_after_a_crash() {
+    let settings = ["hooks.on_done = \"http://127.0.0.1:9/nobody\"".to_owned()];
+    let rig = Rig::with(Faults::default(), &[&settings[0]]).await;
+    rig.drop_file("a.jsonl", requests(2));
+    rig.run_until(|rig| rig.path("outbox/a.manifest.json").exists() && pending(rig) == 1).await;
+    let listener = Listener::answering(&[]).await;
+    let rig = rig.saying(&[&format!("hooks.on_done = \"{}\"", listener.url)]);
+    rig.drain().await;
+    let heard = listener.heard();
+    assert_eq!(heard.len(), 1);
+    assert_eq!(heard[0].json()["job"]["file"], "a.jsonl");
+    assert_eq!(pending(&rig), 0);
+    // Signed by nobody, as there is no secret.
+    assert!(!heard[0].headers.contains_key(signature::SIGNATURE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_hangs_and_floods_is_killed_with_all_it_started_and_holds_up_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let script = "sleep 1000 & echo $! >> \"$0/pid\"; exec yes";
+    let program = serde_json::json!(["/bin/sh", "-c", script, folder.path().display().to_string()]);
+    let settings = [format!("hooks.on_done = {program}"), "hooks.timeout = \"700ms\"".to_owned()];
+    let settings = [&settings[0], &settings[1], "intake.rescan = \"20ms\""];
+    let rig = Rig::with(Faults::default(), &settings).await;
+    rig.drop_file("a.jsonl", requests(2));
+    rig.run_until(|rig| {
+        // It works on while the program hangs.
+        if folder.path().join("pid").exists() && !rig.path("inbox/b.jsonl").exists() {
+            rig.drop_file("b.jsonl", requests(3));
+        }
+        rig.path("outbox/b.manifest.json").exists() && events(rig).contains("was killed")
+    })
+    .await;
+    let pid = fs::read_to_string(folder.path().join("pid")).expect("written");
+    let path = format!("/proc/{}/stat", pid.lines().next().expect("a number"));
+    let is_alive = |stat: String| !stat.contains(") Z ");
+    assert!(!fs::read_to_string(path).is_ok_and(is_alive), "what it started still runs");
+    let longest = events(&rig).lines().map(str::len).max().expect("some");
+    assert!(longest < 4096, "{longest} bytes of a flood");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_not_there_or_fails_is_told_and_costs_nothing_else() {
+    let settings = ["hooks.on_done = [\"/bin/false\"]", "hooks.on_failed = [\"/no/such/program\"]"];
+    let rig = Rig::with(Faults::default(), &settings).await;
+    rig.drop_file("a.jsonl", requests(2));
+    rig.drop_file("b.jsonl", "nothing\n");
+    rig.drain().await;
+    let events = events(&rig);
+    assert!(events.contains("on_done: /bin/false: it ended badly"), "{events}");
+    assert!(events.contains("on_failed: /no/such/program: it cannot be started"), "{events}");
+    // Only what could not be started is tried again.
+    assert_eq!(pending(&rig), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ping_is_sent_after_a_night_in_which_nothing_failed_and_after_no_other() {
+    let listener = Listener::answering(&[]).await;
+    let settings = [format!("hooks.ping = \"{}/alive\"", listener.url), NIGHTS.to_owned()];
+    let rig = Rig::with(Faults::default(), &[&settings[0], &settings[1]]).await;
+    rig.drop_file("good.jsonl", requests(2));
+    rig.drain().await;
+    nights(&rig, || listener.heard().len() == 1).await;
+    assert_eq!(listener.heard()[0].what, "GET /alive");
+    rig.drop_file("bad.jsonl", "nothing\n");
+    rig.drain().await;
+    let before = listener.heard().len();
+    let exported = || rig.path("state/exports").exists();
+    fs::remove_dir_all(rig.path("state/exports")).expect("removed");
+    nights(&rig, exported).await;
+    assert_eq!(listener.heard().len(), before, "the night was bad");
+}
+
+/// Lets nights pass until something is so.
+async fn nights(rig: &Rig, is_so: impl Fn() -> bool) {
+    let setup = rig.setup();
+    let handle = setup.daemon.handle();
+    let pass = async {
+        while !is_so() {
+            handle.tell(Message::HousekeepingDue).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        handle.tell(Message::Stop).await;
+    };
+    let both = async { tokio::join!(setup.daemon.run(Until::Stopped), pass) };
+    let (ended, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("in time");
+    ended.expect("its store works");
+}
+
+const NIGHTS: &str = "housekeeping.schedule = \"* * * * * *\"";
