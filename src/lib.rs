@@ -12,6 +12,7 @@ pub mod lint;
 pub mod provider;
 pub mod schema;
 pub mod signature;
+pub mod slots;
 pub mod spool;
 pub mod store;
 pub mod telemetry;

@@ -5,23 +5,30 @@
 //! beyond the last thousand are only counted.
 
 pub mod batch;
+pub mod deadline;
 pub mod event;
 pub mod figures;
 pub mod found;
 pub mod lists;
 pub mod overview;
+pub mod report;
+pub mod schedule;
+pub mod when;
+pub mod words;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::engine::ids::Millis;
+use crate::engine::ids::{BatchName, Millis};
 use crate::engine::job::{
     Chunk, ChunkState, Delivery, Job, JobState, Refusal, RemoteState, Source,
 };
+use crate::engine::stuck::stuck;
 
 pub use batch::{BatchEntry, BatchList, BatchView};
+pub use deadline::DeadlineView;
 pub use event::{Event, EventFilter, EventList, Kind};
 pub use figures::{Figures, HookCounts, Wakeups};
 pub use found::NoSuchJob;
@@ -106,6 +113,9 @@ pub struct JobView {
     pub failures: BTreeMap<String, u64>,
     /// Whether a person has said that nothing new of it is sent.
     pub on_hold: bool,
+    /// Nothing of it is sent before this moment, RFC 3339, if it waits for one.
+    #[serde(default)]
+    pub opens: Option<String>,
     /// Seconds that its oldest open batch has been at the API.
     pub waiting_s: Option<u64>,
     /// Seconds that batches of its model took lately: the median.
@@ -115,6 +125,9 @@ pub struct JobView {
     /// Of its answered lines, those answered from the cache.
     #[serde(default)]
     pub reused: u64,
+    /// By when its results are wanted, and whether they will be there; missing if nobody said.
+    #[serde(default)]
+    pub deadline: Option<DeadlineView>,
 }
 
 /// Lines of a job.
@@ -174,10 +187,12 @@ impl JobView {
             tokens: delivery(job).map(|delivery| delivery.tally.tokens.into()),
             failures: delivery(job).map(|it| it.tally.failures.clone()).unwrap_or_default(),
             on_hold: head.on_hold,
+            opens: None,
             waiting_s: None,
             typical_s: None,
             bytes: head.source.bytes,
             reused: job.head.state.plan().map_or(0, |plan| plan.reused),
+            deadline: DeadlineView::of(job, None, None),
         }
     }
 
@@ -185,7 +200,15 @@ impl JobView {
     pub fn at(job: &Job, now: Millis, typical_ms: Option<u64>) -> JobView {
         let waiting = batch::oldest_open(job).map(|created| now.since(created) / 1000);
         let typical_s = typical_ms.map(|ms| ms.div_ceil(1000));
-        JobView { waiting_s: waiting, typical_s, ..JobView::new(job) }
+        let deadline = DeadlineView::of(job, Some(now), typical_ms);
+        let mut view = JobView { waiting_s: waiting, typical_s, deadline, ..JobView::new(job) };
+        if let Some(until) = when::waits_until(job, now) {
+            view.opens = job.head.queue.moments.opens.map(moment);
+            if matches!(job.head.state, JobState::Active(_)) {
+                view.phase = on_hold(job, &format!("waiting until {until}"));
+            }
+        }
+        view
     }
 
     /// Whether nothing more will happen to the job by itself.
@@ -240,6 +263,7 @@ fn chunk_word(state: &ChunkState) -> &'static str {
         ChunkState::Polling(batch) if batch.remote == RemoteState::Pending => "pending",
         ChunkState::Polling(_) => "running",
         ChunkState::Collecting { .. } => "collecting",
+        ChunkState::Rescuing { .. } => "rescuing",
         ChunkState::Settled => "settled",
         ChunkState::Split { .. } => "split",
     }
@@ -317,12 +341,26 @@ fn active_reason(job: &Job) -> Option<String> {
              sends it again, `gemini-batchd cancel {id}` gives up"
         ));
     }
+    if let Some(name) = job.leaves().find_map(pending_too_long) {
+        return Some(format!(
+            "{} does not begin at Google, far longer than is usual; `gemini-batchd cancel {id}` gives \
+             up what is not answered",
+            name.0
+        ));
+    }
     let waits_after_error = |chunk: &&Chunk| {
         matches!(chunk.state, ChunkState::Waiting { .. }) && chunk.last_error.is_some()
     };
     let chunk = job.leaves().find(waits_after_error)?;
     let error = chunk.last_error.as_ref()?;
     Some(format!("is sent again after: {} (code {})", shortened(&error.message), error.code))
+}
+
+/// The batch of a chunk that does not begin, as long as it does not.
+fn pending_too_long(chunk: &Chunk) -> Option<&BatchName> {
+    let ChunkState::Polling(batch) = &chunk.state else { return None };
+    let is_pending = batch.remote == RemoteState::Pending;
+    stuck(chunk).filter(|name| is_pending && **name == batch.name)
 }
 
 fn lines(job: &Job) -> Lines {
@@ -339,7 +377,8 @@ fn lines(job: &Job) -> Lines {
     let open = job.leaves().filter(|chunk| chunk.state != ChunkState::Settled);
     let open: u64 = open.map(|chunk| chunk.rest.rows()).sum();
     let ended = job.chunks.values().flat_map(|chunk| &chunk.batches);
-    let answered: u64 = ended.map(|batch| batch.answered).sum::<u64>() + plan.reused;
+    let rescued = plan.promise.as_ref().map_or(0, |promise| promise.flex + promise.standard);
+    let answered: u64 = ended.map(|batch| batch.answered).sum::<u64>() + rescued + plan.reused;
     let failed = plan.rows.saturating_sub(open).saturating_sub(answered);
     Lines { total: plan.rows, answered, failed, open }
 }
@@ -397,6 +436,7 @@ pub const STATES: [&str; 8] =
 const PHASES: &[(&str, &str)] = &[
     ("stuck", "waits for a person"),
     ("uncertain", "checking whether a batch was made"),
+    ("rescuing", "rescuing: asking line by line, as the deadline is near"),
     ("collecting", "fetching results"),
     ("creating", "creating a batch"),
     ("uploading", "uploading"),

@@ -6,6 +6,7 @@
 use crate::telemetry::escaped;
 use crate::view::{BatchView, Event, Health, JobView, Snapshot};
 
+use super::deadlines::deadline;
 use super::figures::{Line, Look, Tone, between, local, number, pad, plural, size, span, wrapped};
 
 /// Everything at a glance: how the daemon is, and its jobs in groups, what needs a person first.
@@ -93,6 +94,10 @@ fn brief(job: &JobView, look: &Look) -> Vec<Line> {
     if !job.is_over() {
         lines.push(Line::plain(format!("    {}", phase(job))));
     }
+    if let Some(it) = job.deadline.as_ref().filter(|_| !job.is_over()) {
+        let (tone, told) = deadline(it);
+        lines.push(Line::of(tone, format!("    by {told}")));
+    }
     if let Some(reason) = &job.reason {
         let parts = wrapped(&escaped(reason), look.measure().saturating_sub(4));
         lines.extend(parts.into_iter().map(|part| Line::of(Tone::Warn, format!("    {part}"))));
@@ -132,6 +137,10 @@ pub fn details(job: &JobView, look: &Look) -> Vec<Line> {
     tell("state", tone, &format!("{word}: {}", phase(job)));
     if let Some(reason) = &job.reason {
         tell("reason", Tone::Warn, &escaped(reason));
+    }
+    if let Some(it) = &job.deadline {
+        let (tone, told) = deadline(it);
+        tell("wanted", tone, &format!("by {told}"));
     }
     if job.lines.total > 0 {
         tell("lines", Tone::Plain, &progress(job));
@@ -233,7 +242,8 @@ pub fn row(job: &JobView, now: &str) -> Line {
 pub fn event(event: &Event, with_file: bool) -> Line {
     let tone = match event.kind.as_str() {
         "done" | "delivered" | "trouble_over" | "resumed" => Tone::Good,
-        "held" | "cancelled" | "uncertain" | "paused" | "draining" | "retried" => Tone::Warn,
+        "held" | "cancelled" | "uncertain" | "paused" | "draining" | "retried" | "deadline"
+        | "rescuing" | "stuck" => Tone::Warn,
         "failed" | "trouble" => Tone::Bad,
         _ => Tone::Plain,
     };

@@ -6,6 +6,7 @@
 pub mod adopt;
 pub mod completions;
 pub mod config;
+pub mod deadlines;
 pub mod demo;
 pub mod doctor;
 pub mod dropping;
@@ -26,7 +27,9 @@ pub mod preview;
 pub mod progress;
 pub mod records;
 pub mod remote;
+pub mod report;
 pub mod run;
+pub mod schedule;
 pub mod show;
 pub mod status;
 pub mod steer;
@@ -110,6 +113,10 @@ pub enum Verb {
     Show(show::Show),
     /// Show what happened, and go on with what happens
     Events(events::Events),
+    /// Show what comes next: windows, deadlines, the report, housekeeping
+    Schedule(schedule::Schedule),
+    /// Show what came of the last night: files, lines, failures, tokens, what waits for you
+    Report(report::Report),
     /// Check every line of a file; send nothing
     Lint(lint::Lint),
     /// Show the batches a file would become; send nothing
@@ -196,6 +203,8 @@ impl Cli {
             Verb::List(list) => list.run(&self.globals, out),
             Verb::Show(show) => show.run(&self.globals, out),
             Verb::Events(events) => events.run(&self.globals, out),
+            Verb::Schedule(schedule) => schedule.run(&self.globals, out),
+            Verb::Report(report) => report.run(&self.globals, out),
             Verb::Cancel(jobs) => jobs.ask("cancel", &self.globals, out),
             Verb::Retry(jobs) => jobs.ask("retry", &self.globals, out),
             Verb::Hold(jobs) => jobs.ask("hold", &self.globals, out),

@@ -126,9 +126,10 @@ fn wake(settings: &Wakeup, handle: &Handle, clock: Arc<dyn Clock>) -> Result<Wak
 
 /// The jobs' views, oldest first.
 pub fn views(handle: &Handle, jobs: &BTreeSet<JobId>) -> Vec<JobView> {
+    let now = SystemClock.now();
     handle.with_engine(|engine| {
         let view = |job: &Job| {
-            let view = JobView::new(job);
+            let view = JobView { waiting_s: None, ..JobView::at(job, now, None) };
             let waits = engine.waits_for_key(job);
             JobView { reason: waits.or(view.reason.clone()), ..view }
         };
@@ -136,9 +137,11 @@ pub fn views(handle: &Handle, jobs: &BTreeSet<JobId>) -> Vec<JobView> {
     })
 }
 
-/// The exit code of the worst of these jobs.
+/// The exit code of the worst of these jobs. Those that wait for their time are left out: there was
+/// nothing to do for them yet.
 pub fn worst(views: &[JobView]) -> ExitCode {
-    let codes = views.iter().map(|view| match view.is_over() {
+    let waits = |view: &&JobView| view.opens.is_some() && !view.on_hold;
+    let codes = views.iter().filter(|view| !waits(view)).map(|view| match view.is_over() {
         true => ExitCode::of_job(view),
         false => ExitCode::Held,
     });

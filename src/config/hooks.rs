@@ -164,6 +164,9 @@ fn ping(layers: &mut Layers) -> Option<Call> {
     let text = layers.text(SECTION, "ping");
     let words = if text.is_empty() { Vec::new() } else { vec![text] };
     let why = match parse_call(&words) {
+        Ok(Some(Call::Url(_))) if layers.text("report", "schedule").is_empty() => {
+            "is fetched when the morning report is written, and report.schedule is empty".to_owned()
+        }
         Ok(call @ (None | Some(Call::Url(_)))) => return call,
         Ok(Some(Call::Program(_))) => "must be a URL".to_owned(),
         Err(why) => why,

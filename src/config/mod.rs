@@ -7,6 +7,7 @@
 
 mod beside;
 mod credentials;
+mod deadlines;
 mod example;
 mod hooks;
 mod key;
@@ -17,6 +18,7 @@ mod settings;
 mod shown;
 mod typed;
 mod units;
+mod window;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -67,6 +69,8 @@ pub struct Config {
     pub wakeup: Option<Wakeup>,
     /// What is tidied up, and when.
     pub housekeeping: Housekeeping,
+    /// The morning report.
+    pub report: Report,
     /// Every value with its origin, in the order of the example.
     pub shown: Vec<Shown>,
     /// What was set where, for files with settings of their own.
@@ -155,6 +159,8 @@ pub struct Limits {
     pub storage_bytes: u64,
     /// Uploads at the same time.
     pub uploads: u32,
+    /// Calls for single lines at the same time.
+    pub rescue_parallel: u32,
     /// With fewer bytes free on the spool's disk, nothing new is begun.
     pub free_bytes: u64,
 }
@@ -194,6 +200,15 @@ pub struct Housekeeping {
     pub records_keep: Duration,
     /// Whether files and batches at the API are removed when a job is done.
     pub remote_cleanup: bool,
+}
+
+/// The morning report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Cron, local time; empty: there is none.
+    pub schedule: String,
+    /// How long reports are kept.
+    pub keep: Duration,
 }
 
 /// What the command line says about the configuration.

@@ -14,7 +14,8 @@ use crate::spool::defaults::known as known_member;
 
 use super::layers::{Layers, Origin, Value, nearest};
 use super::settings::QUEUE;
-use super::{credentials, units};
+use super::window::window;
+use super::{credentials, deadlines, units};
 
 /// The queue for files in no other.
 pub(super) const DEFAULT: &str = "default";
@@ -82,6 +83,8 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
         },
         defaults: defaults(layers, section, task),
         conversion: conversion(layers, section),
+        deadline: deadlines::of_queue(layers, section),
+        window: window(layers, section),
         moments: Moments::default(),
         cache_ms: cache_ms(layers, section),
         wrong: None,

@@ -55,6 +55,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("hooks", "Who is told what has happened: a URL, or a program and its arguments."),
     ("webhook", "Where the API says that batches have ended, so that they are polled at once."),
     ("housekeeping", "What is tidied up, and when."),
+    ("report", "The morning report, in reports/ of the outbox."),
 ];
 
 /// A section of which there can be many: a sub-folder of the inbox.
@@ -96,6 +97,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     set("limits", "open_batches", Kind::Integer, "90", "batches under way at once; the API allows 100 to a project"),
     set("limits", "storage_bytes", Kind::Size, r#""20GB""#, "our files at the API, together"),
     set("limits", "uploads", Kind::Integer, "2", "uploads at once"),
+    set("limits", "rescue_parallel", Kind::Integer, "16", "calls for single lines at once, when a deadline is near"),
     set("limits", "free_bytes", Kind::Size, r#""64MiB""#, "with less free on the spool's disk nothing new is begun"),
     set("poll", "min", Kind::Duration, r#""10s""#, "after a change"),
     set("poll", "max", Kind::Duration, r#""5m""#, "when nothing has changed for long"),
@@ -121,8 +123,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     set(QUEUE, "emit_csv", Kind::Flag, "false", "the answers to a .csv also come as one, NAME.results.csv"),
     set(QUEUE, "cache", Kind::Text, r#""off""#, r#"how long answers are used again for the same request, such as "30d""#),
     set(QUEUE, "credential", Kind::Text, r#""""#, "name of the API key to use; empty: the one of [api]"),
-    set(QUEUE, "release", Kind::Text, r#""""#, "release times: not in this version"),
-    set(QUEUE, "deliver_by", Kind::Text, r#""""#, "deadlines: not in this version"),
+    set(QUEUE, "release", Kind::Text, r#""""#, r#"cron: its files wait until then, such as "0 22 * * *" for 22:00; empty: they go at once"#),
+    set(QUEUE, "time_zone", Kind::Text, r#""""#, r#"in which release and deliver_by count, such as "Europe/Berlin"; empty: that of this machine"#),
+    set(QUEUE, "deliver_by", Kind::Text, r#""""#, r#"when results are wanted: a time of day such as "06:00", or a span such as "10h""#),
+    set(QUEUE, "rescue", Kind::List, "[]", r#"["flex"] or ["flex", "standard"]: how lines are asked one by one when the deadline is near; []: not"#),
+    set(QUEUE, "stuck", Kind::Choice(&["report", "resubmit", "split"]), r#""report""#, "report | resubmit | split: a batch that does not begin"),
+    set(QUEUE, "stuck_after", Kind::Text, r#""auto""#, r#"a span such as "12h"; auto: four times what is usual, 6h at least"#),
     set(QUEUE, "budget", Kind::Text, r#""""#, "budgets: not in this version"),
     set(QUEUE, "emit", Kind::Choice(&["whole", "chunks"]), r#""whole""#, "whole (chunks: not in this version)"),
     set("cache", "max_bytes", Kind::Size, r#""1GB""#, "disk for answers that can be used again; the oldest go first"),
@@ -139,22 +145,20 @@ pub(super) const SETTINGS: &[Setting] = &[
     set("hooks", "on_late", Kind::Call, "[]", "a job was delivered after its deliver_by"),
     set("hooks", "timeout", Kind::Duration, r#""60s""#, "a program that takes longer is ended, with all it started"),
     set("hooks", "secret_file", Kind::Text, r#""""#, r#"signs webhooks (whsec_…); else the systemd credential "hooks-secret"; without one they are not signed"#),
-    set("hooks", "ping", Kind::Text, r#""""#, "a URL that is fetched after every night in which nothing failed"),
+    set("hooks", "ping", Kind::Text, r#""""#, "a URL that is fetched with every morning report by which nothing failed"),
     set("webhook", "listen", Kind::Text, r#""""#, r#"a TCP address for what the API sends, such as "127.0.0.1:8788"; empty: none"#),
     set("webhook", "secret_file", Kind::Text, r#""""#, r#"the webhook's secret (whsec_…); else the systemd credential "webhook-secret""#),
     set("housekeeping", "schedule", Kind::Text, r#""0 30 3 * * *""#, "cron with seconds, local time: every day at 03:30"),
     set("housekeeping", "archive_keep", Kind::Duration, r#""30d""#, "inputs in archive/ are removed after"),
     set("housekeeping", "records_keep", Kind::Duration, r#""90d""#, "records of finished jobs are removed after"),
     set("housekeeping", "remote_cleanup", Kind::Flag, "true", "remove files and batches at the API when a job is done"),
+    set("report", "schedule", Kind::Text, r#""0 0 7 * * *""#, "cron, local time: every day at 07:00; empty: none is written"),
+    set("report", "keep", Kind::Duration, r#""90d""#, "reports are removed after"),
 ];
 
 /// Settings whose feature is still to come: section, key, the only value taken today.
-pub(super) const NOT_YET: &[(&str, &str, &str)] = &[
-    (QUEUE, "release", r#""""#),
-    (QUEUE, "deliver_by", r#""""#),
-    (QUEUE, "budget", r#""""#),
-    (QUEUE, "emit", r#""whole""#),
-];
+pub(super) const NOT_YET: &[(&str, &str, &str)] =
+    &[(QUEUE, "budget", r#""""#), (QUEUE, "emit", r#""whole""#)];
 
 /// The settings of one section.
 pub(super) fn of_section(section: &str) -> impl Iterator<Item = &'static Setting> {

@@ -111,12 +111,7 @@ fn an_unknown_variable_is_an_error_too() {
 
 #[test]
 fn a_setting_of_a_later_version_is_refused() {
-    for text in [
-        "[queue.default]\nrelease = \"0 0 2 * * *\"\n",
-        "[queue.default]\ndeliver_by = \"06:00\"\n",
-        "[queue.default]\nbudget = \"5\"\n",
-        "[queue.default]\nemit = \"chunks\"\n",
-    ] {
+    for text in ["[queue.default]\nbudget = \"5\"\n", "[queue.default]\nemit = \"chunks\"\n"] {
         let said = complaint(text);
         assert!(
             said.contains("not supported in this version") && said.contains("toml:2"),
@@ -180,6 +175,18 @@ fn wrong_values_are_refused_with_their_line() {
         "[queue.default]\nattempts = 0\n",
         "[queue.default]\nattempts = 99999999\n",
         "[queue.default]\naccept_empty = 1\n",
+        "[queue.default]\ndeliver_by = \"24:00\"\n",
+        "[queue.default]\ndeliver_by = \"6:00\"\n",
+        "[queue.default]\ndeliver_by = \"59s\"\n",
+        "[queue.default]\ndeliver_by = \"40d\"\n",
+        "[queue.default]\ndeliver_by = \"tomorrow\"\n",
+        "[queue.default]\ntime_zone = \"Mars/Olympus\"\n",
+        "[queue.default]\nrescue = [\"fast\"]\n",
+        "[queue.default]\nrescue = [\"standard\", \"flex\"]\n",
+        "[queue.default]\nrescue = \"flex\"\n",
+        "[queue.default]\nstuck = \"wait\"\n",
+        "[queue.default]\nstuck_after = \"soon\"\n",
+        "[limits]\nrescue_parallel = 0\n",
         "[housekeeping]\nschedule = \"every night\"\n",
         "[housekeeping]\nschedule = \"0 61 3 * * *\"\n",
         "[housekeeping]\nschedule = \"0 0 3 30 2 *\"\n",
@@ -192,6 +199,24 @@ fn wrong_values_are_refused_with_their_line() {
     }
     assert!(complaint("[queue.\"../up\"]\nattempts = 1\n").contains("can name no sub-folder"));
     assert!(complaint("[api\n").contains("toml:1: not valid TOML"));
+}
+
+#[test]
+fn a_deadline_is_a_time_of_day_or_a_span_with_what_may_be_done_for_it() {
+    let text = "[queue.default]\ntime_zone = \"Europe/Berlin\"\n[queue.a]\ndeliver_by = \"06:30\"\n\
+                rescue = [\"flex\", \"standard\"]\n[queue.b]\ndeliver_by = \"10h\"\nstuck = \"split\"\n\
+                stuck_after = \"12h\"\n";
+    let config = World::with(text).load(&[]).expect("valid");
+    let deadline = |name| config.queue_for(name).deadline;
+    assert_eq!(deadline(""), None, "a zone alone asks for nothing");
+    let a = deadline("a").expect("asked for");
+    assert_eq!((a.by, a.zone.as_deref()), (Some(By::At(390)), Some("Europe/Berlin")));
+    assert_eq!(a.rescue, Tiers { flex: true, standard: true });
+    let b = deadline("b").expect("asked for");
+    assert_eq!((b.by, b.zone.as_deref()), (Some(By::Within(36_000_000)), None));
+    assert_eq!((b.stuck, b.stuck_after), (Stuck::Split, Some(43_200_000)));
+    let beside = config.queue_beside("", "a.job.toml", "deliver_by = \"2h\"\n").expect("right");
+    assert_eq!(beside.deadline.expect("asked for").by, Some(By::Within(7_200_000)));
 }
 
 #[test]
@@ -386,4 +411,36 @@ fn a_sidecar_counts_over_its_queue_and_nothing_else() {
     }
     let both = config.queue_beside("r", "a.job.toml", "attempts = 0\nmodel = \"\"\n");
     assert_eq!(both.expect_err("two mistakes").problems.len(), 2);
+}
+
+#[test]
+fn a_release_window_is_read_and_an_impossible_one_is_told_with_its_line_and_an_example() {
+    let world = World::with(
+        "[queue.default]\nrelease = \"0 22 * * *\"\n[queue.a]\ntime_zone = \"Asia/Kathmandu\"\n\
+         [queue.b]\nrelease = \"\"\n[queue.c]\nrelease = \"30 0 22 * * 1-5\"\n",
+    );
+    let config = world.load(&[]).expect("valid");
+    let window = |name: &str| {
+        let window = config.queue_for(name).window?;
+        Some((window.release.clone(), window.zone.clone()))
+    };
+    let plain = |release: &str, zone: &str| Some((release.to_owned(), zone.to_owned()));
+    assert_eq!(window(""), plain("0 22 * * *", ""));
+    assert_eq!(window("a"), plain("0 22 * * *", "Asia/Kathmandu"));
+    assert_eq!(window("b"), None);
+    assert_eq!(window("c"), plain("30 0 22 * * 1-5", ""));
+    for (text, why) in [
+        ("release = \"22:00\"", "such as \"0 22 * * *\""),
+        ("release = \"0 22 30 2 *\"", "that time never comes"),
+        ("release = \"0 22 * * * * *\"", "write five fields"),
+        ("time_zone = \"Europe/Berlim\"", "is no time zone of this machine"),
+    ] {
+        let text = format!("[queue.default]\n{text}\n[queue.a]\nattempts = 2\n");
+        let error = World::with(&text).load(&[]).expect_err(&text);
+        assert_eq!(error.problems.len(), 1, "queues that inherit it do not repeat it: {error}");
+        let said = error.to_string();
+        assert!(said.contains("toml:2") && said.contains(why), "{said}");
+    }
+    let beside = config.queue_beside("", "x.job.toml", "release = \"never\"\n").expect_err("wrong");
+    assert!(beside.listed().contains("x.job.toml:1: release is \"never\""), "{}", beside.listed());
 }

@@ -14,7 +14,7 @@ use super::layers::{ConfigError, Layers, Origin, Value};
 use super::settings::{NOT_YET, QUEUE};
 use super::{
     Api, Config, Control, Duplicates, Environment, Housekeeping, Intake, Limits, Poll, Uncertain,
-    Watch, credentials, hooks, key, queues, shown,
+    Watch, credentials, hooks, key, queues, shown, window,
 };
 
 /// Checks all values and gives them their types.
@@ -34,6 +34,7 @@ pub(super) fn read(mut layers: Layers, environment: &Environment) -> Result<Conf
         hooks: Arc::new(hooks::read(&mut layers, environment)),
         wakeup: hooks::read_wakeup(&mut layers, environment),
         housekeeping: housekeeping(&mut layers),
+        report: window::report(&mut layers),
         shown: shown::all(&layers),
         folders,
         layers: Arc::default(),
@@ -246,6 +247,7 @@ fn limits(layers: &mut Layers) -> Limits {
         open_batches: layers.integer("limits", "open_batches", 1, 10_000),
         storage_bytes,
         uploads: layers.integer("limits", "uploads", 1, 64),
+        rescue_parallel: layers.integer("limits", "rescue_parallel", 1, 256),
         free_bytes: layers.size("limits", "free_bytes", u64::MAX),
     }
 }
@@ -399,7 +401,8 @@ impl Layers {
         address.ok()
     }
 
-    fn duration(&self, section: &str, key: &'static str) -> Duration {
+    /// A span of time.
+    pub fn duration(&self, section: &str, key: &'static str) -> Duration {
         let Value::Duration(duration) = self.get(section, key).value else {
             unreachable!("{section}.{key} is a duration by the table")
         };

@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::view::event::EventQuery;
 use crate::view::lists::DayQuery;
+use crate::view::report::{Report, ReportQuery};
+use crate::view::schedule::Schedule;
 use crate::view::{
     BatchList, BatchQuery, DayList, EventList, JobList, JobQuery, JobView, Snapshot, VERSION,
 };
@@ -136,6 +138,22 @@ impl Client {
     pub async fn days(&self, days: usize) -> Result<DayList, ClientError> {
         let query = DayQuery { days: Some(days) };
         self.ask(self.http.get(format!("{BASE}/days")).query(&query)).await
+    }
+
+    /// What comes next, and when.
+    ///
+    /// # Errors
+    /// If the daemon can not be asked.
+    pub async fn schedule(&self) -> Result<Schedule, ClientError> {
+        self.ask(self.http.get(format!("{BASE}/schedule"))).await
+    }
+
+    /// What happened since a moment.
+    ///
+    /// # Errors
+    /// If the daemon can not be asked, or that is no moment.
+    pub async fn report(&self, query: &ReportQuery) -> Result<Report, ClientError> {
+        self.ask(self.http.get(format!("{BASE}/report")).query(query)).await
     }
 
     /// What has happened; [`EventList::next`] is the `after` of the next question.

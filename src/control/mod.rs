@@ -31,6 +31,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::engine::event::Command;
 use crate::view::lists::BadQuery;
+use crate::view::report::Report;
+use crate::view::schedule::Schedule;
 use crate::view::{
     BatchList, BatchQuery, DayList, Event, EventFilter, EventList, Figures, JobList, JobQuery,
     JobView, NoSuchJob, Snapshot,
@@ -73,6 +75,15 @@ pub trait Look: Send + Sync {
 
     /// What the last days brought.
     fn days(&self, days: u32) -> DayList;
+
+    /// What comes next, and when.
+    fn schedule(&self) -> Schedule;
+
+    /// What happened since a moment, which stands as it was asked; without one, of a day.
+    ///
+    /// # Errors
+    /// If the moment is none, or the daemon is stopping.
+    fn report(&self, since: Option<&str>) -> Result<Report, BadQuery>;
 
     /// All figures of this moment.
     fn figures(&self) -> Figures;

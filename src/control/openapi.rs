@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 use utoipa::{OpenApi, ToSchema};
 
+use crate::view::report::Report;
+use crate::view::schedule::Schedule;
 use crate::view::{BatchList, DayList, EventList, JobList, JobView, Snapshot};
 
 use super::commands::{JobTold, Told};
@@ -64,7 +66,8 @@ struct RefusalReason {
 
 #[derive(OpenApi)]
 #[openapi(components(schemas(
-    Snapshot, JobList, JobView, BatchList, DayList, EventList, Alive, Refusal, JobTold, Told
+    Snapshot, JobList, JobView, BatchList, DayList, EventList, Schedule, Report, Alive, Refusal,
+    JobTold, Told
 )))]
 struct Schemas;
 
@@ -134,6 +137,18 @@ const OPERATIONS: &[Operation] = &[
         "What each of the last days brought, by the UTC day of delivery",
         &[("days", "integer", "so many days, up to 366; 30 by default")],
         Answer::Json("DayList"),
+    ),
+    get(
+        "/v1/schedule",
+        "What comes next: windows, deadlines, the report, housekeeping, jobs that wait",
+        &[],
+        Answer::Json("Schedule"),
+    ),
+    get(
+        "/v1/report",
+        "What happened: files, lines, failures, tokens, what waits, and the nights before",
+        &[("since", "string", "since a moment (RFC 3339), a day, or a span; 24h by default")],
+        Answer::Json("Report"),
     ),
     get(
         "/v1/events",

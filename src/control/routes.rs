@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::engine::event::Command;
 use crate::view::lists::{DayQuery, LIMIT_MAX, read_limit};
+use crate::view::report::ReportQuery;
 use crate::view::{BadQuery, BatchQuery, EventFilter, JobQuery, JobView, NoSuchJob};
 
 use super::door::{Door, guard};
@@ -35,6 +36,8 @@ pub fn router(desk: Desk, door: Door) -> Router {
         .route("/v1/jobs/{id}/events", get(job_events))
         .route("/v1/batches", get(batches))
         .route("/v1/days", get(days))
+        .route("/v1/schedule", get(schedule))
+        .route("/v1/report", get(report))
         .route("/v1/events", get(events))
         .route("/v1/openapi.json", get(described))
         .merge(super::commands::routes())
@@ -192,6 +195,20 @@ async fn days(
             let why = format!("days is {days}; it must be between 1 and {DAYS_MAX}");
             bad_query(&BadQuery(why))
         }
+    }
+}
+
+async fn schedule(State(desk): State<Desk>) -> Response {
+    desk.show(|look| Ok::<_, BadQuery>(look.schedule()), bad_query).await
+}
+
+async fn report(
+    State(desk): State<Desk>,
+    query: Result<Query<ReportQuery>, QueryRejection>,
+) -> Response {
+    match query {
+        Ok(Query(query)) => desk.show(move |look| look.report(query.since()), bad_query).await,
+        Err(error) => odd_query(&error),
     }
 }
 

@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::view::event::EventQuery;
+use crate::view::report::{Gathering, Report};
+use crate::view::schedule::Schedule;
 use crate::view::{Health, Lines, Times, VERSION, found};
 
 /// A daemon with two jobs and one event.
@@ -34,6 +36,15 @@ impl Look for Fake {
 
     fn days(&self, days: u32) -> DayList {
         DayList::of(&Default::default(), crate::engine::Millis(0), days)
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule { version: VERSION, now: String::new(), entries: Vec::new() }
+    }
+
+    fn report(&self, _: Option<&str>) -> Result<Report, BadQuery> {
+        let gathering = Gathering::new(crate::engine::Millis(0), crate::engine::Millis(1000));
+        Ok(gathering.finish(&Default::default(), Vec::new()))
     }
 
     fn figures(&self) -> Figures {
@@ -99,10 +110,12 @@ fn job(id: &str) -> JobView {
         tokens: None,
         failures: Default::default(),
         on_hold: false,
+        opens: None,
         waiting_s: None,
         typical_s: None,
         bytes: 0,
         reused: 0,
+        deadline: None,
     }
 }
 

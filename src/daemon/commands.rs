@@ -12,11 +12,12 @@ use crate::control::{Refused, Reply};
 use crate::engine::effect::Turn;
 use crate::engine::event::Command;
 use crate::engine::ids::{JobId, Millis};
-use crate::engine::job::JobState;
+use crate::engine::job::{Job, JobState};
 use crate::engine::steering::{Pauses, Retry, as_argument};
 use crate::spool::again::{self, Again};
 use crate::spool::{Folders, SpoolError};
 use crate::store::{JobStore, StoreError};
+use crate::view::when;
 
 use super::blocking::blocking;
 use super::{Answer, Daemon, DaemonError, Handle, Message, add, lock, spawn};
@@ -56,7 +57,9 @@ impl Daemon {
             Command::Release(id) => {
                 let mut engine = lock(&self.engine);
                 let done = engine.release(id, now);
-                let but = engine.job(id).and_then(|job| engine.held_back(job));
+                let but = engine
+                    .job(id)
+                    .and_then(|job| engine.held_back(job).or_else(|| waits_for_window(job, now)));
                 said(
                     turn,
                     done,
@@ -289,6 +292,12 @@ fn note_of(pauses: &Pauses) -> String {
 fn said(turn: &mut Turn, done: Result<Turn, String>, says: impl Into<String>) -> Done {
     add(turn, done?);
     Ok(says.into())
+}
+
+/// What is said of a file that was fetched back from held/, and still waits for its window.
+fn waits_for_window(job: &Job, now: Millis) -> Option<String> {
+    let (until, id) = (when::waits_until(job, now)?, job.head.id);
+    Some(format!("waits until {until}: `gemini-batchd release {id}` once more sends it at once"))
 }
 
 fn drop_files(folders: &Folders, retry: &Retry) -> Done {

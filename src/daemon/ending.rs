@@ -22,7 +22,8 @@ use super::perform::{Performer, local, removed};
 
 impl Performer {
     /// Writes results and errors aside.
-    pub(super) async fn merge(&self, job: Job) -> Result<Outcome, Failure> {
+    pub(super) async fn merge(&self, job: Job, key: Option<&str>) -> Result<Outcome, Failure> {
+        let waste = self.weigh(&job, key).await;
         let (rules, folders) = (self.rules(&job.head), self.folders.clone());
         blocking(move || {
             let folder = folders.job(job.head.id);
@@ -40,7 +41,8 @@ impl Performer {
                 write_back(&folder, &job, &rules)?;
                 Ok((tally, stem))
             });
-            let (tally, stem) = merged.map_err(|error| local(&error))?;
+            let (mut tally, stem) = merged.map_err(|error| local(&error))?;
+            (tally.wasted, tally.unweighed) = (waste.wasted, waste.unweighed);
             Ok(Outcome::Merged { tally, stem })
         })
         .await

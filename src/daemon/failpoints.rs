@@ -113,7 +113,8 @@ fn moment_of(when: &str, effect: &str) -> std::io::Result<()> {
 }
 
 fn is_remote(effect: &str) -> bool {
-    ["upload", "create", "find", "poll", "collect", "discard", "drop", "cancel"].contains(&effect)
+    ["upload", "create", "find", "poll", "collect", "rescue", "discard", "drop", "cancel"]
+        .contains(&effect)
 }
 
 fn job_word(state: &JobState) -> &'static str {
@@ -141,6 +142,7 @@ fn chunk_word(state: &ChunkState) -> &'static str {
         ChunkState::Stuck { .. } => "stuck",
         ChunkState::Polling(_) => "polling",
         ChunkState::Collecting { .. } => "collecting",
+        ChunkState::Rescuing { .. } => "rescuing",
         ChunkState::Settled => "settled",
         ChunkState::Split { .. } => "split",
     }

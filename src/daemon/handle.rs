@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::control::Reply;
 use crate::engine::Engine;
 use crate::engine::event::{Command, Event};
 use crate::view::{HookCounts, Wakeups};
+use crate::engine::ids::Millis;
+use crate::view::report::Report;
+use crate::view::schedule::Timetable;
 
 use super::chronicle::Chronicle;
 use super::{intake, lock};
@@ -25,8 +28,10 @@ pub enum Message {
     Scanned(Box<intake::Scanned>),
     /// An operator asks; the answer means that it is saved.
     Operator(Command, Reply),
-    /// Look whether a housekeeping slot has come.
+    /// Look whether a slot of housekeeping or of the morning report has come.
     HousekeepingDue,
+    /// Somebody wants a report of the time since this moment.
+    Report(Millis, oneshot::Sender<Report>),
     /// Read the configuration again.
     Reload,
     /// Stop: begin nothing new, give what is under way a moment.
@@ -57,6 +62,8 @@ pub struct Notices {
     pub wakeups: Wakeups,
     /// What became of what hooks told.
     pub hooks: HookCounts,
+    /// What the configuration says about moments to come.
+    pub timetable: Arc<Timetable>,
 }
 
 impl Handle {

@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::{self, Call, Occasion};
 use crate::engine::effect::Change;
 use crate::engine::ids::Millis;
+use crate::view::report::Report;
 
 use super::chronicle::Draft;
 use super::{Daemon, Handle, lock, spawn};
@@ -200,21 +201,20 @@ impl Daemon {
 }
 
 impl Daemon {
-    /// Sends the ping, if nothing has failed since the last night.
-    pub(super) fn ping_after_the_night(&mut self, now: Millis) {
+    /// Notes for hooks that the report of the time since a moment lies in the outbox.
+    pub(super) fn note_report(&mut self, since: Millis, stem: &str, headline: &str, now: Millis) {
+        let id = format!("report-{}", since.0);
+        let told = Told::new(Occasion::Report, id, now, headline.to_owned());
+        let told = told.with_report(&self.performer.folders, stem);
+        self.hooks.note(vec![(Occasion::Report, told)], now);
+    }
+
+    /// Sends the ping, if a report says that the night was good.
+    pub(super) fn ping_after(&self, report: &Report) {
         if self.config.hooks.ping.is_none() {
             return;
         }
-        let since = match self.store.note(LAST_NIGHT) {
-            Ok(since) => since.and_then(|text| text.parse().ok()).map_or(Millis(0), Millis),
-            Err(error) => return tracing::error!(%error, "whether the night was good is not known"),
-        };
-        if let Err(error) = self.store.set_note(LAST_NIGHT, &now.0.to_string()) {
-            return tracing::error!(%error, "the ping is not sent");
-        }
-        let bad = lock(&self.engine).jobs().find_map(|job| night::trouble_of(job, since));
-        let why = bad.or_else(|| lock(&self.engine).full().map(str::to_owned));
-        match why {
+        match night::trouble_in(report) {
             Some(why) => tracing::warn!(why, "the night was not good: no ping is sent"),
             None => self.hooks.ping(),
         }
@@ -228,5 +228,3 @@ const WAITING_MAX: u64 = 10_000;
 /// Tries to send a ping, and the pause between them.
 const PINGS: u32 = 3;
 const PING_PAUSE: Duration = Duration::from_secs(10);
-/// The note with the time of the last night that was looked at.
-const LAST_NIGHT: &str = "hooks.last_night";

@@ -14,7 +14,7 @@ use tracing::Instrument;
 use crate::engine::effect::Turn;
 use crate::engine::event::Event;
 use crate::engine::ids::Millis;
-use crate::spool::{At, Folders, SpoolError, archive, durable};
+use crate::spool::{At, Folders, SpoolError, archive, durable, reports};
 use crate::store::{JobStore, StoreError, export};
 
 use super::perform::Performer;
@@ -48,7 +48,6 @@ impl Daemon {
             );
             return;
         };
-        self.ping_after_the_night(now);
         let more = lock(&self.engine).handle(Event::Housekeeping, now);
         add(turn, more);
         self.keep_house(round, now);
@@ -65,6 +64,7 @@ impl Daemon {
         let chores = Chores {
             performer: Arc::clone(&self.performer),
             archive_keep: self.config.housekeeping.archive_keep,
+            reports_keep: self.config.report.keep,
             known,
             now,
         };
@@ -108,6 +108,8 @@ pub struct Chores {
     pub performer: Arc<Performer>,
     /// How long inputs stay in the archive.
     pub archive_keep: Duration,
+    /// How long reports stay in the outbox.
+    pub reports_keep: Duration,
     /// What is known of the jobs.
     pub known: Known,
     /// When the round began.
@@ -118,9 +120,15 @@ impl Chores {
     /// Does the round; what fails is told and left for the next one.
     pub async fn run(self) {
         let folders = self.performer.folders.clone();
-        let keep_ms = u64::try_from(self.archive_keep.as_millis()).unwrap_or(u64::MAX);
-        let older_than = Millis(self.now.0.saturating_sub(keep_ms));
-        let sweep = move || archive::sweep_archive(&folders, older_than);
+        let before = |keep: Duration| {
+            let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+            Millis(self.now.0.saturating_sub(keep_ms))
+        };
+        let (inputs, old_reports) = (before(self.archive_keep), before(self.reports_keep));
+        let sweep = move || {
+            reports::sweep(&folders, old_reports)?;
+            archive::sweep_archive(&folders, inputs)
+        };
         match tokio::task::spawn_blocking(sweep).await {
             Ok(Ok(removed)) => tracing::info!(removed, "old inputs were removed from the archive"),
             Ok(Err(error)) => tracing::warn!(%error, "housekeeping on disk did not finish"),

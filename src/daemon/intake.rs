@@ -18,7 +18,8 @@ use crate::spool::inbox::{IntakeRules, PassedOver, Refused, Scan, Scanner};
 use crate::spool::watch::{WatchError, Watching};
 use crate::spool::{Folders, SpoolError, sidecar};
 
-use super::{Handle, Message, spawn};
+use super::windows::Openings;
+use super::{Handle, Message, deadlines, spawn};
 
 /// The state of looking at the inbox.
 pub struct Intake {
@@ -236,9 +237,13 @@ impl Intake {
                     }
                 }
                 self.left = left;
-                for (place, source) in scan.ready.into_iter().enumerate() {
+                let mut openings = Openings::default();
+                let ready = scan.ready.into_iter().zip(scan.came).enumerate();
+                for (place, (source, came)) in ready {
                     let settings = scan.sidecars.get(&place);
-                    let queue = queue_of(&source, settings, config);
+                    let mut queue = queue_of(&source, settings, config);
+                    queue.moments.opens = openings.of(&queue, came, now);
+                    queue.moments.deliver_by = deadlines::deliver_by(&queue, now);
                     let id = fresh_id(now, &mut self.last_id);
                     events.push(Event::Arrived { id, source, queue });
                 }

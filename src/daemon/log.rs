@@ -26,6 +26,7 @@ pub(super) fn span_of(effect: &Effect) -> tracing::Span {
         Effect::Upload { which, .. }
         | Effect::Create { which, .. }
         | Effect::Find { which, .. }
+        | Effect::Rescue { which, .. }
         | Effect::Collect { which, .. } => attempt(which),
         Effect::Poll { batches } => tracing::info_span!("effect", kind, batches = batches.len()),
         Effect::Discard { batch, .. } | Effect::CancelBatch { batch } => {

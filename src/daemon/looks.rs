@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 
 use crate::clock::Clock;
 use crate::control::Look;
 use crate::engine::ids::{JobId, Millis};
 use crate::engine::{Engine, Job};
 use crate::view::lists::{LIMIT_MAX, read_limit, read_moment};
+use crate::view::report::Report;
+use crate::view::schedule::Schedule;
 use crate::view::{
     BadQuery, BatchList, BatchQuery, DayList, Event, EventFilter, EventList, Figures, Health,
     JobFilter, JobList, JobQuery, JobView, NoSuchJob, Overview, QueueView, Snapshot, VERSION,
@@ -20,7 +22,7 @@ use crate::view::{
 };
 
 use super::operators::Identity;
-use super::{Handle, Notices};
+use super::{Handle, Message, Notices};
 
 /// What there is to see of a daemon.
 pub struct Looks {
@@ -102,6 +104,21 @@ impl Look for Looks {
         self.handle.with_engine(|engine| DayList::of(engine.past().history(), now, days))
     }
 
+    fn schedule(&self) -> Schedule {
+        let (timetable, now) = (Arc::clone(&self.handle.notices().timetable), self.clock.now());
+        self.handle.with_engine(|engine| Schedule::of(&timetable, engine, now))
+    }
+
+    fn report(&self, since: Option<&str>) -> Result<Report, BadQuery> {
+        let since = self.since(since, REPORT_SINCE)?;
+        let stopping = || BadQuery("the daemon is stopping".to_owned());
+        // What is not in memory only the loop can read.
+        let (ask, answer) = oneshot::channel();
+        let asked = self.handle.messages.blocking_send(Message::Report(since, ask));
+        asked.map_err(|_| stopping())?;
+        answer.blocking_recv().map_err(|_| stopping())
+    }
+
     fn figures(&self) -> Figures {
         let now = self.clock.now();
         let notices = self.handle.notices().clone();
@@ -137,12 +154,12 @@ impl Look for Looks {
 
 /// How long batches take, found once for each model that is shown.
 #[derive(Default)]
-struct Typical {
+pub(super) struct Typical {
     by_model: BTreeMap<String, Option<u64>>,
 }
 
 impl Typical {
-    fn view(&mut self, engine: &Engine, job: &Job, now: Millis) -> JobView {
+    pub(super) fn view(&mut self, engine: &Engine, job: &Job, now: Millis) -> JobView {
         let model = job.head.queue.model.as_str();
         if !self.by_model.contains_key(model) {
             let typical = engine.past().history().typical_ms(model);
@@ -191,5 +208,7 @@ pub(super) fn standing(engine: &Engine, now: Millis) -> (Option<String>, Option<
 const JOBS_AT_ONCE: usize = 25;
 /// Batches in an answer, unless said otherwise.
 const BATCHES_USUAL: usize = 500;
+/// What a report is about, unless said otherwise.
+const REPORT_SINCE: &str = "24h";
 /// How far back they go, unless said otherwise.
 const BATCHES_SINCE: &str = "24h";

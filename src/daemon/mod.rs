@@ -10,6 +10,7 @@ mod chronicle;
 pub mod clients;
 mod commands;
 mod create;
+mod deadlines;
 mod early;
 mod ending;
 pub mod failpoints;
@@ -22,12 +23,14 @@ mod log;
 mod looks;
 mod media;
 mod mood;
+mod morning;
 pub mod operators;
 mod payload;
 pub mod perform;
 pub mod rebuild;
 mod reload;
 mod reuse;
+mod rescue;
 mod room;
 mod saved;
 pub mod schedule;
@@ -37,6 +40,7 @@ mod supervisor;
 pub mod sweep;
 pub mod token;
 pub mod wakeup;
+pub mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -161,6 +165,7 @@ impl Daemon {
             tokio::task::block_in_place(|| self.mend_mirrors());
             self.consume(Turn { save: Vec::new(), then: turn.then })?;
         }
+        self.catch_up_report();
         self.intake.scan_soon(&self.handle);
         self.watchdog.ready();
         loop {
@@ -292,7 +297,18 @@ impl Daemon {
             Message::Operator(command, answer) => {
                 self.operate((command, answer), turn, answers, now)?;
             }
-            Message::HousekeepingDue => self.housekeeping_due(turn, now),
+            Message::HousekeepingDue => {
+                self.mend_windows(turn, now);
+                self.housekeeping_due(turn, now);
+                self.report_due(now);
+            }
+            Message::Report(since, answer) => {
+                match tokio::task::block_in_place(|| self.report(since, now)) {
+                    // Whoever does not wait any more wants none.
+                    Ok(report) => drop(answer.send(report)),
+                    Err(error) => tracing::error!(%error, "a report could not be made"),
+                }
+            }
             Message::Reload => self.reload(turn, now),
             Message::Stop | Message::StopNow => {}
         }
@@ -359,12 +375,14 @@ impl Daemon {
         }
     }
 
-    /// Whether nothing is under way that could go on without a person.
+    /// Whether nothing is under way that could go on now without a person.
     fn is_all_over(&self) -> bool {
         let engine = lock(&self.engine);
         !engine.is_busy()
             && !engine.has_news()
-            && engine.unfinished().all(|job| job.is_over() || engine.waits_for_a_person(job))
+            && engine.unfinished().all(|job| {
+                job.is_over() || engine.waits_for_a_person(job) || engine.waits_for_its_window(job)
+            })
     }
 
     /// Why a run that ends by itself may end now, if it may.

@@ -6,8 +6,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::engine::effect::{Effect, Which};
@@ -36,6 +38,7 @@ use super::ending;
 use super::harvest;
 use super::media::{MediaTurns, Named, places, plan_naming};
 use super::payload::payload;
+use super::rescue;
 
 /// Everything effects need.
 pub struct Performer {
@@ -57,6 +60,12 @@ pub struct Performer {
     pub skew_told: AtomicBool,
     /// Uploads that began before their files were planned.
     pub early: Arc<EarlyUploads>,
+    /// The first pause after the API turned a single row away.
+    pub backoff_min: Duration,
+    /// Who may ask for a single row, and how many of them at a time.
+    pub rescue_parallel: usize,
+    /// Their turns.
+    pub rescue_calls: Arc<Semaphore>,
     /// Whose turn it is to upload files that lines name.
     pub media_turns: Arc<MediaTurns>,
     /// Whether something was put into the inbox that nobody has looked at yet.
@@ -110,6 +119,9 @@ impl Performer {
                     .await
                     .map(Outcome::Collected)
             }
+            Effect::Rescue { which, tier, model, task, until } => {
+                self.rescue(rescue::Order { which, tier, model, task, until }, key).await
+            }
             Effect::Discard { batch, input } => {
                 let client = self.clients.with(key)?;
                 ending::discard(client, &batch, &input, false).await?;
@@ -121,7 +133,7 @@ impl Performer {
             Effect::CancelBatch { batch } => {
                 self.clients.with(key)?.cancel(&batch).await.map(|()| Outcome::Cancelled)
             }
-            Effect::Merge { job } => self.merge(*job).await,
+            Effect::Merge { job } => self.merge(*job, key).await,
             Effect::Deliver { job } => self.deliver(*job).await,
             Effect::Clean { job } => self.clean(*job, key).await,
             Effect::Refuse { head, refusal } => {
@@ -363,6 +375,7 @@ pub(super) fn plan_of(planned: Planned, asks: u64, now: Millis) -> (Plan, Vec<Pl
         prepared: planned.prepared,
         media: planned.media,
         reused: planned.reused,
+        promise: None,
     };
     (plan, planned.chunks)
 }

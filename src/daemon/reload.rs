@@ -15,6 +15,7 @@ use crate::store::salt;
 
 use super::clients::Clients;
 use super::perform::Performer;
+use super::windows::timetable;
 use super::{Daemon, SetupError, add, lock, supervisor};
 
 /// Reads the configuration anew.
@@ -60,9 +61,13 @@ impl Daemon {
         self.intake.reconfigure(rules, config.intake.rescan, watch);
         self.room.want(config.limits.free_bytes);
         self.performer = Arc::new(performer);
-        self.handle.notices().queues = config.queues.keys().cloned().collect();
         self.performer.cache.want(config.cache_bytes);
         self.hooks.adopt(Arc::clone(&config.hooks));
+        {
+            let mut notices = self.handle.notices();
+            notices.queues = config.queues.keys().cloned().collect();
+            notices.timetable = Arc::new(timetable(&config));
+        }
         self.config = Arc::new(config);
         self.intake.name_queues(supervisor::queue_names(&self.config));
         let more = lock(&self.engine).adopt(policy, now);
@@ -112,6 +117,9 @@ fn performer(old: &Performer, config: &Config, salt: &str) -> Result<Performer, 
         outbox_was_mounted: old.outbox_was_mounted,
         skew_told: AtomicBool::new(false),
         early: Arc::clone(&old.early),
+        backoff_min: config.api.backoff_min,
+        rescue_parallel: config.limits.rescue_parallel as usize,
+        rescue_calls: supervisor::rescue_calls(config),
         media_turns: Arc::clone(&old.media_turns),
         dropped_late: Arc::clone(&old.dropped_late),
         cache: Arc::clone(&old.cache),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::effect::Change;
 use crate::engine::ids::{ChunkNo, JobId};
-use crate::engine::job::{Chunk, ChunkState, Delivery, Head, Job, JobState, RemoteState};
+use crate::engine::job::{Chunk, ChunkState, Delivery, Head, Job, JobState, RemoteState, Tier};
+use crate::engine::{rescue, stuck};
 use crate::view::{self, Kind};
 
 use super::chronicle::Draft;
@@ -20,6 +21,8 @@ pub struct Story {
 struct Known {
     file: String,
     step: Option<Step>,
+    /// Whether it was told that the deadline is in danger, and that it has passed.
+    deadline: (bool, bool),
     chunks: BTreeMap<ChunkNo, Seen>,
 }
 
@@ -30,6 +33,8 @@ struct Seen {
     /// Batches that came to an end.
     ended: usize,
     stands: Stands,
+    /// The batch that was found not to begin.
+    stuck: Option<String>,
 }
 
 /// Where an attempt stands, as far as it is told.
@@ -41,6 +46,7 @@ enum Stands {
     InDoubt,
     Stuck,
     AtTheApi(RemoteState),
+    Rescuing(Tier),
     Over,
 }
 
@@ -63,7 +69,8 @@ impl Story {
         for job in jobs {
             let chunks = job.chunks.values().map(|chunk| (chunk.no, Seen::of(chunk))).collect();
             let step = Some(Step::of(&job.head.state));
-            let known = Known { file: view::file_of(&job.head.source), step, chunks };
+            let (file, deadline) = (view::file_of(&job.head.source), deadline_of(&job.head));
+            let known = Known { file, step, deadline, chunks };
             self.jobs.insert(job.head.id, known);
         }
     }
@@ -89,6 +96,10 @@ impl Story {
         if known.file.is_empty() {
             known.file = view::file_of(&head.source);
         }
+        let told = std::mem::replace(&mut known.deadline, deadline_of(head));
+        drafts.extend(
+            deadline_told(head, told).map(|text| known.draft(head.id, Kind::Deadline, text)),
+        );
         if known.step.replace(step) == Some(step) {
             return;
         }
@@ -150,6 +161,10 @@ impl Story {
         if now.attempt > before.attempt && chunk.rest.rows() > 0 && now.stands != Stands::Over {
             tell(Kind::Retried, format!("{rest} to be sent again: {which}"));
         }
+        if let Some(name) = now.stuck.as_ref().filter(|_| now.stuck != before.stuck) {
+            let text = format!("{name} does not begin: {rest}, {which}");
+            tell(Kind::Stuck, text);
+        }
         if now.stands == before.stands && now.attempt == before.attempt {
             return;
         }
@@ -165,6 +180,11 @@ impl Story {
             (Stands::Stuck, _) => {
                 let text = format!("no batch was found; a person has to decide: {which}");
                 tell(Kind::Uncertain, text);
+            }
+            (Stands::Rescuing(tier), _) => {
+                let word = tier.word();
+                let text = format!("{rest} asked one by one through the {word} tier: {which}");
+                tell(Kind::Rescuing, text);
             }
             (Stands::AtTheApi(remote), ChunkState::Polling(batch)) => {
                 let (name, is_new) = (&batch.name.0, !matches!(before.stands, Stands::AtTheApi(_)));
@@ -196,9 +216,11 @@ impl Seen {
             ChunkState::Stuck { .. } => Stands::Stuck,
             ChunkState::Polling(batch) => Stands::AtTheApi(batch.remote.clone()),
             ChunkState::Collecting { end, .. } => Stands::AtTheApi(end.state.clone()),
+            ChunkState::Rescuing { tier, .. } => Stands::Rescuing(*tier),
             ChunkState::Settled | ChunkState::Split { .. } => Stands::Over,
         };
-        Seen { attempt: chunk.attempt.0, ended: chunk.batches.len(), stands }
+        let stuck = stuck::stuck(chunk).map(|name| name.0.clone());
+        Seen { attempt: chunk.attempt.0, ended: chunk.batches.len(), stands, stuck }
     }
 }
 
@@ -215,6 +237,28 @@ impl Step {
             JobState::Done(_) | JobState::Failed(_) | JobState::Held(_) => Step::Over,
         }
     }
+}
+
+/// Whether the deadline of a job is in danger, and whether it has passed.
+fn deadline_of(head: &Head) -> (bool, bool) {
+    let promise = head.state.plan().and_then(|plan| plan.promise.as_ref());
+    promise.map_or((false, false), |it| (it.danger.is_some(), it.missed.is_some()))
+}
+
+/// What is new about the deadline of a job, in words.
+fn deadline_told(head: &Head, told: (bool, bool)) -> Option<String> {
+    let (danger, missed) = deadline_of(head);
+    let by = view::moment(head.queue.moments.deliver_by?);
+    let promise = head.state.plan()?.promise.as_ref()?;
+    if missed && !told.1 {
+        return Some(format!("was to be delivered by {by}, and is not complete"));
+    }
+    let begun = promise.rescue.is_some();
+    (danger && !told.0).then(|| match (begun, rescue::not_for(head)) {
+        (true, _) => format!("is wanted by {by}: its lines are asked one by one from now on"),
+        (false, Some(why)) => format!("may not be delivered by {by}; {why}"),
+        (false, None) => format!("may not be delivered by {by}"),
+    })
 }
 
 fn taken(head: &Head) -> String {

@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock::Clock;
 use crate::config::{self, Config, KeyProblem};
 use crate::engine::job::JobState;
 use crate::engine::policy::{Duplicates, Policy, Uncertain};
+use crate::engine::rescue::RescuePace;
 use crate::engine::{Engine, Keys, Recollection};
 use crate::provider::gemini::ClientError;
 use crate::provider::gemini::key::KeyError;
@@ -34,6 +35,7 @@ use super::rebuild::{self, RebuildError};
 use super::room::Room;
 use super::signals::Watchdog;
 use super::story::Story;
+use super::windows::timetable;
 use super::{Daemon, Handle, Message, Notices, commands};
 
 /// A daemon that is ready to run.
@@ -139,7 +141,9 @@ impl Setup {
         let engine = Arc::new(Mutex::new(engine));
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
         let queues = config.queues.keys().cloned().collect();
-        let notices = Notices { watching: "polling", queues, ..Notices::default() };
+        let timetable = Arc::new(timetable(&config));
+        let notices =
+            Notices { watching: "polling", queues, timetable, ..Notices::default() };
         let notices = Arc::new(Mutex::new(notices));
         let chronicle = Arc::new(Chronicle::open(&folders.state));
         let engine_of_it = Arc::clone(&engine);
@@ -158,6 +162,9 @@ impl Setup {
             remote_cleanup: config.housekeeping.remote_cleanup,
             skew_told: AtomicBool::new(false),
             early: Arc::default(),
+            backoff_min: config.api.backoff_min,
+            rescue_parallel: config.limits.rescue_parallel as usize,
+            rescue_calls: rescue_calls(&config),
             media_turns: Arc::default(),
             dropped_late: Arc::default(),
             cache,
@@ -221,6 +228,11 @@ pub(super) fn queue_names(config: &Arc<Config>) -> QueueNames {
     Arc::new(move |folder| config.queue_for(folder).name)
 }
 
+/// Who may ask for a single row: so many at a time.
+pub(super) fn rescue_calls(config: &Config) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(config.limits.rescue_parallel as usize))
+}
+
 /// The engine's numbers out of the configuration.
 pub fn policy_of(config: &Config, keys: Keys) -> Policy {
     Policy {
@@ -244,6 +256,10 @@ pub fn policy_of(config: &Config, keys: Keys) -> Policy {
         duplicate_window_ms: millis(config.intake.duplicate_window),
         records_keep_ms: millis(config.housekeeping.records_keep),
         remote_cleanup: config.housekeeping.remote_cleanup,
+        rescue: RescuePace {
+            parallel: u64::from(config.limits.rescue_parallel),
+            ..RescuePace::default()
+        },
         keys,
     }
 }

@@ -148,7 +148,10 @@ fn file_of(chunk: &Chunk) -> Option<&FileName> {
         | ChunkState::Uncertain { input, .. }
         | ChunkState::Stuck { input, .. } => input,
         ChunkState::Polling(batch) | ChunkState::Collecting { batch, .. } => &batch.input,
-        ChunkState::Waiting { .. } | ChunkState::Settled | ChunkState::Split { .. } => return None,
+        ChunkState::Waiting { .. }
+        | ChunkState::Rescuing { .. }
+        | ChunkState::Settled
+        | ChunkState::Split { .. } => return None,
     };
     match input {
         Input::File(file) => Some(file),

@@ -30,6 +30,20 @@ pub struct Batch {
     pub input_gone: bool,
 }
 
+/// What was done for a chunk because a batch of it took too long.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Aid {
+    /// A batch that was left to itself when it was stopped and did not end: its lines were asked
+    /// one by one.
+    pub left: Option<Batch>,
+    /// The one that was, and is looked after again or written down.
+    pub back: Option<BatchName>,
+    /// The one that was found not to begin.
+    pub stuck: Option<BatchName>,
+    /// How often rows were sent again for that.
+    pub resent: u8,
+}
+
 /// The state of a batch as the API names it. States we do not know are kept as they came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemoteState {

@@ -6,7 +6,8 @@ use super::effect::Turn;
 use super::event::{Failure, Harvest, Polled, RemoteBatch};
 use super::ids::{BatchName, ChunkNo, Millis, Row, Rows};
 use super::job::{
-    Batch, BatchRecord, Chunk, ChunkState, Job, RemoteEnd, RemoteError, RemoteState, Rest, Share,
+    Aid, Batch, BatchRecord, Chunk, ChunkState, Job, RemoteEnd, RemoteError, RemoteState, Rest,
+    Share,
 };
 use super::lanes::Unit;
 use super::machine::{Engine, find, find_mut, salt};
@@ -30,7 +31,8 @@ impl Engine {
             let polled = seen.get(&batch.name);
             let age = now.since(batch.created);
             let mut note = self.polls.get(&unit).copied().unwrap_or_default();
-            note.next = self.policy.next_poll(now, age);
+            let is_soon = find(&self.jobs, unit).is_some_and(|(job, _)| self.is_rescuing(job));
+            note.next = self.policy.next_poll(now, if is_soon { 0 } else { age });
             note.missed = match polled {
                 Some(Polled::Gone) if counts => note.missed.saturating_add(1),
                 Some(Polled::Seen(_)) => 0,
@@ -70,6 +72,7 @@ impl Engine {
             let batch = Batch { remote: remote.state.clone(), ..batch };
             self.set_chunk(unit, ChunkState::Polling(batch), turn);
         }
+        self.watch_pending(unit, now, turn);
         if is_bound {
             self.bind(unit, &print, turn);
         }
@@ -108,8 +111,13 @@ impl Engine {
         {
             record.result_bytes = harvest.bytes;
         }
-        for warning in oddities(unit, harvest) {
+        let was_left = self.count_waste(unit, &batch, harvest.unknown, turn);
+        let unknown = if was_left { 0 } else { harvest.unknown };
+        for warning in oddities(unit, &Harvest { unknown, ..harvest.clone() }) {
             self.warn(unit.job, turn, warning);
+        }
+        if self.send_again_if_stuck(unit, &batch, &end, now, turn) {
+            return;
         }
         let nothing = harvest.answered + harvest.failed + harvest.retryable == 0;
         if end.state == RemoteState::Failed && nothing {
@@ -156,6 +164,11 @@ impl Engine {
         now: Millis,
         turn: &mut Turn,
     ) {
+        // What we stopped had no fair try.
+        let is_ours = end.state == RemoteState::Cancelled
+            && find(&self.jobs, unit).is_some_and(|(job, chunk)| {
+                self.is_rescuing(job) || self.is_to_be_sent_again(job, chunk, batch)
+            });
         let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         chunk.batches.push(BatchRecord {
             name: batch.name.clone(),
@@ -175,7 +188,7 @@ impl Engine {
             result_bytes: 0,
         });
         chunk.rest = rest;
-        chunk.tries += 1;
+        chunk.tries += u16::from(!is_ours);
         chunk.last_error = end.error.clone();
         self.polls.remove(&unit);
         self.change_plan(unit.job, turn, |plan| {
@@ -187,10 +200,11 @@ impl Engine {
     /// What follows an attempt that came to its end: nothing, or the unanswered rest.
     pub(super) fn after_attempt(&mut self, unit: Unit, now: Millis, turn: &mut Turn) {
         let Some((head, chunk)) = find(&self.jobs, unit) else { return };
-        if chunk.tries < head.head.queue.attempts {
+        if chunk.tries < head.head.queue.attempts || self.is_rescuing(head) {
             let tries = u32::from(chunk.tries);
-            let not_before = now.plus(self.policy.backoff_ms(tries, salt(unit)));
-            self.send_rest(unit, not_before, turn);
+            let hurries = self.is_rescuing(head);
+            let pause = if hurries { 0 } else { self.policy.backoff_ms(tries, salt(unit)) };
+            self.send_rest(unit, now.plus(pause), turn);
         } else {
             self.settle(unit, turn);
         }
@@ -272,6 +286,7 @@ impl Engine {
         let (left, right) = (ChunkNo(highest + 1), ChunkNo(highest + 2));
         let (rows, rest, middle) = (chunk.rows, chunk.rest, chunk.middle());
         let (root, error) = (chunk.root, chunk.last_error.clone());
+        let resent = chunk.aid.as_ref().map(|aid| aid.resent).filter(|resent| *resent > 0);
         self.set_chunk(unit, ChunkState::Split { left, right }, turn);
         let second = Row(middle.0 + 1);
         let halves = [
@@ -283,6 +298,7 @@ impl Engine {
             let rest = Rest { left: share, right: Share::default() };
             let mut child = Chunk::new(no, root, rows, rest);
             child.last_error = error.clone();
+            child.aid = resent.map(|resent| Box::new(Aid { resent, ..Aid::default() }));
             child.state = match share.rows {
                 0 => ChunkState::Settled,
                 _ => ChunkState::Waiting { not_before: now },
@@ -306,7 +322,7 @@ fn hunt_is_vain(job: &Job, root: ChunkNo) -> bool {
 }
 
 /// What was odd about a batch's results, in words.
-fn oddities(unit: Unit, harvest: &Harvest) -> Vec<String> {
+pub(super) fn oddities(unit: Unit, harvest: &Harvest) -> Vec<String> {
     let chunk = unit.chunk.map_or(0, |no| no.0);
     let told = [
         (harvest.unknown, "result lines for rows that were not sent; they were kept aside"),

@@ -32,6 +32,7 @@ impl Engine {
             ChunkState::Waiting { .. }
             | ChunkState::Uploading { .. }
             | ChunkState::Stuck { .. }
+            | ChunkState::Rescuing { .. }
             | ChunkState::Polling(_)
             | ChunkState::Collecting { .. }
             | ChunkState::Settled
@@ -75,7 +76,7 @@ impl Engine {
         let is_lines = matches!(to, Objection::Lines { .. });
         if !self.is_in(unit, |state| match state {
             ChunkState::Creating { .. } => true,
-            ChunkState::Uploading { .. } => is_lines,
+            ChunkState::Uploading { .. } | ChunkState::Rescuing { .. } => is_lines,
             ChunkState::Waiting { .. }
             | ChunkState::Uncertain { .. }
             | ChunkState::Stuck { .. }
@@ -126,6 +127,7 @@ impl Engine {
             | ChunkState::Creating { .. } => !chunk.batches.is_empty(),
             ChunkState::Uncertain { .. }
             | ChunkState::Stuck { .. }
+            | ChunkState::Rescuing { .. }
             | ChunkState::Polling(_)
             | ChunkState::Collecting { .. }
             | ChunkState::Split { .. }
@@ -348,6 +350,7 @@ pub(super) fn uncertain(head: &Head, chunk: &Chunk, is_foreign: bool) -> Refusal
         | ChunkState::Uncertain { .. }
         | ChunkState::Polling(_)
         | ChunkState::Collecting { .. }
+        | ChunkState::Rescuing { .. }
         | ChunkState::Settled
         | ChunkState::Split { .. } => None,
     };

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use super::creating;
 use super::effect::{Change, Effect, Issued, Turn, Which};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
-use super::job::{Chunk, ChunkState, Head, Input, Job, JobState};
+use super::job::{Batch, Chunk, ChunkState, Head, Input, Job, JobState, Plan};
 use super::keys::KeyNo;
 use super::lanes::{Lane, Queue, Size, Unit};
 use super::machine::{Engine, Running, find, find_mut};
 use super::policy;
+use super::window;
 
 impl Engine {
     pub(super) fn refile_all(&mut self, units: &[Unit]) {
@@ -42,8 +43,9 @@ impl Engine {
 
     /// Puts one unit where it belongs.
     pub(super) fn refile(&mut self, unit: Unit) {
-        if unit.chunk.is_some() {
-            self.account(unit);
+        match unit.chunk {
+            Some(_) => self.account(unit),
+            None => self.watch_promise(unit.job),
         }
         let job = self.jobs.get(&unit.job);
         let want = job.filter(|_| !self.busy.contains(&unit)).and_then(|job| match unit.chunk {
@@ -72,12 +74,17 @@ impl Engine {
         let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
         match &chunk.state {
             ChunkState::Waiting { .. } if !self.may_send(&job.head) => None,
-            ChunkState::Waiting { not_before } => Some((Lane::Send, *not_before)),
+            ChunkState::Waiting { not_before } if self.is_rescuing(job) => Some((
+                Lane::Rescue,
+                (*not_before).min(self.latest.plus(self.policy.backoff_max_ms)),
+            )),
+            ChunkState::Rescuing { .. } => Some((Lane::Rescue, Millis(0))),
+            ChunkState::Waiting { not_before } => {
+                Some((Lane::Send, window::not_before(&job.head, *not_before)))
+            }
             ChunkState::Uploading { .. } => Some((Lane::Upload, Millis(0))),
             ChunkState::Uncertain { next_probe, .. } => Some((Lane::Find, *next_probe)),
-            ChunkState::Polling(batch)
-                if plan.cancelled && !self.stopping.contains(&batch.name) =>
-            {
+            ChunkState::Polling(batch) if self.is_to_be_stopped(job, plan, chunk, batch) => {
                 Some((Lane::Cancel, Millis(0)))
             }
             ChunkState::Polling(_) => {
@@ -93,11 +100,20 @@ impl Engine {
         }
     }
 
+    /// Whether a batch is still to be asked to stop.
+    fn is_to_be_stopped(&self, job: &Job, plan: &Plan, chunk: &Chunk, batch: &Batch) -> bool {
+        !self.stopping.contains(&batch.name)
+            && (plan.cancelled
+                || self.is_rescuing(job)
+                || self.is_to_be_sent_again(job, chunk, batch))
+    }
+
     /// Begins whatever is ready and fits within the limits.
     pub(super) fn pump(&mut self, now: Millis, turn: &mut Turn) {
         if self.draining {
             return;
         }
+        self.keep_promises(now, turn);
         self.lanes.ripen(now);
         for lane in Lane::ALL {
             while let Some((unit, queue)) = self.take(lane, now) {
@@ -129,6 +145,10 @@ impl Engine {
             self.begin_attempt(unit, key, now, turn);
             return;
         }
+        if let (Lane::Rescue, Some(key)) = (lane, key) {
+            self.begin_rescue(unit, key, now, turn);
+            return;
+        }
         let mut units = vec![unit];
         if lane == Lane::Poll {
             let is_same = |(_, _, of): Queue| of == key;
@@ -148,6 +168,10 @@ impl Engine {
         if self.is_cancelled(unit.job) {
             return self.settle(unit, turn);
         }
+        if self.take_up_what_was_left(unit, turn) {
+            return;
+        }
+        self.note_window_open(unit.job, turn);
         let policy = &self.policy;
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         if policy.goes_inline(&head.queue, chunk.rest) {
@@ -225,6 +249,7 @@ impl Engine {
             | ChunkState::Uncertain { .. }
             | ChunkState::Stuck { .. }
             | ChunkState::Collecting { .. }
+            | ChunkState::Rescuing { .. }
             | ChunkState::Settled
             | ChunkState::Split { .. } => None,
         };
@@ -312,6 +337,7 @@ fn chunk_effect(job: &Job, chunk: &Chunk, missing_max: u64, is_foreign: bool) ->
         }
         ChunkState::Waiting { .. }
         | ChunkState::Creating { .. }
+        | ChunkState::Rescuing { .. }
         | ChunkState::Settled
         | ChunkState::Split { .. } => None,
     }

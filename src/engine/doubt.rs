@@ -31,6 +31,7 @@ impl Engine {
                     | ChunkState::Stuck { .. }
                     | ChunkState::Polling(_)
                     | ChunkState::Collecting { .. }
+                    | ChunkState::Rescuing { .. }
                     | ChunkState::Settled
                     | ChunkState::Split { .. } => continue,
                 }
@@ -55,6 +56,7 @@ impl Engine {
                 | ChunkState::Stuck { .. }
                 | ChunkState::Polling(_)
                 | ChunkState::Collecting { .. }
+                | ChunkState::Rescuing { .. }
                 | ChunkState::Settled
                 | ChunkState::Split { .. } => continue,
             };
@@ -71,6 +73,7 @@ impl Engine {
         self.polls.clear();
         self.gates.clear();
         self.no_room.clear();
+        self.watch.clear();
         let until = now.plus(self.policy.uncertain_window_ms);
         for chunk in self.jobs.values_mut().flat_map(|job| job.chunks.values_mut()) {
             if let ChunkState::Uncertain { until: window, doubt: Doubt::Lost, .. } =
@@ -115,6 +118,7 @@ impl Engine {
                 | ChunkState::Stuck { .. }
                 | ChunkState::Polling(_)
                 | ChunkState::Collecting { .. }
+                | ChunkState::Rescuing { .. }
                 | ChunkState::Settled
                 | ChunkState::Split { .. } => {}
             }

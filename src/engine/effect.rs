@@ -2,8 +2,8 @@
 //!
 //! A [`Turn`] is consumed by one function of the shell, in this order: save, then act.
 
-use super::ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Row, Rows, Stamp, Ticket};
-use super::job::{Chunk, Family, Head, Input, Job, Refusal, RemoteEnd, Task, Terms};
+use super::ids::{Attempt, BatchName, ChunkNo, FileName, JobId, Millis, Row, Rows, Stamp, Ticket};
+use super::job::{Chunk, Family, Head, Input, Job, Refusal, RemoteEnd, Task, Terms, Tier};
 
 /// The answer of the engine to one event.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -133,6 +133,20 @@ pub enum Effect {
         /// damaged several times. Damaged lines are kept aside then.
         missing_max: u64,
     },
+    /// Ask for the unanswered rows one by one, as many of them as there is time for. Which rows are
+    /// sent is to be durable before they are; answers are taken in as they come.
+    Rescue {
+        /// The attempt.
+        which: Which,
+        /// The tier to ask through.
+        tier: Tier,
+        /// The model, without `models/`.
+        model: String,
+        /// What the requests ask for.
+        task: Task,
+        /// Nothing is sent any more from then on.
+        until: Millis,
+    },
     /// Remove a collected attempt's batch and input file at the API, to make room there.
     Discard {
         /// The batch.
@@ -204,6 +218,7 @@ impl Effect {
             Effect::Find { .. } => "find",
             Effect::Poll { .. } => "poll",
             Effect::Collect { .. } => "collect",
+            Effect::Rescue { .. } => "rescue",
             Effect::Discard { .. } => "discard",
             Effect::DropInput { .. } => "drop",
             Effect::CancelBatch { .. } => "cancel",

@@ -104,6 +104,8 @@ pub enum Outcome {
     Polled(Vec<(BatchName, Polled)>),
     /// The results are on disk, synced and indexed.
     Collected(Harvest),
+    /// The rows of a chunk were asked one by one, as far as there was time.
+    Rescued(Box<Rescued>),
     /// Results and errors are written and synced in the working folder.
     Merged {
         /// The lines, counted.
@@ -233,6 +235,26 @@ pub struct Harvest {
     pub rest: Rest,
     /// Bytes of the results as they came.
     pub bytes: u64,
+}
+
+impl Harvest {
+    /// The same without what was not sent in the end.
+    pub fn without_missing(&self) -> Harvest {
+        Harvest { missing: 0, ..self.clone() }
+    }
+}
+
+/// What asking for rows one by one brought.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rescued {
+    /// What was answered, and what is left; missing are the rows that were not asked, or turned away.
+    pub harvest: Harvest,
+    /// Calls of which nobody knows whether they were answered, and paid for.
+    pub uncertain: u64,
+    /// Why the API does not take this tier at all, if so.
+    pub refused: Option<String>,
+    /// What one call took on average, milliseconds.
+    pub call_ms: Option<u64>,
 }
 
 /// Why an effect was not done, sorted by what to do about it.

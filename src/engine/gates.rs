@@ -105,10 +105,11 @@ impl Engine {
     /// Why everything that is still to be done waits for somebody to mend something, if it does.
     pub fn only_a_person_helps(&self) -> Option<&Gate> {
         let is_shut = |key: KeyNo| self.gates.get(&key).is_some_and(|gate| gate.mend.is_some());
-        let waits =
-            self.jobs.values().filter(|job| !job.is_over()).all(|job| {
-                self.waits_for_a_person(job) || self.key_of_job(job).is_some_and(is_shut)
-            });
+        let waits = self.jobs.values().filter(|job| !job.is_over()).all(|job| {
+            self.waits_for_a_person(job)
+                || self.waits_for_its_window(job)
+                || self.key_of_job(job).is_some_and(is_shut)
+        });
         self.gate().filter(|gate| gate.mend.is_some() && waits && self.running.is_empty())
     }
 }

@@ -15,6 +15,9 @@ use super::tally::Tokens;
 pub struct History {
     /// By days since 1970, UTC.
     days: BTreeMap<u32, Delivered>,
+    /// The same of the latest days by spans of five minutes since 1970: nights begin and end where
+    /// people live.
+    spells: BTreeMap<u32, Delivered>,
     /// How long the latest batches took, by model, milliseconds; the newest last.
     spans: BTreeMap<Box<str>, VecDeque<u64>>,
     /// What was delivered since the start, by model.
@@ -36,11 +39,15 @@ pub struct Delivered {
 
 impl History {
     /// Takes in a complete job that was read from its record.
-    pub(super) fn recall(&mut self, job: &Job, delivery: &Delivery) {
+    pub fn recall(&mut self, job: &Job, delivery: &Delivery) {
         let day = History::day_of(delivery.delivered);
         self.days.entry(day).or_default().add(delivery);
         if self.days.len() > DAYS_MAX {
             self.days.pop_first();
+        }
+        self.spells.entry(History::spell_of(delivery.delivered)).or_default().add(delivery);
+        if self.spells.len() > SPELLS_MAX {
+            self.spells.pop_first();
         }
         let model = job.head.queue.model.as_str();
         if !self.spans.contains_key(model) && self.spans.len() >= MODELS_MAX {
@@ -78,6 +85,23 @@ impl History {
         self.days.get(&day).copied().unwrap_or_default()
     }
 
+    /// What was delivered from one moment on and before another, both to five minutes, within the
+    /// last days.
+    pub fn between(&self, from: Millis, to: Millis) -> Delivered {
+        let mut all = Delivered::default();
+        for (_, some) in self.spells.range(History::spell_of(from)..History::spell_of(to)) {
+            all.jobs += some.jobs;
+            all.answered = all.answered.saturating_add(some.answered);
+            all.failed = all.failed.saturating_add(some.failed);
+            all.tokens.add(some.tokens);
+        }
+        all
+    }
+
+    fn spell_of(at: Millis) -> u32 {
+        u32::try_from(at.0 / SPELL_MS).unwrap_or(u32::MAX)
+    }
+
     /// How long batches of a model took lately: the median, milliseconds.
     pub fn typical_ms(&self, model: &str) -> Option<u64> {
         let mut spans: Vec<u64> = self.spans.get(model)?.iter().copied().collect();
@@ -112,6 +136,9 @@ const SPANS_MAX: usize = 50;
 const MODELS_MAX: usize = 100;
 /// Days that are remembered.
 const DAYS_MAX: usize = 400;
+/// Spans of time in which something was delivered that are remembered: those of nine days at least.
+const SPELLS_MAX: usize = 9 * 288;
+const SPELL_MS: u64 = 300_000;
 /// Stands for the models beyond those that are remembered.
 const OTHER: &str = "other";
 const DAY_MS: u64 = 86_400_000;

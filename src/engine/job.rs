@@ -6,11 +6,15 @@
 use std::collections::BTreeMap;
 
 pub use super::answers::{Answers, Media, Terms};
-pub use super::batch::{Batch, BatchRecord, Input, RemoteEnd, RemoteError, RemoteState};
+pub use super::batch::{Aid, Batch, BatchRecord, Input, RemoteEnd, RemoteError, RemoteState};
 pub use super::conversion::Conversion;
+pub use super::deadline::{By, Deadline, Promise};
 use super::ids::{Attempt, ChunkNo, FileName, JobId, Millis, Row, Rows};
 pub use super::queue::{Accept, Moments, OpenAiLines, Queue, Task, Transport};
+pub use super::rescue::{Tier, Tiers};
+pub use super::stuck::Stuck;
 pub use super::tally::{MediaTally, Tally, Tokens};
+pub use super::window::Window;
 
 /// One input file and all that is done for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,6 +131,8 @@ pub struct Plan {
     pub media: bool,
     /// Rows answered from the cache: they are never sent.
     pub reused: u64,
+    /// What became of the deadline, as soon as there is something to say.
+    pub promise: Option<Box<Promise>>,
 }
 
 /// A merged job on its way to the outbox.
@@ -181,6 +187,8 @@ pub struct Chunk {
     pub batches: Vec<BatchRecord>,
     /// The last whole refusal or failure, as told by the API.
     pub last_error: Option<RemoteError>,
+    /// What was done because a batch took too long, if anything was.
+    pub aid: Option<Box<Aid>>,
 }
 
 /// The rows of a chunk that still want an answer, counted in two halves so that the chunk
@@ -263,6 +271,14 @@ pub enum ChunkState {
         batch: Batch,
         /// How it ended.
         end: RemoteEnd,
+    },
+    /// Its rows are asked one by one. This is the intent; which rows were sent is noted beside the
+    /// answers before they are.
+    Rescuing {
+        /// The tier they are asked through.
+        tier: Tier,
+        /// When the intent was saved.
+        since: Millis,
     },
     /// Nothing more to do for this chunk.
     Settled,
@@ -356,6 +372,7 @@ impl Chunk {
             state: ChunkState::Waiting { not_before: Millis(0) },
             batches: Vec::new(),
             last_error: None,
+            aid: None,
         }
     }
 

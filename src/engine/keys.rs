@@ -150,6 +150,7 @@ impl Engine {
             | ChunkState::Creating { .. }
             | ChunkState::Uncertain { .. }
             | ChunkState::Polling(_)
+            | ChunkState::Rescuing { .. }
             | ChunkState::Collecting { .. } => {
                 let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
                 self.unseen.contains(&unit) || self.key_of(job, chunk).is_none()
@@ -276,6 +277,7 @@ impl Engine {
             | ChunkState::Uploading { .. }
             | ChunkState::Creating { .. }
             | ChunkState::Stuck { .. }
+            | ChunkState::Rescuing { .. }
             | ChunkState::Settled
             | ChunkState::Split { .. } => {}
         }
@@ -292,6 +294,7 @@ pub(super) fn made_with(chunk: &Chunk) -> Option<&str> {
         }
         ChunkState::Waiting { .. }
         | ChunkState::Uploading { .. }
+        | ChunkState::Rescuing { .. }
         | ChunkState::Settled
         | ChunkState::Split { .. } => None,
     }

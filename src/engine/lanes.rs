@@ -35,6 +35,8 @@ pub enum Lane {
     Poll,
     /// Fetch results.
     Collect,
+    /// Ask for rows one by one.
+    Rescue,
     /// Write results and errors.
     Merge,
     /// Upload a file.
@@ -47,13 +49,14 @@ pub enum Lane {
 
 impl Lane {
     /// All lanes in the order in which they are served.
-    pub const ALL: [Lane; 10] = [
+    pub const ALL: [Lane; 11] = [
         Lane::Claim,
         Lane::Move,
         Lane::Cancel,
         Lane::Find,
         Lane::Poll,
         Lane::Collect,
+        Lane::Rescue,
         Lane::Merge,
         Lane::Upload,
         Lane::Send,
@@ -64,9 +67,13 @@ impl Lane {
     /// come. The others end what was begun, ask, or free some.
     pub fn needs_room(self) -> bool {
         match self {
-            Lane::Claim | Lane::Plan | Lane::Upload | Lane::Send | Lane::Collect | Lane::Merge => {
-                true
-            }
+            Lane::Claim
+            | Lane::Plan
+            | Lane::Upload
+            | Lane::Send
+            | Lane::Collect
+            | Lane::Rescue
+            | Lane::Merge => true,
             Lane::Move | Lane::Cancel | Lane::Find | Lane::Poll => false,
         }
     }
@@ -74,9 +81,13 @@ impl Lane {
     /// Whether the lane leads to the API.
     pub fn is_remote(self) -> bool {
         match self {
-            Lane::Cancel | Lane::Find | Lane::Poll | Lane::Collect | Lane::Upload | Lane::Send => {
-                true
-            }
+            Lane::Cancel
+            | Lane::Find
+            | Lane::Poll
+            | Lane::Collect
+            | Lane::Rescue
+            | Lane::Upload
+            | Lane::Send => true,
             Lane::Claim | Lane::Move | Lane::Merge | Lane::Plan => false,
         }
     }
@@ -186,6 +197,14 @@ impl Lanes {
     /// Whether anybody is ready in a lane to work with a key, or without one.
     pub fn any_ready(&self, lane: Lane, key: Option<KeyNo>) -> bool {
         self.first_ready(lane).any(|(_, (_, _, of))| of == key)
+    }
+
+    /// When a unit gets ready that waits for a moment.
+    pub fn time_of(&self, unit: Unit) -> Option<Millis> {
+        match self.places.get(&unit)? {
+            Place::Timed(at, _, _) => Some(*at),
+            Place::Ready(..) => None,
+        }
     }
 
     /// When the next waiting unit gets ready. Units that are ready and only wait for capacity

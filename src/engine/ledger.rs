@@ -129,6 +129,7 @@ impl Engine {
         let whole = Rest { left: Share { rows: 0, bytes }, right: Share::default() };
         size != Size::Small
             && self.may_send(head)
+            && self.is_window_open(head)
             && !self.gates.contains_key(&key)
             && !self.policy.goes_inline(&head.queue, whole)
             && self.obstacle_for(size, key, Some(bytes)).is_none()
@@ -197,9 +198,10 @@ impl Engine {
             ChunkState::Collecting { batch, .. } => {
                 Usage { stored_bytes: by_batch(batch), ..Usage::default() }
             }
-            ChunkState::Waiting { .. } | ChunkState::Settled | ChunkState::Split { .. } => {
-                Usage::default()
-            }
+            ChunkState::Waiting { .. }
+            | ChunkState::Rescuing { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => Usage::default(),
         };
         let left = chunk.batches.iter().filter(|batch| {
             matches!(batch.input, Input::File(_)) && !self.discarded.contains(&batch.name)
@@ -325,6 +327,7 @@ impl Engine {
             | ChunkState::Creating { .. }
             | ChunkState::Uncertain { .. }
             | ChunkState::Stuck { .. }
+            | ChunkState::Rescuing { .. }
             | ChunkState::Settled
             | ChunkState::Split { .. } => {
                 let mut ended = chunk.batches.iter_mut();

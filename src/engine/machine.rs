@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::deadline::Watch;
 use super::effect::{Change, Turn};
 use super::event::{Event, Failure, Outcome};
 use super::gates::Gate;
@@ -60,6 +61,10 @@ pub struct Engine {
     pub(super) full: Option<String>,
     /// What operators have paused.
     pub(super) pauses: Pauses,
+    /// When promises are looked at next.
+    pub(super) watch: Watch,
+    /// What one call of a rescue took lately, milliseconds.
+    pub(super) call_ms: Option<u64>,
     /// Nothing new is taken in.
     pub(super) closing: bool,
     pub(super) next_ticket: u64,
@@ -191,7 +196,7 @@ impl Engine {
         let gates = self.gates.iter().filter(|(_, gate)| is_ahead(&gate.until));
         let gate = gates.filter(|(key, _)| gated(**key)).map(|(_, gate)| gate.until).min();
         let room = self.no_room.values().map(|trouble| trouble.not_before).filter(is_ahead).min();
-        [self.lanes.next_time(), gate, room].into_iter().flatten().min()
+        [self.lanes.next_time(), gate, room, self.watch.next()].into_iter().flatten().min()
     }
 
     /// The newest complete jobs, then every other one, each oldest first.

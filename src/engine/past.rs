@@ -109,6 +109,11 @@ impl Past {
         })
     }
 
+    /// Whether a job that is not kept as it is was delivered since a moment.
+    pub fn has_older_since(&self, since: Millis) -> bool {
+        self.older.values().any(|older| older.delivered >= since)
+    }
+
     /// Every complete job.
     pub fn ids(&self) -> impl Iterator<Item = JobId> {
         self.older.keys().chain(self.recent.keys()).copied()

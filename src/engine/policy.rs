@@ -4,6 +4,7 @@ use super::ids::Millis;
 use super::job::{Queue, Rest, Transport};
 use super::keys::Keys;
 use super::lanes::{Lane, Size};
+use super::rescue::RescuePace;
 
 /// Limits and delays.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Policy {
     pub records_keep_ms: u64,
     /// Whether what is not needed any more is removed at the API.
     pub remote_cleanup: bool,
+    /// How fast a rescue is thought to be.
+    pub rescue: RescuePace,
     /// The API keys in use. What may be open or stored at the API is counted for each by itself.
     pub keys: Keys,
 }
@@ -128,6 +131,7 @@ pub fn size_in(lane: Lane, input_bytes: u64) -> Size {
         Lane::Claim
         | Lane::Move
         | Lane::Collect
+        | Lane::Rescue
         | Lane::Merge
         | Lane::Upload
         | Lane::Send
@@ -145,6 +149,9 @@ pub fn at_a_time(lane: Lane, size: Size) -> usize {
         // They mostly wait, for the disk or for an answer, and the disk serves many with one sync.
         (Lane::Claim | Lane::Move | Lane::Collect | Lane::Send, Size::Small) => 16,
         (Lane::Plan | Lane::Merge, Size::Small) => 8,
+        // All of them together are paced by the shell.
+        (Lane::Rescue, Size::Small) => 16,
+        (Lane::Rescue, Size::Middle | Size::Large) => 4,
         (Lane::Send, Size::Middle | Size::Large) => 4,
         (Lane::Claim | Lane::Move, Size::Middle | Size::Large) => 2,
         (Lane::Collect, Size::Middle) => 2,
@@ -234,6 +241,7 @@ pub(super) mod tests {
             duplicate_window_ms: 604_800_000,
             records_keep_ms: 7_776_000_000,
             remote_cleanup: true,
+            rescue: RescuePace::default(),
             keys: Keys::one("print"),
         }
     }

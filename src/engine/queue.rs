@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::answers::Answers;
 use super::conversion::Conversion;
+use super::deadline::Deadline;
 use super::ids::Millis;
 use super::job::{Family, Plan, Refusal};
+use super::window::Window;
 
 /// The settings a queue gives to its jobs, fixed when a job is claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub struct Queue {
     pub conversion: Option<Arc<Conversion>>,
     /// An absolute folder: lines may name files below it, and not only beside the input.
     pub media_root: Option<Arc<str>>,
+    /// What is done so that results are there in time, where something is asked for.
+    pub deadline: Option<Arc<Deadline>>,
+    /// When its files are sent; `None`: at once.
+    pub window: Option<Arc<Window>>,
     /// Moments that hold for the file, worked out when it was claimed.
     pub moments: Moments,
     /// Answers so old are used again for the same request, milliseconds; 0: none are.
@@ -86,6 +92,8 @@ impl Default for Queue {
             defaults: None,
             conversion: None,
             media_root: None,
+            deadline: None,
+            window: None,
             moments: Moments::default(),
             cache_ms: 0,
             wrong: None,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::deadline::Watch;
 use super::effect::Turn;
 use super::ids::{JobId, Millis, Ticket};
 use super::job::Job;
@@ -73,6 +74,8 @@ impl Recollection {
             gates: BTreeMap::new(),
             full,
             pauses,
+            watch: Watch::default(),
+            call_ms: None,
             closing: false,
             next_ticket: 1,
             adopted: Ticket(0),

@@ -34,6 +34,7 @@ impl Engine {
             | ChunkState::Uncertain { .. }
             | ChunkState::Polling(_)
             | ChunkState::Collecting { .. }
+            | ChunkState::Rescuing { .. }
             | ChunkState::Settled
             | ChunkState::Split { .. } => false,
         };
@@ -54,8 +55,8 @@ impl Engine {
         Ok(turn)
     }
 
-    /// Lets a job go on that is on hold, or whose chunks wait for a person, or a file that was held
-    /// because its content was dropped before.
+    /// Lets a job go on that is on hold, waits for its moment, or whose chunks wait for a person, or
+    /// a file that was held because its content was dropped before.
     ///
     /// # Errors
     /// In words, if nothing of the job waits for one.
@@ -69,6 +70,7 @@ impl Engine {
             | ChunkState::Uncertain { .. }
             | ChunkState::Polling(_)
             | ChunkState::Collecting { .. }
+            | ChunkState::Rescuing { .. }
             | ChunkState::Settled
             | ChunkState::Split { .. } => None,
         };
@@ -86,7 +88,8 @@ impl Engine {
         }
         let (head, waits) = (Box::new(job.head.clone()), self.waits_for_key(job));
         let was_on_hold = self.set_on_hold(id, false, &mut turn);
-        let looks = self.look_again(id) || was_on_hold;
+        let was_closed = self.open_window(id, now, &mut turn);
+        let looks = self.look_again(id) || was_on_hold || was_closed;
         if stuck.is_empty() && looks {
             self.pump(now, &mut turn);
             return Ok(turn);
@@ -228,6 +231,9 @@ impl Engine {
     /// Nothing more is sent for this chunk.
     pub(super) fn settle(&mut self, unit: Unit, turn: &mut Turn) {
         self.troubles.remove(&unit);
+        if self.take_up_what_was_left(unit, turn) {
+            return;
+        }
         self.set_chunk(unit, ChunkState::Settled, turn);
         self.merge_when_settled(unit.job, turn);
     }

@@ -266,7 +266,7 @@ impl Engine {
                 matches!(
                     (&job.head.state, &chunk.state),
                     (JobState::Active(_), ChunkState::Uploading { .. })
-                ) && !self.may_send(&job.head)
+                ) && self.is_withheld(job)
                     && !self.busy.contains(&unit)
             });
             if is_parked {
@@ -344,6 +344,7 @@ fn without_pause(state: &ChunkState, now: Millis) -> Option<ChunkState> {
         | ChunkState::Stuck { .. }
         | ChunkState::Polling(_)
         | ChunkState::Collecting { .. }
+        | ChunkState::Rescuing { .. }
         | ChunkState::Settled
         | ChunkState::Split { .. } => None,
     }

@@ -40,7 +40,7 @@ impl Engine {
                     // What was uploaded with another key is uploaded anew: it can not be seen.
                     let key =
                         find(&self.jobs, unit).and_then(|(job, chunk)| self.key_of(job, chunk));
-                    let may = self.jobs.get(&id).is_some_and(|job| self.may_send(&job.head));
+                    let may = self.jobs.get(&id).is_some_and(|job| !self.is_withheld(job));
                     if let Some(key) = key.filter(|key| may && self.key_in(running) == Some(*key)) {
                         self.begin_create(unit, Input::File(file), key, now, turn);
                     }
@@ -58,6 +58,7 @@ impl Engine {
             Outcome::Collected(harvest) => {
                 self.collected(unit, &harvest, print, now, turn);
             }
+            Outcome::Rescued(rescued) => self.rescued(unit, &rescued, now, turn),
             Outcome::Merged { tally, stem } => {
                 if let Some(JobState::Merging(plan)) = self.state(id) {
                     let plan = plan.clone();
@@ -133,6 +134,7 @@ impl Engine {
             }
             ChunkState::Uncertain { .. }
             | ChunkState::Polling(_)
+            | ChunkState::Rescuing { .. }
             | ChunkState::Waiting { .. }
             | ChunkState::Stuck { .. }
             | ChunkState::Settled
@@ -152,7 +154,9 @@ impl Engine {
         };
         let rest = chunk.rest;
         match chunk.state.clone() {
-            ChunkState::Uploading { .. } | ChunkState::Creating { .. } => {
+            ChunkState::Uploading { .. }
+            | ChunkState::Creating { .. }
+            | ChunkState::Rescuing { .. } => {
                 if let Some((_, chunk)) = find_mut(&mut self.jobs, unit) {
                     chunk.last_error = Some(RemoteError { code: 5, message });
                 }

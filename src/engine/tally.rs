@@ -19,6 +19,10 @@ pub struct Tally {
     pub tokens: Tokens,
     /// Data that was taken out of the answers.
     pub media: MediaTally,
+    /// Answers of batches that were left to themselves, to lines that had been rescued.
+    pub wasted: u64,
+    /// Batches that were left to themselves, and of which it is not known what they answered.
+    pub unweighed: u64,
 }
 
 /// Data in answers, counted.

@@ -42,6 +42,8 @@ pub struct IntakeRules {
 pub struct Scan {
     /// Files that have arrived whole, the oldest first; at most as many as were asked for.
     pub ready: Vec<Source>,
+    /// When each of those came: the latest change of its content, its name or its attributes.
+    pub came: Vec<Millis>,
     /// What stands in the sidecars of those that have one, by their place in `ready`; or why that
     /// can not be told, so that they must not be answered.
     pub sidecars: BTreeMap<usize, Result<String, Refusal>>,

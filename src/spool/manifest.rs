@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::engine::ids::Millis;
 use crate::engine::job::{BatchRecord, Chunk, Delivery, Input, Job, MediaTally};
+use crate::engine::rescue;
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -57,11 +58,23 @@ pub fn manifest(job: &Job, delivery: &Delivery, daemon_version: &str) -> Vec<u8>
     batches.sort_by_key(|(chunk, batch)| (batch.created, chunk.no, batch.attempt));
     let model = format!("models/{}", job.head.queue.model);
     let mut warnings = plan.warnings.clone();
+    let wanted = job.head.queue.moments.deliver_by;
+    let promise = plan.promise.as_deref().cloned().unwrap_or_default();
     if tally.media.unreadable > 0 {
         warnings.push(format!(
             "inline data in {} places could not be read and stays in the results as it came",
             tally.media.unreadable
         ));
+    }
+    if tally.unweighed > 0 {
+        warnings.push(format!(
+            "{} batches were asked to stop, did not end, and were left to themselves; what they \
+             answer after all is paid for, too",
+            tally.unweighed
+        ));
+    }
+    if let Some(why) = rescue::not_for(&job.head).filter(|_| wanted.is_some()) {
+        warnings.push(why.to_owned());
     }
     let manifest = Manifest {
         version: 1,
@@ -90,6 +103,14 @@ pub fn manifest(job: &Job, delivery: &Delivery, daemon_version: &str) -> Vec<u8>
         media: (tally.media != MediaTally::default())
             .then_some(MediaCounts { files: tally.media.files, bytes: tally.media.bytes }),
         cost: None,
+        deliver_by: wanted.map(time),
+        in_time: wanted.map(|by| delivery.delivered <= by),
+        rescued: (promise.rescue.is_some()).then_some(RescuedCounts {
+            flex: promise.flex,
+            standard: promise.standard,
+            uncertain: promise.uncertain,
+        }),
+        wasted: promise.wasted + tally.wasted,
         batches: batches.into_iter().map(|(chunk, batch)| entry(chunk, batch, &model)).collect(),
         warnings,
         times: Times {
@@ -156,6 +177,14 @@ struct Manifest<'a> {
     media: Option<MediaCounts>,
     /// Always `null` until prices can be configured.
     cost: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_time: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rescued: Option<RescuedCounts>,
+    #[serde(skip_serializing_if = "is_none")]
+    wasted: u64,
     batches: Vec<Batch<'a>>,
     warnings: Vec<String>,
     times: Times,
@@ -177,6 +206,14 @@ struct TokenCounts {
     thinking: u64,
     cached: u64,
     total: u64,
+}
+
+/// Lines that were asked one by one.
+#[derive(Serialize)]
+struct RescuedCounts {
+    flex: u64,
+    standard: u64,
+    uncertain: u64,
 }
 
 #[derive(Serialize)]

@@ -50,6 +50,8 @@ mod quotes;
 mod raise;
 pub mod receiver;
 pub mod register;
+pub mod reports;
+pub mod rescue;
 pub mod response;
 pub mod result_line;
 pub mod reuse;

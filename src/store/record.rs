@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::answers::TOKENS_MAX;
 use crate::engine::job::{
-    Accept, Answers, Batch, BatchRecord, Conversion, Delivery, Doubt, Family, Input, Media,
-    MediaTally, Moments, OpenAiLines, Plan, Queue, Refusal, RemoteEnd, RemoteError, RemoteState,
-    Rest, Share, Source, Tally, Task, Tokens, Transport,
+    Accept, Aid, Answers, Batch, BatchRecord, By, Conversion, Deadline, Delivery, Doubt, Family,
+    Input, Media, MediaTally, Moments, OpenAiLines, Plan, Promise, Queue, Refusal, RemoteEnd,
+    RemoteError, RemoteState, Rest, Share, Source, Stuck, Tally, Task, Tier, Tiers, Tokens,
+    Transport, Window,
 };
 use crate::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, Job, JobId, JobState, Millis,
@@ -292,13 +293,47 @@ fields! {
         #[serde(default, skip_serializing_if = "Option::is_none")] defaults: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")] conversion: Option<ConversionV1>,
         #[serde(default, skip_serializing_if = "Option::is_none")] media_root: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] deadline: Option<DeadlineV1>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] window: Option<WindowV1>,
         #[serde(default, skip_serializing_if = "MomentsV1::are_none")] moments: MomentsV1,
         #[serde(default, skip_serializing_if = "is_nothing")] cache_ms: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")] wrong: Option<RefusalV1>,
     }
+    Window as WindowV1 {
+        release: String,
+        #[serde(default, skip_serializing_if = "String::is_empty")] zone: String,
+    }
     Moments as MomentsV1 {
         #[serde(default, skip_serializing_if = "Option::is_none")] opens: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")] deliver_by: Option<u64>,
+    }
+    Deadline as DeadlineV1 {
+        #[serde(default, skip_serializing_if = "Option::is_none")] by: Option<ByV1>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] zone: Option<String>,
+        #[serde(default, skip_serializing_if = "TiersV1::are_none")] rescue: TiersV1,
+        #[serde(default, skip_serializing_if = "StuckV1::is_usual")] stuck: StuckV1,
+        #[serde(default, skip_serializing_if = "Option::is_none")] stuck_after: Option<u64>,
+    }
+    Tiers as TiersV1 {
+        #[serde(default, skip_serializing_if = "is_not")] flex: bool,
+        #[serde(default, skip_serializing_if = "is_not")] standard: bool,
+    }
+    Promise as PromiseV1 {
+        #[serde(default, skip_serializing_if = "Option::is_none")] danger: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] missed: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] rescue: Option<u64>,
+        #[serde(default, skip_serializing_if = "is_nothing")] flex: u64,
+        #[serde(default, skip_serializing_if = "is_nothing")] standard: u64,
+        #[serde(default, skip_serializing_if = "is_nothing")] uncertain: u64,
+        #[serde(default, skip_serializing_if = "is_nothing")] wasted: u64,
+        #[serde(default, skip_serializing_if = "is_not")] no_flex: bool,
+        #[serde(default, skip_serializing_if = "is_not")] no_standard: bool,
+    }
+    Aid as AidV1 {
+        #[serde(default, skip_serializing_if = "Option::is_none")] left: Option<BatchV1>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] back: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] stuck: Option<String>,
+        #[serde(default, skip_serializing_if = "is_zero")] resent: u8,
     }
     Conversion as ConversionV1 {
         unpacked_bytes: u64, unpacked_ratio: u64,
@@ -320,6 +355,7 @@ fields! {
         #[serde(default, skip_serializing_if = "is_not")] prepared: bool,
         #[serde(default, skip_serializing_if = "is_not")] media: bool,
         #[serde(default, skip_serializing_if = "is_nothing")] reused: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")] promise: Option<PromiseV1>,
     }
     Delivery as DeliveryV1 { plan: PlanV1, tally: TallyV1, stem: String, delivered: u64, }
     Tally as TallyV1 {
@@ -330,6 +366,8 @@ fields! {
         #[serde(default, skip_serializing_if = "is_nothing")] raised: u64,
         tokens: TokensV1,
         #[serde(default, skip_serializing_if = "MediaTallyV1::is_usual")] media: MediaTallyV1,
+        #[serde(default, skip_serializing_if = "is_nothing")] wasted: u64,
+        #[serde(default, skip_serializing_if = "is_nothing")] unweighed: u64,
     }
     MediaTally as MediaTallyV1 { files: u64, bytes: u64, unreadable: u64, }
     Tokens as TokensV1 { prompt: u64, output: u64, thinking: u64, cached: u64, total: u64, }
@@ -340,6 +378,7 @@ fields! {
         no: u32, root: u32, rows: RowsV1, rest: RestV1, attempt: u16, tries: u16,
         #[serde(default, skip_serializing_if = "Option::is_none")] key_print: Option<String>,
         state: ChunkStateV1, batches: Vec<BatchRecordV1>, last_error: Option<RemoteErrorV1>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] aid: Option<AidV1>,
     }
     Rows as RowsV1 { first: u64, last: u64, }
     Rest as RestV1 { left: ShareV1, right: ShareV1, }
@@ -365,6 +404,9 @@ fields! {
 choices! {
     Transport as TransportV1 { Auto, Inline, File, ; ; }
     Task as TaskV1 { Generate, Embed, ; ; }
+    Stuck as StuckV1 { Report, Resubmit, Split, ; ; }
+    Tier as TierV1 { Flex, Standard, ; ; }
+    By as ByV1 { ; At(u16), Within(u64), ; }
     OpenAiLines as OpenAiLinesV1 { Layer, Translate, ; ; }
     Family as FamilyV1 { Native, OpenAi, ; ; }
     Media as MediaV1 { Auto, Files, Inline, ; ; }
@@ -383,6 +425,7 @@ choices! {
         Uncertain { input: InputV1, since: u64, next_probe: u64, until: u64, doubt: DoubtV1, },
         Stuck { input: InputV1, since: u64, },
         Collecting { batch: BatchV1, end: RemoteEndV1, },
+        Rescuing { tier: TierV1, since: u64, },
         Split { left: u32, right: u32, },
     }
     Doubt as DoubtV1 { Lost, RateLimited, Released, ; ; }
@@ -394,11 +437,11 @@ choices! {
 
 bare! { Millis(u64), ChunkNo(u32), Attempt(u16), Row(u64), BatchName(String), FileName(String), }
 
-same! { u64, u32, i64, u16, i32, bool, char, String, BTreeMap<String, u64>, }
+same! { u64, u32, i64, u16, u8, i32, bool, char, String, BTreeMap<String, u64>, }
 
 mod forms;
 #[cfg(test)]
 mod tests;
 mod usual;
 
-use usual::{is_no_priority, is_not, is_nothing, layer};
+use usual::{is_no_priority, is_not, is_nothing, is_zero, layer};

@@ -89,6 +89,14 @@ pub enum Kind {
     Uncertain,
     /// Lines without an answer are sent again.
     Retried,
+    /// Lines are asked one by one, since their deadline is near.
+    Rescuing,
+    /// A deadline is in danger, or has passed.
+    Deadline,
+    /// A batch does not begin.
+    Stuck,
+    /// The morning report was written.
+    Report,
     /// An operator asked for something.
     Command,
     /// Nothing new is sent any more.
@@ -125,6 +133,10 @@ impl Kind {
             Kind::Cancelled => "cancelled",
             Kind::Uncertain => "uncertain",
             Kind::Retried => "retried",
+            Kind::Rescuing => "rescuing",
+            Kind::Deadline => "deadline",
+            Kind::Stuck => "stuck",
+            Kind::Report => "report",
             Kind::Command => "command",
             Kind::Paused => "paused",
             Kind::Resumed => "resumed",

@@ -83,7 +83,8 @@ impl Figures {
                 | ChunkState::Uploading { .. }
                 | ChunkState::Creating { .. }
                 | ChunkState::Uncertain { .. }
-                | ChunkState::Stuck { .. } => {
+                | ChunkState::Stuck { .. }
+                | ChunkState::Rescuing { .. } => {
                     self.open_lines += chunk.rest.rows();
                     continue;
                 }

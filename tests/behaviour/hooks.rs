@@ -3,15 +3,19 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use gemini_batchd::daemon::{Message, Until};
+use gemini_batchd::clock::{Clock, SystemClock};
+use gemini_batchd::daemon::{Message, Setup, Until};
+use gemini_batchd::engine::Millis;
 use gemini_batchd::provider::gemini::emulator::faults::EveryNth;
-use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
+use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Options};
 use gemini_batchd::signature::{self, Secret};
 use serde_json::Value;
 
-use super::listener::Listener;
+use super::listener::{Heard, Listener};
 use super::rig::{KEY, Rig, requests};
 
 /// A program that writes down what it is told into a folder.
@@ -168,38 +172,78 @@ async fn a_program_that_is_not_there_or_fails_is_told_and_costs_nothing_else() {
     assert_eq!(pending(&rig), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_ping_is_sent_after_a_night_in_which_nothing_failed_and_after_no_other() {
-    let listener = Listener::answering(&[]).await;
-    let settings = [format!("hooks.ping = \"{}/alive\"", listener.url), NIGHTS.to_owned()];
-    let rig = Rig::with(Faults::default(), &[&settings[0], &settings[1]]).await;
-    rig.drop_file("good.jsonl", requests(2));
-    rig.drain().await;
-    nights(&rig, || listener.heard().len() == 1).await;
-    assert_eq!(listener.heard()[0].what, "GET /alive");
-    rig.drop_file("bad.jsonl", "nothing\n");
-    rig.drain().await;
-    let before = listener.heard().len();
-    let exported = || rig.path("state/exports").exists();
-    fs::remove_dir_all(rig.path("state/exports")).expect("removed");
-    nights(&rig, exported).await;
-    assert_eq!(listener.heard().len(), before, "the night was bad");
+/// A clock that is so far ahead of that of the machine, milliseconds.
+struct Ahead(AtomicU64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Millis {
+        SystemClock.now().plus(self.0.load(Ordering::Relaxed))
+    }
 }
 
-/// Lets nights pass until something is so.
-async fn nights(rig: &Rig, is_so: impl Fn() -> bool) {
-    let setup = rig.setup();
+/// A daemon lives at the moment so many hours from now, until something is so.
+async fn live(rig: &Rig, hours: u64, is_so: impl Fn() -> bool) {
+    let clock = Arc::new(Ahead(AtomicU64::new(hours * 3_600_000)));
+    let setup = Setup::open(Arc::new(rig.config()), clock).expect("it starts");
     let handle = setup.daemon.handle();
-    let pass = async {
+    let story = async {
+        handle.tell(Message::HousekeepingDue).await;
         while !is_so() {
-            handle.tell(Message::HousekeepingDue).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         handle.tell(Message::Stop).await;
     };
-    let both = async { tokio::join!(setup.daemon.run(Until::Stopped), pass) };
+    let both = async { tokio::join!(setup.daemon.run(Until::Stopped), story) };
     let (ended, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("in time");
     ended.expect("its store works");
 }
 
-const NIGHTS: &str = "housekeeping.schedule = \"* * * * * *\"";
+fn reports(rig: &Rig) -> usize {
+    fs::read_dir(rig.path("outbox/reports")).into_iter().flatten().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_is_told_and_the_ping_sent_only_after_a_night_in_which_nothing_failed() {
+    let listener = Listener::answering(&[]).await;
+    let settings = [
+        format!("hooks.ping = \"{}/alive\"", listener.url),
+        format!("hooks.on_report = \"{}/report\"", listener.url),
+        "report.schedule = \"0 * * * *\"".to_owned(),
+    ];
+    let rig = Rig::with(Faults::default(), &settings.each_ref().map(String::as_str)).await;
+    let heard = |what: &str| listener.heard().iter().filter(|heard| heard.what == what).count();
+    rig.drop_file("good.jsonl", requests(2));
+    rig.drain().await;
+    live(&rig, 0, || true).await;
+    live(&rig, 1, || heard("GET /alive") == 1 && heard("POST /report") == 1).await;
+    let told = listener.heard().iter().find(|heard| heard.what == "POST /report").map(Heard::json);
+    let report = told.expect("told")["outbox"]["results"].as_str().expect("a path").to_owned();
+    assert!(report.ends_with(".md") && Path::new(&report).exists(), "{report}");
+    let blocked = EveryNth { every: 2, times: Budget::Always };
+    rig.emulator.set_faults(Faults { blocked, ..Faults::default() });
+    rig.drop_file("bad.jsonl", requests(3));
+    rig.drain().await;
+    assert_eq!(rig.manifest("bad")["verdict"], "partial");
+    live(&rig, 2, || heard("POST /report") == 2 && reports(&rig) == 4).await;
+    live(&rig, 3, || heard("POST /report") == 3 && heard("GET /alive") == 2).await;
+    assert_eq!(heard("GET /alive"), 2, "none came of the second night");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_delivered_too_late_is_told_so_beside_its_end() {
+    let heard = tempfile::tempdir().expect("a temporary folder");
+    let program = scribe(heard.path());
+    let settings = [
+        format!("hooks.on_late = {program}"),
+        format!("hooks.on_done = {program}"),
+        "queue.default.deliver_by = \"1s\"".to_owned(),
+    ];
+    let options = Options { pending_for: Duration::from_secs(2), ..Rig::options(Faults::default()) };
+    let rig = Rig::over(options, &settings.each_ref().map(String::as_str)).await;
+    rig.drop_file("a.jsonl", requests(2));
+    rig.drain().await;
+    let told = told(heard.path());
+    let mut events: Vec<&str> = told.iter().filter_map(|told| told["event"].as_str()).collect();
+    events.sort_unstable();
+    assert_eq!(events, ["done", "late"], "{told:?}");
+}

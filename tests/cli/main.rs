@@ -17,6 +17,8 @@ mod looking;
 mod nightly;
 mod records;
 mod remote;
+mod report;
+mod schedule;
 mod service;
 mod status;
 mod steering;

@@ -2,6 +2,9 @@ use std::sync::Arc;
 
 use gemini_batchd::control::{self, Control, Desk, Look, Refused, Reply};
 use gemini_batchd::engine::event::Command;
+use gemini_batchd::engine::ids::Millis;
+use gemini_batchd::view::report::{Gathering, Report};
+use gemini_batchd::view::schedule::Schedule;
 use gemini_batchd::view::{
     BadQuery, BatchList, BatchQuery, DayList, Event, EventFilter, EventList, Figures, Health,
     JobList, JobQuery, JobView, Lines, NoSuchJob, Snapshot, Times, VERSION, found,
@@ -43,10 +46,12 @@ fn snapshot() -> Snapshot {
         tokens: None,
         failures: Default::default(),
         on_hold: false,
+        opens: None,
         waiting_s: None,
         typical_s: None,
         bytes: 10,
         reused: 0,
+        deadline: None,
     };
     let (counts, jobs) = ([("active".to_owned(), 1)].into(), vec![job]);
     Snapshot { version: VERSION, health, counts, queues: Vec::new(), jobs, jobs_total: 1 }
@@ -75,6 +80,15 @@ impl Look for Fake {
 
     fn days(&self, _: u32) -> DayList {
         DayList { version: VERSION, days: Vec::new() }
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule { version: VERSION, now: String::new(), entries: Vec::new() }
+    }
+
+    fn report(&self, _: Option<&str>) -> Result<Report, BadQuery> {
+        let gathering = Gathering::new(Millis(0), Millis(1000));
+        Ok(gathering.finish(&Default::default(), Vec::new()))
     }
 
     fn figures(&self) -> Figures {

@@ -34,7 +34,7 @@ impl Scenario {
 pub const ACROSS: &str = "across file systems";
 
 /// All of them; the first two pass nearly every moment.
-pub const SCENARIOS: [Scenario; 17] = [
+pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "file",
         faults: doubtful_and_poisoned,
@@ -132,6 +132,18 @@ pub const SCENARIOS: [Scenario; 17] = [
         settings: &[INLINE, LINES],
         prepare: |rig| rig.drop_file("a.jsonl", mixed()),
         drain: cancelled_meanwhile,
+    },
+    Scenario {
+        name: "a deadline that is near",
+        faults: Faults::default,
+        // What a rescue needs is more than that: it begins at once.
+        settings: &[
+            "queue.default.deliver_by = \"10m\"",
+            "queue.default.rescue = [\"flex\"]",
+            "limits.rescue_parallel = 2",
+        ],
+        prepare: |rig| rig.drop_file("a.jsonl", requests(6)),
+        drain: Rig::once,
     },
     Scenario {
         name: "taken back",

@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use gemini_batchd::provider::gemini::emulator::Happened;
+
 use super::dice::{Dice, number, seed};
 use super::in_parallel::in_parallel;
 use super::rig::{End, Rig};
@@ -265,9 +267,23 @@ impl Case<'_> {
             "{what}: rows paid\n{}",
             rig.log()
         );
+        let asked = most_asked(&rig);
+        assert!(asked <= ends.len(), "{what}: a row was paid {asked} times\n{}", rig.log());
         Contents::of(&rig).assert_same(&self.undisturbed.contents, &format!("{what}: {ends:?}"));
         ends.iter().filter(|end| **end == End::ABORTED).count()
     }
+}
+
+/// How often the row was asked by itself and answered that was asked most: each daemon may find one
+/// in doubt.
+fn most_asked(rig: &Rig) -> usize {
+    let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in rig.emulator.journal() {
+        if let Happened::Asked { request, is_paid: true, .. } = entry.what {
+            *asked.entry(request).or_default() += 1;
+        }
+    }
+    asked.values().max().copied().unwrap_or(0)
 }
 
 /// Rows in all batches that were made. No stamp may have made two of them.

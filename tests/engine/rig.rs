@@ -12,6 +12,7 @@ use gemini_batchd::engine::job::{
 };
 use gemini_batchd::engine::keys::{Credential, Keys};
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
+use gemini_batchd::engine::rescue::RescuePace;
 use gemini_batchd::engine::{BatchName, ChunkNo, Engine, JobId, Millis, Recollection, Row, Rows};
 
 /// When every test begins.
@@ -239,6 +240,7 @@ pub fn policy() -> Policy {
         duplicate_window_ms: 604_800_000,
         records_keep_ms: 7_776_000_000,
         remote_cleanup: true,
+        rescue: RescuePace::default(),
         keys: Keys::one("key"),
     }
 }

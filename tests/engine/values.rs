@@ -119,10 +119,10 @@ fn sizes_go_by_bytes_but_for_short_questions() {
 fn what_leads_to_the_api_and_what_takes_room_here() {
     let of = |test: fn(Lane) -> bool| Lane::ALL.into_iter().filter(|lane| test(*lane)).collect();
     let remote: Vec<Lane> = of(Lane::is_remote);
-    use Lane::{Cancel, Claim, Collect, Find, Merge, Plan, Poll, Send, Upload};
-    assert_eq!(remote, [Cancel, Find, Poll, Collect, Upload, Send]);
+    use Lane::{Cancel, Claim, Collect, Find, Merge, Plan, Poll, Rescue, Send, Upload};
+    assert_eq!(remote, [Cancel, Find, Poll, Collect, Rescue, Upload, Send]);
     let room: Vec<Lane> = of(Lane::needs_room);
-    assert_eq!(room, [Claim, Collect, Merge, Upload, Send, Plan]);
+    assert_eq!(room, [Claim, Collect, Rescue, Merge, Upload, Send, Plan]);
 }
 
 #[test]

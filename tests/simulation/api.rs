@@ -155,6 +155,7 @@ impl Api {
             Reply::Spliced { .. }
             | Reply::Refused(_)
             | Reply::Upload(_)
+            | Reply::Answer { .. }
             | Reply::Bytes(_)
             | Reply::Html
             | Reply::Dropped => None,
@@ -168,6 +169,14 @@ impl Api {
         let id = stamp.strip_prefix(Stamp::PREFIX).and_then(|rest| rest.split('/').next());
         let job = id.and_then(|id| id.parse().ok()).expect("a stamp of ours");
         Made { name, stamp, job, rows }
+    }
+
+    /// Asks for one answer; tells whether it is paid for.
+    pub fn ask(&mut self, model: &str, body: &[u8], now: Millis) -> (Answer, bool) {
+        self.settle(now);
+        let reply = self.server.ask(self.who, model, Task::Generate, body, moment(now));
+        let is_paid = matches!(reply, Reply::Answer { .. });
+        (self.answer(reply), is_paid)
     }
 
     pub fn get(&mut self, name: &str, now: Millis) -> Answer {
@@ -283,6 +292,7 @@ impl Api {
     fn answer(&self, reply: Reply) -> Answer {
         match reply {
             Reply::Json(body) => Answer { status: 200, body: body.to_string().into_bytes() },
+            Reply::Answer { text, .. } => Answer { status: 200, body: text.into_bytes() },
             Reply::Spliced { operation, items } => {
                 let lines = self.bytes.get(&items).map(Vec::as_slice).unwrap_or_default();
                 let text = String::from_utf8_lossy(lines);

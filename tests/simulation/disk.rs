@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use gemini_batchd::engine::ids::{Attempt, BatchName, ChunkNo, JobId, Row, Rows};
 use gemini_batchd::engine::job::{Rest, Share};
 
+use super::rescuing::Notes;
+
 /// All folders of a spool.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
@@ -33,6 +35,8 @@ pub struct Folder {
     pub reused: BTreeSet<u64>,
     /// Attempts whose results lie here whole.
     pub answers: BTreeSet<(ChunkNo, Attempt)>,
+    /// What is noted of attempts at asking row by row.
+    pub notes: BTreeMap<(ChunkNo, Attempt), Notes>,
     /// Addresses of upload sessions.
     pub sessions: BTreeMap<(ChunkNo, Attempt), String>,
     /// Outputs that are not moved yet.

@@ -135,6 +135,7 @@ fn perform(effect: Effect, now: Millis) -> Result<Outcome, Failure> {
         Effect::Clean { .. } => Outcome::Cleaned,
         Effect::Discard { .. } | Effect::DropInput { .. } => Outcome::Discarded,
         other @ (Effect::Find { .. }
+        | Effect::Rescue { .. }
         | Effect::CancelBatch { .. }
         | Effect::Refuse { .. }
         | Effect::Hold { .. }

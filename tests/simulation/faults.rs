@@ -63,6 +63,7 @@ pub fn draw_faults(random: &mut Random, late_results: bool) -> Faults {
     if seldom(100) {
         faults.stuck_pending = Budget::Times(1);
     }
+    faults.flex_shed_503 = if seldom(200) { Budget::Times(5) } else { Budget::Never };
     if seldom(100) {
         faults.vanish = Budget::Times(1);
     }
@@ -126,6 +127,8 @@ pub enum Tamper {
     ActBeforeSave,
     /// Records are saved, but not synced.
     SaveWithoutSync,
+    /// Rows are asked one by one without a note of it.
+    AskBeforeNote,
     /// The manifest goes into the outbox first.
     ManifestFirst,
     /// After a restart, nobody knows what operators hold back.
@@ -134,6 +137,8 @@ pub enum Tamper {
     ReuseAnything,
     /// Rows that the cache has answered are sent all the same.
     SendReused,
+    /// Files are taken in without their windows.
+    NoWindows,
 }
 
 /// In a row that contains it, a batch fails as a whole.

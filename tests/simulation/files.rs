@@ -2,6 +2,7 @@
 
 use super::faults::{DAY_MS, OPAQUE, POISON};
 use super::random::Random;
+use super::rescuing::Wanted;
 
 /// A file that was dropped once. Nobody but the tests knows its number.
 #[derive(Debug, Clone)]
@@ -16,6 +17,10 @@ pub struct Dropped {
     pub bytes: u64,
     pub model: &'static str,
     pub priority: i64,
+    /// By when it is wanted, and what may be done for that.
+    pub wanted: Wanted,
+    /// How long it waits for its window, milliseconds.
+    pub window_ms: Option<u64>,
     /// Its owner took it back before anybody had read it.
     pub withdrawn: bool,
 }
@@ -53,6 +58,8 @@ impl Dropped {
             bytes: random.pick(&[1, 8 << 20, 1 << 30]),
             model: if random.chance(30) { "gemini-0-flash" } else { "gemini-2.5-flash" },
             priority: random.pick(&[0, 0, 5]),
+            wanted: Wanted::draw(random),
+            window_ms: random.chance(300).then(|| 1 + random.below(DAY_MS)),
             withdrawn: false,
         }
     }

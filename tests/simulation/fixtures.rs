@@ -8,6 +8,7 @@ use gemini_batchd::engine::job::{
 };
 use gemini_batchd::engine::keys::Keys;
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
+use gemini_batchd::engine::rescue::RescuePace;
 
 /// The limits as they are by default.
 pub fn limits() -> Policy {
@@ -26,6 +27,7 @@ pub fn limits() -> Policy {
         duplicate_window_ms: 0,
         records_keep_ms: u64::MAX,
         remote_cleanup: true,
+        rescue: RescuePace::default(),
         keys: Keys::one("key"),
     }
 }

@@ -19,12 +19,14 @@ mod network;
 mod operators;
 mod process;
 mod random;
+mod rescuing;
 mod rules;
 mod scenarios;
 mod shell;
 mod steering;
 mod tampering;
 mod uploading;
+mod windows;
 mod world;
 
 use std::sync::atomic::AtomicU64;
@@ -48,12 +50,14 @@ fn nothing_is_lost_doubled_or_paid_twice_whatever_fails() {
     }
     let (first, days) = (seed.unwrap_or(0), days.unwrap_or(DAYS));
     let (next, lived_ms, batches) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
+    let asked = AtomicU64::new(0);
     // Every world is a thread's own; only the counts are shared.
     let live_some = || {
         while lived_ms.load(Relaxed) < days * DAY_MS {
             let world = live(next.fetch_add(1, Relaxed));
             lived_ms.fetch_add(world.now.since(world.begun_at), Relaxed);
             batches.fetch_add(world.api.batches.len() as u64, Relaxed);
+            asked.fetch_add(world.asked.len() as u64, Relaxed);
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
@@ -63,9 +67,10 @@ fn nothing_is_lost_doubled_or_paid_twice_whatever_fails() {
     });
     let (days, seeds) = (lived_ms.into_inner() / DAY_MS, next.into_inner());
     println!(
-        "campaign: simulated days {days}, batches {}, lost 0, doubled 0, paid twice 0, \
+        "campaign: simulated days {days}, batches {}, rows rescued {}, lost 0, doubled 0, paid twice 0, \
          seeds {first} to {}",
         batches.into_inner(),
+        asked.into_inner(),
         seeds - 1
     );
 }

@@ -299,7 +299,7 @@ impl World {
     }
 
     /// The answer of a front end that lets nothing through, if it does so now.
-    fn turned_away(&mut self) -> Option<Answer> {
+    pub fn turned_away(&mut self) -> Option<Answer> {
         let refused = |status: u16, name: &str, details: &str| {
             let body = format!(
                 "{{\"error\":{{\"code\":{status},\"message\":\"m\",\"status\":\"{name}\"{details}}}}}"
@@ -328,7 +328,7 @@ impl World {
         None
     }
 
-    fn unlucky(&mut self) -> bool {
+    pub fn unlucky(&mut self) -> bool {
         let lossy = self.weather.lossy;
         self.random.chance(lossy)
     }

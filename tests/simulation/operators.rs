@@ -57,6 +57,7 @@ impl World {
         };
         let Ok(turn) = turn else { return Ok(()) };
         self.told.on_hold.remove(&id);
+        self.told.closed.remove(&id);
         self.note(format!("an operator {} {id}", if cancel { "cancels" } else { "releases" }));
         self.consume(turn)
     }
@@ -78,6 +79,7 @@ impl World {
         };
         let turn = turn.expect("what is stuck can be cancelled and released");
         self.told.on_hold.remove(&id);
+        self.told.closed.remove(&id);
         self.note(format!("somebody found the note about {id}"));
         self.consume(turn)?;
         Ok(true)

@@ -20,6 +20,7 @@ impl World {
 
     /// Saves, then acts.
     pub fn consume(&mut self, turn: Turn) -> Step {
+        self.note_windows(&turn.save);
         if self.tamper == Tamper::ActBeforeSave {
             self.begin(turn.then.clone())?;
             return self.save(&turn);
@@ -254,6 +255,7 @@ fn words(effect: &Effect) -> String {
         Effect::Find { which, .. } => attempt("find", which),
         Effect::Poll { batches } => format!("poll {}", batches.len()),
         Effect::Collect { which, .. } => attempt("collect", which),
+        Effect::Rescue { which, tier, .. } => attempt(tier.word(), which),
         Effect::Discard { batch, .. } => format!("discard {}", batch.0),
         Effect::DropInput { file } => format!("drop {}", file.0),
         Effect::CancelBatch { batch } => format!("cancel {}", batch.0),

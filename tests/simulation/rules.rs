@@ -256,7 +256,7 @@ impl World {
     }
 
     /// A job as it is saved.
-    fn saved(&self, id: JobId) -> Option<Job> {
+    pub fn saved(&self, id: JobId) -> Option<Job> {
         let jobs = self.store.load().ok()?;
         jobs.into_iter().find(|job| job.head.id == id)
     }

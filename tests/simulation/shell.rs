@@ -42,6 +42,9 @@ impl World {
             Effect::Collect { which, batch, missing_max, .. } => {
                 self.collect(which, &batch, missing_max)
             }
+            Effect::Rescue { which, tier, model, until, .. } => {
+                self.rescue(which, tier, &model, until)
+            }
             Effect::DropInput { file } => Ok(self.drop_input(&file)?.map(|()| Outcome::Discarded)),
             Effect::CancelBatch { batch } => self.cancel_batch(&batch),
             Effect::Discard { batch, input } => {
@@ -179,7 +182,7 @@ impl World {
         Ok(Ok(Outcome::Collected(Harvest { missing: missing as u64, ..harvest })))
     }
 
-    fn judge(&self, which: Which, batch: &BatchName, row: u64, line: &Value) -> Step<Fate> {
+    pub fn judge(&self, which: Which, batch: &BatchName, row: u64, line: &Value) -> Step<Fate> {
         let Which { job, chunk, attempt, .. } = which;
         if let Some(code) = line["error"]["code"].as_i64() {
             return Ok(match judge_error(code) {
@@ -196,7 +199,7 @@ impl World {
         Ok(Fate::Answered(chunk, attempt, batch.clone(), text))
     }
 
-    fn harvest(&mut self, which: Which, unknown: u64, repeated: u64) -> Harvest {
+    pub fn harvest(&mut self, which: Which, unknown: u64, repeated: u64) -> Harvest {
         let rest = self.rest(which.job, which.rows);
         let folder = self.folder(which.job);
         let of = folder.outcomes.values().filter(|fate| fate.is_of(which.chunk, which.attempt));
@@ -245,6 +248,7 @@ impl World {
             return Err(Halt::Violation("a job is delivered that is not merged".to_owned()));
         };
         let id = job.head.id;
+        self.check_in_time(job, delivery)?;
         on_disk!(self);
         let [results, errors, manifest] = names(&delivery.stem);
         let is_ours = |output: Option<&Output>| match output {

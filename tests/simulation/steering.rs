@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gemini_batchd::engine::effect::Effect;
-use gemini_batchd::engine::ids::JobId;
+use gemini_batchd::engine::ids::{JobId, Millis};
 use gemini_batchd::engine::job::{Head, JobState};
 use gemini_batchd::engine::steering::{Pauses, Retry};
 use gemini_batchd::store::JobStore;
@@ -21,6 +21,8 @@ use super::world::{Halt, Step, World};
 pub struct Told {
     pub on_hold: BTreeSet<JobId>,
     pub pauses: Pauses,
+    /// Jobs whose windows have not opened, and when they do.
+    pub closed: BTreeMap<JobId, Millis>,
     /// Jobs that were forgotten, and whether they had been cancelled.
     pub forgotten: BTreeMap<JobId, bool>,
     /// Files that were dropped once more.
@@ -99,6 +101,7 @@ impl World {
             false => self.engine.release(id, now),
         };
         self.told.on_hold.remove(&id);
+        self.told.closed.remove(&id);
         let Ok(turn) = turn else { return Ok(()) };
         self.note(format!("an operator lets {id} go"));
         self.consume(turn)
@@ -206,6 +209,9 @@ impl World {
         if self.told.pauses.cover(queue) {
             let problem = format!("{id} goes on although its queue {queue:?} is paused");
             return Err(Halt::Violation(problem));
+        }
+        if sends && self.told.closed.contains_key(&id) {
+            return Err(Halt::Violation(format!("{id} is sent before its window has opened")));
         }
         match sends && self.told.on_hold.contains(&id) {
             true => Err(Halt::Violation(format!("{id} is sent although it is on hold"))),

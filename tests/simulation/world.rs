@@ -20,6 +20,7 @@ use super::files::Dropped;
 use super::fixtures::{limits, queue};
 use super::network::Late;
 use super::random::Random;
+use super::rescuing::Asked;
 use super::steering::{Told, queue_of};
 
 /// Everything there is.
@@ -60,6 +61,8 @@ pub struct World {
     pub origins: BTreeMap<JobId, u64>,
     /// Downloads that ended early, by batch.
     pub shorts: BTreeMap<String, u32>,
+    /// How often each row was asked by itself and answered.
+    pub asked: Asked,
     /// What operators were told.
     pub told: Told,
     /// Answers that can be used again, by their requests.
@@ -147,6 +150,7 @@ impl World {
             files: BTreeMap::new(),
             origins: BTreeMap::new(),
             shorts: BTreeMap::new(),
+            asked: Asked::default(),
             told: Told::default(),
             kept: BTreeMap::new(),
             reused: 0,
@@ -231,6 +235,7 @@ impl World {
             Next::Scan => self.scan()?,
             Next::Housekeeping => {
                 self.next_housekeeping = self.now.plus(DAY_MS);
+                self.mend_windows()?;
                 self.tell(Event::Housekeeping)?;
             }
             Next::Tick => self.tell(Event::Tick)?,
@@ -302,11 +307,14 @@ impl World {
         for (name, number) in found {
             self.jobs_made += 1;
             let id = format!("{:026}", self.jobs_made).parse().expect("an id");
-            let file = &self.files[&number];
+            let file = self.files[&number].clone();
             let source = Source { folder: String::new(), name, bytes: file.bytes, sidecar: None };
             let (model, priority) = (file.model.to_owned(), file.priority);
+            let window_ms = file.window_ms;
+            let moments = self.moments_of(id, window_ms);
             let name = queue_of(number).to_owned();
-            let queue = Queue { name, model, priority, cache_ms: file.cache_ms(), ..queue() };
+            let queue = Queue { name, model, priority, moments, cache_ms: file.cache_ms(), ..queue() };
+            let queue = file.with_deadline(queue, self.clock());
             self.tell(Event::Arrived { id, source, queue })?;
         }
         Ok(())

@@ -152,6 +152,7 @@ impl Dice {
             state: self.chunk_state(state),
             batches: (0..self.below(3)).map(|_| self.batch_record()).collect(),
             last_error: self.maybe(Dice::error),
+            aid: None,
         }
     }
 

@@ -6,8 +6,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gemini_batchd::engine::job::{Answers, Conversion, Family, Media, MediaTally, OpenAiLines};
-use gemini_batchd::engine::{ChunkNo, Head, Job, JobState};
+use gemini_batchd::engine::job::{
+    Aid, Answers, By, Conversion, Deadline, Family, Media, MediaTally, OpenAiLines, Promise, Stuck,
+    Tier, Tiers,
+};
+use gemini_batchd::engine::{ChunkNo, ChunkState, Head, Job, JobState, Millis};
 use gemini_batchd::store::record::{self, Record, from_mirror, mirror};
 
 use crate::dice::{CHUNK_STATES, Dice, JOB_STATES, id};
@@ -70,6 +73,7 @@ fn what_is_written_now_is_read_again() {
         }
         if let JobState::Done(delivery) = &mut head.state {
             delivery.tally.raised = seed;
+            (delivery.tally.wasted, delivery.tally.unweighed) = (seed % 5, seed % 2);
             delivery.tally.media = MediaTally { files: seed, bytes: 7, unreadable: seed % 2 };
         }
         head.source.sidecar = dice.maybe(Dice::text);
@@ -94,6 +98,46 @@ fn what_is_written_now_is_read_again() {
         }
         let chunks = (1..4).map(|no| (ChunkNo(no), dice.chunk(ChunkNo(no)))).collect();
         let job = Job { head, chunks };
+        assert_eq!(from_mirror(&mirror(&job)), Ok(job), "seed {seed}");
+    }
+}
+
+#[test]
+fn deadlines_and_what_was_done_for_them_are_kept() {
+    for seed in 0..50 {
+        let mut dice = Dice(seed);
+        let mut job = job_in(2);
+        job.head.queue.deadline = Some(Arc::new(Deadline {
+            by: [None, Some(By::At(360)), Some(By::Within(dice.number()))][(seed % 3) as usize],
+            zone: dice.maybe(|dice| dice.text().into()),
+            rescue: Tiers { flex: dice.coin(), standard: dice.coin() },
+            stuck: [Stuck::Report, Stuck::Resubmit, Stuck::Split][(seed % 3) as usize],
+            stuck_after: dice.maybe(Dice::number),
+        }));
+        job.head.queue.moments.deliver_by = dice.maybe(|dice| Millis(dice.number()));
+        let JobState::Active(plan) = &mut job.head.state else { panic!("{:?}", job.head.state) };
+        plan.promise = Some(Box::new(Promise {
+            danger: dice.maybe(|dice| Millis(dice.number())),
+            missed: dice.maybe(|dice| Millis(dice.number())),
+            rescue: dice.maybe(|dice| Millis(dice.number())),
+            flex: dice.number(),
+            standard: dice.number(),
+            uncertain: dice.number(),
+            wasted: dice.number(),
+            no_flex: dice.coin(),
+            no_standard: dice.coin(),
+        }));
+        let tier = if dice.coin() { Tier::Flex } else { Tier::Standard };
+        let polled = job.chunks[&ChunkNo(6)].state.clone();
+        let ChunkState::Polling(batch) = polled else { panic!("{polled:?}") };
+        let chunk = job.chunks.get_mut(&ChunkNo(1)).expect("there");
+        chunk.state = ChunkState::Rescuing { tier, since: Millis(dice.number()) };
+        chunk.aid = Some(Box::new(Aid {
+            back: dice.maybe(|_| batch.name.clone()),
+            stuck: dice.maybe(|_| batch.name.clone()),
+            left: dice.maybe(|_| batch),
+            resent: (seed % 3) as u8,
+        }));
         assert_eq!(from_mirror(&mirror(&job)), Ok(job), "seed {seed}");
     }
 }

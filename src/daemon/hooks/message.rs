@@ -62,11 +62,11 @@ pub struct JobFacts {
 /// Where the results of a job lie, whole paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outputs {
-    /// The answered lines.
+    /// The answered lines, or the report for people.
     pub results: Option<String>,
     /// The failed lines.
     pub errors: Option<String>,
-    /// The manifest, or the report.
+    /// The manifest, or the report as JSON.
     pub manifest: Option<String>,
 }
 
@@ -121,6 +121,16 @@ impl Told {
             errors: path(errors).filter(|_| delivery.tally.failed > 0),
             manifest: path(manifest),
         };
+        Told { outbox: Some(outputs), ..self }
+    }
+
+    /// The same, with where a report lies: for people, and as JSON.
+    pub fn with_report(self, folders: &Folders, stem: &str) -> Told {
+        let path = |ending: &str| {
+            let path = folders.outbox.join("reports").join(format!("{stem}.{ending}"));
+            Some(path.display().to_string())
+        };
+        let outputs = Outputs { results: path("md"), errors: None, manifest: path("json") };
         Told { outbox: Some(outputs), ..self }
     }
 

@@ -7,7 +7,7 @@ use crate::config::Occasion;
 use crate::engine::effect::Change;
 use crate::engine::ids::Millis;
 use crate::engine::job::{ChunkState, Delivery, Head, JobState};
-use crate::engine::{Chunk, JobId};
+use crate::engine::{Chunk, JobId, stuck};
 use crate::spool::Folders;
 use crate::spool::manifest::{self, JobVerdict};
 use crate::view::{self, Kind};
@@ -41,6 +41,15 @@ pub fn occasions(
             // A file can be held again after it was released.
             let new = Told::new(Occasion::Held, format!("{id}-held-{}", now.0), now, text);
             told.push((Occasion::Held, new.of(&head)));
+        } else if draft.kind == Kind::Stuck {
+            let chunks = changes.iter().filter_map(|change| match change {
+                Change::Chunk(of, chunk) if *of == id => stuck::stuck(chunk),
+                Change::Chunk(..) | Change::Head(_) | Change::Shed(_) | Change::Forget(_) => None,
+            });
+            let batches: Vec<&str> = chunks.map(|name| name.0.as_str()).collect();
+            let id = format!("{id}-stuck-{}", batches.join("+"));
+            let new = Told::new(Occasion::Stuck, id, now, text);
+            told.push((Occasion::Stuck, new.of(&head)));
         } else if let (Kind::Uncertain, Some(chunk)) = (draft.kind, stuck_of(changes, id)) {
             let id = format!("{id}-stuck-c{}-a{}", chunk.no.0, chunk.attempt.0);
             let new = Told::new(Occasion::Stuck, id, now, text);

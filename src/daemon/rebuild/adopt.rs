@@ -183,6 +183,7 @@ fn counts(job: &Job) -> Counts {
             | ChunkState::Uploading { .. }
             | ChunkState::Creating { .. }
             | ChunkState::Stuck { .. }
+            | ChunkState::Rescuing { .. }
             | ChunkState::Settled
             | ChunkState::Split { .. } => {}
         }

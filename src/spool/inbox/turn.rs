@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::super::sidecar::{self, Found};
 use super::super::source::{self, Opened, refusal};
 use super::{Candidate, Walk, changed_ns, unreadable};
+use crate::engine::ids::Millis;
 use crate::engine::job::{Refusal, Source};
 
 /// The sub-folder looked into last, held open.
@@ -87,7 +88,10 @@ impl Walk<'_> {
             let bytes = u64::try_from(stat.st_size).unwrap_or(0);
             let source = Source { folder, name: name.to_owned(), bytes, sidecar: None };
             match sidecar::find(handle, name) {
-                Ok(found) => self.take(source, path, found),
+                Ok(found) => {
+                    self.take(source, path, found);
+                    self.scan.came.resize(self.scan.ready.len(), came(&stat));
+                }
                 Err(error) => self.trouble("look for the settings of", path, error),
             }
         }
@@ -145,6 +149,13 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// When a file got its place here. Who moves a file keeps its time of change, and may set it as he
+/// likes, but not this one.
+fn came(stat: &Stat) -> Millis {
+    let part = stat.st_ctime_nsec / 1_000_000;
+    Millis(u64::try_from(stat.st_ctime).unwrap_or(0).saturating_mul(1000).saturating_add(part))
 }
 
 /// Opens a sub-folder part by part, through no symbolic link.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{ConversionV1, Form};
+use super::{ConversionV1, DeadlineV1, Form, WindowV1};
 use crate::engine::JobId;
-use crate::engine::job::Conversion;
+use crate::engine::job::{Conversion, Deadline, Window};
 
 impl Form for JobId {
     type Stored = String;
@@ -39,6 +39,30 @@ impl Form for Arc<Conversion> {
 
     fn restore(stored: ConversionV1) -> Result<Arc<Conversion>, String> {
         Form::restore(stored).map(|conversion: Conversion| Arc::new(conversion))
+    }
+}
+
+impl Form for Arc<Deadline> {
+    type Stored = DeadlineV1;
+
+    fn store(&self) -> DeadlineV1 {
+        self.as_ref().store()
+    }
+
+    fn restore(stored: DeadlineV1) -> Result<Arc<Deadline>, String> {
+        Form::restore(stored).map(|deadline: Deadline| Arc::new(deadline))
+    }
+}
+
+impl Form for Arc<Window> {
+    type Stored = WindowV1;
+
+    fn store(&self) -> WindowV1 {
+        self.as_ref().store()
+    }
+
+    fn restore(stored: WindowV1) -> Result<Arc<Window>, String> {
+        Form::restore(stored).map(|window: Window| Arc::new(window))
     }
 }
 

@@ -102,3 +102,33 @@ impl MomentsV1 {
         matches!(self, Self { opens: None, deliver_by: None })
     }
 }
+
+pub(super) fn is_zero(value: &u8) -> bool {
+    *value == 0
+}
+
+/// Most queues rescue nothing.
+impl Default for TiersV1 {
+    fn default() -> TiersV1 {
+        Tiers::default().store()
+    }
+}
+
+impl TiersV1 {
+    pub(super) fn are_none(&self) -> bool {
+        matches!(self, Self { flex: false, standard: false })
+    }
+}
+
+/// Most queues only tell of batches that do not begin.
+impl Default for StuckV1 {
+    fn default() -> StuckV1 {
+        StuckV1::Report
+    }
+}
+
+impl StuckV1 {
+    pub(super) fn is_usual(&self) -> bool {
+        matches!(self, StuckV1::Report)
+    }
+}

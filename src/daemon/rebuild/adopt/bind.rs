@@ -41,6 +41,7 @@ pub(super) fn bind(job: &mut Job, seen: &[SeenBatch], keys: &Keys) {
             | ChunkState::Creating { .. }
             | ChunkState::Uncertain { .. }
             | ChunkState::Stuck { .. }
+            | ChunkState::Rescuing { .. }
             | ChunkState::Settled
             | ChunkState::Split { .. } => {}
         }

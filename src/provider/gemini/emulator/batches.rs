@@ -189,7 +189,11 @@ impl Server {
             Reply::Refused(refusal) => (refusal.http, refusal.message.clone()),
             Reply::Html => (502, "HTML".to_owned()),
             Reply::Dropped => (0, "connection cut".to_owned()),
-            Reply::Json(_) | Reply::Spliced { .. } | Reply::Upload(_) | Reply::Bytes(_) => return,
+            Reply::Json(_)
+            | Reply::Spliced { .. }
+            | Reply::Answer { .. }
+            | Reply::Upload(_)
+            | Reply::Bytes(_) => return,
         };
         let display_name = display_name.to_owned();
         let what = Happened::CreateRefused { display_name, status, message };

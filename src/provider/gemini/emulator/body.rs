@@ -46,6 +46,12 @@ pub fn response(reply: Reply, manner: &Manner, source: &Source, cut: &Cut) -> Re
         Reply::Spliced { operation, items } => {
             spliced(select(operation, manner), items, manner, source)
         }
+        Reply::Answer { text, tier } => {
+            let value = serde_json::from_str(&text).unwrap_or_default();
+            let mut response = json(StatusCode::OK, &select(value, manner), manner);
+            set(&mut response, SERVICE_TIER, &tier);
+            response
+        }
         Reply::Refused(refusal) => refused(&refusal, manner),
         Reply::Upload(reply) => upload(&reply, manner),
         Reply::Bytes(download) => bytes(download, source),
@@ -258,6 +264,8 @@ const UPLOAD_URL: HeaderName = HeaderName::from_static("x-goog-upload-url");
 const UPLOAD_CONTROL_URL: HeaderName = HeaderName::from_static("x-goog-upload-control-url");
 const UPLOAD_GRANULARITY: HeaderName = HeaderName::from_static("x-goog-upload-chunk-granularity");
 const UPLOAD_RECEIVED: HeaderName = HeaderName::from_static("x-goog-upload-size-received");
+/// Which tier served a single request.
+const SERVICE_TIER: HeaderName = HeaderName::from_static("x-gemini-service-tier");
 const HTML: &str = "<!DOCTYPE html>\n<html lang=en>\n<title>Error 502 (Server Error)!!1</title>\n\
     <p><b>502.</b> <ins>That's an error.</ins>\n<p>The server encountered a temporary error and \
     could not complete your request.\n";

@@ -83,6 +83,13 @@ pub enum Call {
         /// Without `files/`.
         id: String,
     },
+    /// `models.generateContent` or `models.embedContent`.
+    Ask {
+        /// Without `models/`.
+        model: String,
+        /// Which of them.
+        task: Task,
+    },
     /// `models.get`.
     Model {
         /// Without `models/`.
@@ -106,6 +113,7 @@ impl Call {
             Call::FileDelete { .. } => CallKind::FileDelete,
             Call::Download { .. } => CallKind::Download,
             Call::Model { .. } => CallKind::Model,
+            Call::Ask { .. } => CallKind::Ask,
         }
     }
 
@@ -134,6 +142,7 @@ impl Call {
             | Call::FileGet { .. }
             | Call::FileDelete { .. }
             | Call::Download { .. }
+            | Call::Ask { .. }
             | Call::Model { .. } => &[],
         }
     }
@@ -213,6 +222,12 @@ impl<'a> Route<'a> {
                 }
                 Some((model, "asyncBatchEmbedContent")) if post => {
                     Some(Call::Create { model: model.to_owned(), task: Task::Embed })
+                }
+                Some((model, "generateContent")) if post => {
+                    Some(Call::Ask { model: model.to_owned(), task: Task::Generate })
+                }
+                Some((model, "embedContent")) if post => {
+                    Some(Call::Ask { model: model.to_owned(), task: Task::Embed })
                 }
                 Some((_, verb)) if post => {
                     let verb: String = verb.chars().take(60).collect();

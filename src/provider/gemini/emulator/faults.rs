@@ -34,6 +34,21 @@ pub struct Faults {
     /// Errors come as an array of one.
     pub array_errors: bool,
 
+    /// Calls for single answers on the flex tier that are turned away with 503.
+    pub flex_shed_503: Budget,
+    /// The same with 429.
+    pub flex_shed_429: Budget,
+    /// The flex tier is not there.
+    pub flex_refused: bool,
+    /// Calls for single answers in a minute of virtual time, whatever their tier; 0: any number.
+    pub asks_per_minute: u32,
+    /// Calls for single answers whose connection is cut; nothing is answered or paid for.
+    pub ask_drop_before: Budget,
+    /// The same when they are answered and paid for.
+    pub ask_drop_after: Budget,
+    /// Calls for single answers that are answered with 500 after that.
+    pub ask_500_after: Budget,
+
     /// New batches do not appear in lists for so long, virtual ms.
     pub list_lag_ms: u64,
     /// First pages of lists that are empty but for a token.
@@ -248,6 +263,8 @@ pub enum CallKind {
     Download,
     /// Asking for a model.
     Model,
+    /// Asking for the answer to a single request.
+    Ask,
 }
 
 /// A fault on one kind of call, or on all.

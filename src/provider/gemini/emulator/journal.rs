@@ -109,6 +109,19 @@ pub enum Happened {
         /// `files/…`.
         file: String,
     },
+    /// Somebody asked for the answer to a single request.
+    Asked {
+        /// `models/…`.
+        model: String,
+        /// `flex`, `standard` or `priority`.
+        tier: String,
+        /// The same for equal requests, whatever their tier.
+        request: String,
+        /// HTTP status of the answer; 0 if the connection was cut.
+        status: u16,
+        /// Whether it was answered, and so is paid for, whether its client was told so or not.
+        is_paid: bool,
+    },
     /// A download was begun.
     Downloaded {
         /// `files/…`.

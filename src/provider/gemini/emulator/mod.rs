@@ -25,6 +25,7 @@ mod embeddings;
 pub mod faults;
 mod files;
 mod fitting;
+mod interactive;
 pub mod journal;
 mod layer;
 mod layer_answers;

@@ -18,6 +18,13 @@ pub enum Reply {
         /// Its result lines.
         items: StoreId,
     },
+    /// 200 with the answer to a single request.
+    Answer {
+        /// JSON.
+        text: String,
+        /// The tier that served it.
+        tier: String,
+    },
     /// An error.
     Refused(Refusal),
     /// An answer of the upload protocol.

@@ -290,6 +290,15 @@ async fn perform(
             app.server().download(who, &id, range.and_then(open_range), now)
         }
         Call::Model { model } => app.server().model(&model),
+        Call::Ask { model, task } => match upload::read_body(body, CREATE_BYTES_MAX).await {
+            Ok(body) => app.server().ask(who, &model, task, &body, now),
+            Err(upload::Unread::Broken) => Reply::Dropped,
+            Err(upload::Unread::TooLarge) => {
+                let limit = CREATE_BYTES_MAX;
+                let message = format!("Request payload size exceeds the limit: {limit} bytes.");
+                Reply::refused(400, message)
+            }
+        },
     }
 }
 

@@ -17,6 +17,7 @@ use super::batch::{Batch, Finale, Output, Stage};
 use super::clock::Moment;
 use super::faults::{CallKind, Faults, strikes};
 use super::files::StoredFile;
+use super::interactive::Rate;
 use super::journal::{Happened, InputKind, Journal, JournalEntry};
 use super::reply::{Refusal, Reply, StoreId};
 use super::results::{Outcome, Recipe};
@@ -60,6 +61,8 @@ pub struct Server {
     /// Batches that have ended, if anybody wants to know.
     news: Option<Vec<News>>,
     struck_13: Arc<HashSet<u64>>,
+    /// Calls for single answers lately.
+    pub(super) asked: Rate,
 }
 
 /// What belongs to one key, or to several of one project.
@@ -124,6 +127,7 @@ impl Server {
             garbage: Vec::new(),
             news: None,
             struck_13: Arc::default(),
+            asked: Rate::default(),
         }
     }
 

@@ -1,0 +1,281 @@
+//! Lines are asked one by one when their deadline is near.
+
+use std::sync::Arc;
+
+use gemini_batchd::engine::effect::Effect;
+use gemini_batchd::engine::event::{Failure, Harvest, Outcome, Polled, Rescued};
+use gemini_batchd::engine::ids::Millis;
+use gemini_batchd::engine::job::{
+    ChunkState, Deadline, JobState, Promise, Queue, RemoteState, Task, Tier, Tiers, Transport,
+};
+use gemini_batchd::engine::policy::Policy;
+use gemini_batchd::engine::rescue::{RescuePace, tier_at};
+
+use crate::rig::{Rig, START, batch, id, policy, queue, remote, rest};
+
+pub const HOUR_MS: u64 = 3_600_000;
+
+/// A queue whose files are wanted after ten hours, and which may be rescued so.
+pub fn wanted(flex: bool, standard: bool) -> Queue {
+    let deadline = Deadline { rescue: Tiers { flex, standard }, ..Deadline::USUAL };
+    let mut queue = Queue { deadline: Some(Arc::new(deadline)), ..queue(Transport::Inline) };
+    queue.moments.deliver_by = Some(START.plus(10 * HOUR_MS));
+    queue
+}
+
+fn brought(answered: u64, missing: u64) -> Outcome {
+    let harvest = Harvest { answered, missing, rest: rest(missing), ..Harvest::default() };
+    Outcome::Rescued(Box::new(Rescued { harvest, ..Rescued::default() }))
+}
+
+fn promise(rig: &Rig) -> Promise {
+    rig.plan().promise.as_deref().cloned().unwrap_or_default()
+}
+
+/// Looks at the batch until the moment, as long as it is only running.
+pub fn run_until(rig: &mut Rig, name: &str, moment: Millis) {
+    while rig.now < moment {
+        if rig.kinds().contains(&"poll") {
+            let seen = Polled::Seen(remote(name));
+            rig.answer("poll", Ok(Outcome::Polled(vec![(batch(name), seen)])));
+        }
+        let next = rig.engine.next_wakeup().unwrap_or(moment).min(moment).max(rig.now.plus(1));
+        rig.until(next);
+    }
+}
+
+/// What a rescue of so many rows needs.
+fn need(rows: u64, flex: bool, standard: bool) -> u64 {
+    RescuePace::default().need_ms(rows, Tiers { flex, standard })
+}
+
+/// A job whose batch runs until its rescue begins.
+fn late(queue: Queue) -> Rig {
+    let tiers = queue.rescue();
+    let mut rig = Rig::with_job(policy(), queue, &[10]);
+    rig.create("batches/b");
+    let begins = START.plus(10 * HOUR_MS - need(10, tiers.flex, tiers.standard));
+    run_until(&mut rig, "batches/b", Millis(begins.0 - 1));
+    assert_eq!(rig.plan().promise.as_ref().and_then(|it| it.rescue), None, "there is time");
+    if rig.kinds().contains(&"poll") {
+        let seen = Polled::Seen(remote("batches/b"));
+        rig.answer("poll", Ok(Outcome::Polled(vec![(batch("batches/b"), seen)])));
+    }
+    rig.until(begins);
+    rig
+}
+
+/// The batch is stopped and what it has is collected.
+fn stopped(rig: &mut Rig, answered: u64) {
+    rig.answer("cancel", Ok(Outcome::Cancelled));
+    rig.end("batches/b", RemoteState::Cancelled);
+    let left = 10 - answered;
+    rig.collect(Harvest { answered, missing: left, rest: rest(left), ..Harvest::default() });
+}
+
+#[test]
+fn a_batch_that_would_be_late_is_stopped_collected_and_only_the_rest_is_asked() {
+    let mut rig = late(wanted(true, false));
+    assert!(promise(&rig).rescue.is_some() && promise(&rig).danger.is_some());
+    stopped(&mut rig, 4);
+    assert_eq!(rig.chunk(1).tries, 0, "what we stopped was no try");
+    let asked = rig.answer("rescue", Ok(brought(6, 0)));
+    let Effect::Rescue { which, tier, until, .. } = asked else { panic!("{asked:?}") };
+    assert_eq!((which.attempt.0, tier), (2, Tier::Flex));
+    assert_eq!(until, START.plus(10 * HOUR_MS));
+    assert!(matches!(rig.job(), JobState::Merging(_)), "{:?}", rig.job());
+    assert_eq!((promise(&rig).flex, promise(&rig).standard), (6, 0));
+    assert!(!rig.kinds().contains(&"create"));
+}
+
+#[test]
+fn without_leave_nothing_is_rescued_and_the_danger_and_the_miss_are_noted_once() {
+    let mut rig = Rig::with_job(policy(), wanted(false, false), &[10]);
+    rig.create("batches/b");
+    run_until(&mut rig, "batches/b", START.plus(11 * HOUR_MS));
+    let promise = promise(&rig);
+    assert!(promise.danger.expect("noted") < START.plus(10 * HOUR_MS));
+    assert_eq!(promise.missed, Some(START.plus(10 * HOUR_MS)));
+    assert_eq!(promise.rescue, None);
+    assert!(matches!(rig.state(1), ChunkState::Polling(_)));
+    assert!(!rig.kinds().contains(&"cancel"));
+}
+
+#[test]
+fn a_chunk_that_is_not_created_yet_is_asked_at_once_and_the_intent_is_saved_first() {
+    let mut rig = Rig::with_job(Policy { open_batches: 0, ..policy() }, wanted(true, false), &[10]);
+    rig.until(START.plus(10 * HOUR_MS - need(10, true, false)));
+    assert_eq!(rig.kinds(), ["rescue"]);
+    assert!(matches!(rig.state(1), ChunkState::Rescuing { tier: Tier::Flex, .. }));
+    rig.restart();
+    assert_eq!(rig.kinds(), ["rescue"], "it goes on where it was");
+    assert_eq!(rig.chunk(1).attempt.0, 1);
+}
+
+#[test]
+fn what_flex_leaves_goes_through_standard_in_the_last_quarter() {
+    let mut rig = late(wanted(true, true));
+    stopped(&mut rig, 0);
+    let Effect::Rescue { until, .. } = rig.answer("rescue", Ok(brought(7, 3))) else {
+        panic!("rescue")
+    };
+    let begun = promise(&rig).rescue.expect("begun");
+    let by = START.plus(10 * HOUR_MS);
+    assert_eq!(until, Millis(by.0 - by.since(begun) / 4));
+    let Effect::Rescue { tier, .. } = rig.take("rescue").effect else { panic!("rescue") };
+    assert_eq!(tier, Tier::Flex, "there is time left for it");
+    rig.restart();
+    rig.until(until);
+    rig.answer("rescue", Ok(brought(0, 3)));
+    rig.pass(3_000);
+    let Effect::Rescue { tier, until, .. } = rig.answer("rescue", Ok(brought(3, 0))) else {
+        panic!("rescue")
+    };
+    assert_eq!((tier, until), (Tier::Standard, by));
+    assert_eq!((promise(&rig).flex, promise(&rig).standard), (7, 3));
+    assert!(matches!(rig.job(), JobState::Merging(_)));
+}
+
+#[test]
+fn what_no_tier_answers_in_time_goes_on_as_a_batch_and_nothing_of_it_fails() {
+    let queue = Queue { attempts: 1, ..wanted(true, false) };
+    let mut rig = late(queue);
+    stopped(&mut rig, 0);
+    rig.until(START.plus(10 * HOUR_MS));
+    rig.answer("rescue", Ok(brought(2, 8)));
+    rig.pass(10_000);
+    assert!(promise(&rig).missed.is_some());
+    assert_eq!(rig.chunk(1).rest.rows(), 8);
+    let Effect::Create { which, .. } = rig.take("create").effect else { panic!("create") };
+    assert_eq!(which.attempt.0, 3);
+}
+
+#[test]
+fn a_batch_that_does_not_end_is_left_and_its_late_answers_are_not_paid_for_again() {
+    let mut rig = late(wanted(true, false));
+    rig.answer("cancel", Ok(Outcome::Cancelled));
+    let leave = promise(&rig).rescue.expect("begun").plus(120_000);
+    run_until(&mut rig, "batches/b", leave.plus(30_000));
+    assert!(matches!(rig.state(1), ChunkState::Rescuing { .. }), "{:?}", rig.state(1));
+    let left = rig.chunk(1).aid.as_ref().and_then(|aid| aid.left.clone());
+    assert_eq!(left.expect("remembered").name, batch("batches/b"));
+    rig.until(START.plus(10 * HOUR_MS));
+    rig.answer("rescue", Ok(brought(6, 4)));
+    rig.pass(10_000);
+    // The rest is not sent again: the batch may have it.
+    assert!(!rig.kinds().contains(&"create"), "{:?}", rig.kinds());
+    assert!(matches!(rig.state(1), ChunkState::Polling(_)), "{:?}", rig.state(1));
+    rig.end("batches/b", RemoteState::Cancelled);
+    rig.collect(Harvest { answered: 4, unknown: 5, ..Harvest::default() });
+    assert_eq!(promise(&rig).wasted, 5, "answers to lines that were rescued");
+    assert!(matches!(rig.job(), JobState::Merging(_)), "{:?}", rig.job());
+}
+
+#[test]
+fn a_batch_that_was_left_with_nothing_to_answer_is_written_down_for_the_end() {
+    let mut rig = late(wanted(true, false));
+    rig.answer("cancel", Ok(Outcome::Cancelled));
+    let leave = promise(&rig).rescue.expect("begun").plus(120_000);
+    run_until(&mut rig, "batches/b", leave.plus(30_000));
+    rig.answer("rescue", Ok(brought(10, 0)));
+    assert!(matches!(rig.job(), JobState::Merging(_)), "{:?}", rig.job());
+    let chunk = rig.chunk(1);
+    assert_eq!(chunk.batches.len(), 1);
+    assert_eq!(chunk.batches[0].name, batch("batches/b"));
+    assert!(chunk.aid.as_ref().is_some_and(|aid| aid.left.is_some()), "it is weighed at the end");
+}
+
+#[test]
+fn nothing_is_rescued_of_a_job_on_hold_of_a_cancelled_one_or_through_the_layer() {
+    let begins = START.plus(10 * HOUR_MS - need(10, true, false));
+    let mut rig = Rig::with_job(Policy { open_batches: 0, ..policy() }, wanted(true, false), &[10]);
+    let turn = rig.engine.hold(id(1), rig.now).expect("held");
+    rig.consume(turn);
+    rig.until(begins);
+    assert_eq!(rig.kinds(), [] as [&str; 0]);
+    let turn = rig.engine.release(id(1), rig.now).expect("released");
+    rig.consume(turn);
+    rig.pass(700_000);
+    assert_eq!(rig.kinds(), ["rescue"], "as soon as it may");
+
+    let mut rig = Rig::with_openai_job(policy(), wanted(true, true), &[10]);
+    rig.begun.clear();
+    rig.until(begins);
+    assert!(!rig.kinds().contains(&"rescue"));
+    assert!(promise(&rig).danger.is_some() && promise(&rig).rescue.is_none());
+
+    let mut rig = late(wanted(true, false));
+    let turn = rig.engine.cancel(id(1), rig.now).expect("cancelled");
+    rig.consume(turn);
+    stopped(&mut rig, 3);
+    assert!(matches!(rig.job(), JobState::Merging(_)), "{:?}", rig.job());
+}
+
+#[test]
+fn a_tier_that_the_api_does_not_take_is_given_up_and_said() {
+    let mut rig = late(wanted(true, true));
+    stopped(&mut rig, 0);
+    let harvest = Harvest { missing: 10, rest: rest(10), ..Harvest::default() };
+    let refused = Some("not for this model".to_owned());
+    let outcome = Rescued { harvest, refused, ..Rescued::default() };
+    rig.answer("rescue", Ok(Outcome::Rescued(Box::new(outcome))));
+    assert!(promise(&rig).no_flex);
+    assert!(rig.plan().warnings.iter().any(|it| it.contains("flex tier: not for this model")));
+    rig.pass(3_000);
+    let Effect::Rescue { tier, .. } = rig.take("rescue").effect else { panic!("rescue") };
+    assert_eq!(tier, Tier::Standard);
+}
+
+#[test]
+fn uncertain_calls_are_counted_and_said() {
+    let mut rig = late(wanted(true, false));
+    stopped(&mut rig, 0);
+    let harvest = Harvest { answered: 10, ..Harvest::default() };
+    let outcome = Rescued { harvest, uncertain: 2, ..Rescued::default() };
+    rig.answer("rescue", Ok(Outcome::Rescued(Box::new(outcome))));
+    assert_eq!(promise(&rig).uncertain, 2);
+    assert!(rig.plan().warnings.iter().any(|it| it.contains("of 2 calls to the flex tier")));
+}
+
+#[test]
+fn a_rescue_that_fails_is_begun_again_under_the_same_attempt() {
+    let mut rig = late(wanted(true, false));
+    stopped(&mut rig, 0);
+    rig.answer("rescue", Err(Failure::Transient("no route".to_owned())));
+    rig.pass(5_000);
+    let Effect::Rescue { which, .. } = rig.take("rescue").effect else { panic!("rescue") };
+    assert_eq!(which.attempt.0, 2);
+}
+
+#[test]
+fn embeddings_go_through_standard_only() {
+    let mut queue = Queue { task: Task::Embed, ..wanted(true, true) };
+    let by = START.plus(HOUR_MS);
+    let tier = |queue: &Queue| tier_at(queue, &Promise::default(), by, START);
+    assert_eq!(tier(&queue), Some((Tier::Standard, by)));
+    queue.deadline = wanted(true, false).deadline;
+    assert_eq!(tier(&queue), None);
+}
+
+#[test]
+fn a_clock_that_is_set_back_or_leaps_ahead_loses_nothing() {
+    let mut rig = late(wanted(true, false));
+    rig.now = START;
+    rig.tell(gemini_batchd::engine::event::Event::Tick);
+    stopped(&mut rig, 4);
+    rig.answer("rescue", Ok(brought(0, 6)));
+    // Days later by the clock: the deadline has passed, and the rest goes on as a batch.
+    rig.until(START.plus(100 * HOUR_MS));
+    rig.pass(10_000);
+    assert!(rig.kinds().contains(&"create"), "{:?}", rig.kinds());
+    assert_eq!(rig.chunk(1).rest.rows(), 6);
+}
+
+#[test]
+fn jobs_that_are_wanted_at_the_same_time_begin_early_enough_for_all() {
+    let mut rig =
+        Rig::with_job(Policy { open_batches: 0, ..policy() }, wanted(true, false), &[1000]);
+    rig.add_job(2, wanted(true, false), &[1000]);
+    rig.until(START.plus(10 * HOUR_MS - need(2000, true, false)));
+    assert!(rig.kinds().contains(&"rescue"), "{:?}", rig.kinds());
+}
