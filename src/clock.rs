@@ -1,5 +1,6 @@
 //! The only call to the system clock.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::Millis;
@@ -29,28 +30,52 @@ impl Clock for SystemClock {
 }
 
 /// A clock that shows a night within a minute: it begins at any moment and goes faster.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct FastClock {
+    course: Mutex<Course>,
+}
+
+/// What a fast clock does since its speed was set.
+#[derive(Debug, Clone, Copy)]
+struct Course {
     start: Millis,
     begun: Instant,
-    factor: u32,
+    speed: u32,
 }
 
 impl FastClock {
-    /// It shows `start` now, and goes `factor` times as fast as others; at least once.
-    pub fn new(start: Millis, factor: u32) -> FastClock {
-        FastClock { start, begun: Instant::now(), factor: factor.max(1) }
+    /// It shows `start` now, and goes `speed` times as fast as others; at least once.
+    pub fn new(start: Millis, speed: u32) -> FastClock {
+        let course = Course { start, begun: Instant::now(), speed: speed.max(1) };
+        FastClock { course: Mutex::new(course) }
+    }
+
+    /// Goes so many times as fast as others from now on; at least once.
+    pub fn set_speed(&self, speed: u32) {
+        let mut course = self.course();
+        let start = course.now();
+        *course = Course { start, begun: Instant::now(), speed: speed.max(1) };
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Course {
+    fn now(self) -> Millis {
+        let passed = self.begun.elapsed().saturating_mul(self.speed);
+        self.start.plus(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
 impl Clock for FastClock {
     fn now(&self) -> Millis {
-        let passed = self.begun.elapsed().saturating_mul(self.factor);
-        self.start.plus(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
+        self.course().now()
     }
 
     fn wait(&self, span_ms: u64) -> Duration {
-        Duration::from_millis(span_ms) / self.factor
+        Duration::from_millis(span_ms) / self.course().speed
     }
 }
 
@@ -65,8 +90,11 @@ mod tests {
         assert_eq!(clock.wait(3_600_000), Duration::from_secs(1));
         let (one, other) = (clock.now(), clock.now());
         assert!(start <= one && one <= other);
-        let late = FastClock { begun: clock.begun - Duration::from_secs(2), ..clock };
-        assert!(late.now().since(start) >= 7_200_000);
-        assert_eq!(FastClock::new(start, 0).wait(5), Duration::from_millis(5));
+        clock.course().begun -= Duration::from_secs(2);
+        let then = clock.now();
+        assert!(then.since(start) >= 7_200_000);
+        clock.set_speed(0);
+        assert_eq!(clock.wait(5), Duration::from_millis(5), "no slower than others");
+        assert!(clock.now() >= then, "and never back");
     }
 }

@@ -10,6 +10,7 @@ pub mod event;
 pub mod figures;
 pub mod found;
 pub mod lists;
+pub mod money;
 pub mod overview;
 pub mod report;
 pub mod schedule;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::engine::canary;
 use crate::engine::ids::{BatchName, Millis};
 use crate::engine::job::{
     Chunk, ChunkState, Delivery, Job, JobState, Refusal, RemoteState, Source,
@@ -33,6 +35,7 @@ pub use event::{Event, EventFilter, EventList, Kind};
 pub use figures::{Figures, HookCounts, Wakeups};
 pub use found::NoSuchJob;
 pub use lists::{BadQuery, BatchQuery, DayList, DayView, JobFilter, JobList, JobQuery, TokensView};
+pub use money::{BudgetView, CostView, ModelQueueView, SpendingView};
 pub use overview::{Overview, QueueView};
 
 /// Everything there is to see at one moment.
@@ -51,6 +54,9 @@ pub struct Snapshot {
     pub jobs: Vec<JobView>,
     /// All jobs, those not listed included.
     pub jobs_total: u64,
+    /// What is spent and enqueued, if anybody counts that.
+    #[serde(default)]
+    pub spending: Option<SpendingView>,
 }
 
 /// How the daemon is; filled in by the daemon itself.
@@ -122,12 +128,15 @@ pub struct JobView {
     pub typical_s: Option<u64>,
     /// Bytes of its input.
     pub bytes: u64,
-    /// Of its answered lines, those answered from the cache.
-    #[serde(default)]
-    pub reused: u64,
     /// By when its results are wanted, and whether they will be there; missing if nobody said.
     #[serde(default)]
     pub deadline: Option<DeadlineView>,
+    /// Of its answered lines, those answered from the cache.
+    #[serde(default)]
+    pub reused: u64,
+    /// What it costs, if its model has a price.
+    #[serde(default)]
+    pub cost: Option<CostView>,
 }
 
 /// Lines of a job.
@@ -191,8 +200,9 @@ impl JobView {
             waiting_s: None,
             typical_s: None,
             bytes: head.source.bytes,
-            reused: job.head.state.plan().map_or(0, |plan| plan.reused),
             deadline: DeadlineView::of(job, None, None),
+            reused: job.head.state.plan().map_or(0, |plan| plan.reused),
+            cost: CostView::of(job),
         }
     }
 
@@ -294,11 +304,21 @@ fn on_hold(job: &Job, words: &str) -> String {
 
 /// The chunks do different things at once; what a person most wants to know goes first.
 fn active_phase(job: &Job) -> String {
+    let trial = job.head.state.plan().and_then(|plan| plan.canary.as_ref());
+    if canary::is_stopped(job) {
+        return "waits for a person".to_owned();
+    }
+    let first = match trial {
+        Some(trial) if trial.bad.is_none() => {
+            format!("{} lines first, ", trial.lines)
+        }
+        Some(_) | None => String::new(),
+    };
     let all = job.leaves().count();
     for (word, says) in PHASES {
         let count = job.leaves().filter(|chunk| chunk_word(&chunk.state) == *word).count();
         if count > 0 && all > 1 {
-            return format!("{says} ({count} of {all} chunks)");
+            return format!("{first}{says} ({count} of {all} chunks)");
         } else if count > 0 {
             return (*says).to_owned();
         }
@@ -335,6 +355,9 @@ fn refused(refusal: &Refusal) -> String {
 
 fn active_reason(job: &Job) -> Option<String> {
     let id = job.head.id;
+    if let Some(refusal) = canary::told(job) {
+        return Some(refused(&refusal));
+    }
     if job.leaves().any(|chunk| matches!(chunk.state, ChunkState::Stuck { .. })) {
         return Some(format!(
             "a create call had no reply and its batch was not found; `gemini-batchd release {id}` \

@@ -3,6 +3,7 @@
 #
 #   30 2 * * *  /opt/tickets/nightly.sh /var/lib/tickets/tickets.db
 #
+# QUEUE names the sub-folder of the inbox; without it the file goes into the inbox itself.
 # Needs: a running gemini-batchd, python3 (standard library only). Exits with the job's code: 0 all
 # answered, 3 some lines failed (what is answered is loaded all the same), 4 nothing to do.
 set -euo pipefail
@@ -27,7 +28,7 @@ echo "nightly: $rows rows submitted as $name"
 
 # The results are in the outbox when this comes back; the exit code says how it went.
 code=0
-"$batchd" submit --wait --json "$work/$name" >"$work/report.json" || code=$?
+"$batchd" submit --wait --json ${QUEUE:+--queue "$QUEUE"} "$work/$name" >"$work/report.json" || code=$?
 manifest=$(python3 "$here/rows.py" manifest "$work/report.json")
 if [ -z "$manifest" ]; then
     cat "$work/report.json" >&2

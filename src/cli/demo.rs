@@ -4,6 +4,7 @@
 //! so with an example of everything the daemon can do, and fails if one does not end as it must.
 
 pub mod features;
+mod night;
 mod stage;
 
 use std::io::Write;
@@ -26,6 +27,10 @@ pub struct Demo {
     /// Show everything: an example of each thing the daemon can do
     #[arg(long)]
     pub all: bool,
+    /// Show a bad night within a minute: a release window, a batch that never begins, a deadline that
+    /// is kept all the same, and the report in the morning
+    #[arg(long, conflicts_with = "all")]
+    pub night: bool,
     /// Keep the spool in this folder, which must be empty or not there [default: a temporary
     /// folder, removed at the end]
     #[arg(long, value_name = "DIR")]
@@ -47,6 +52,11 @@ impl Demo {
         // With JSON on standard output, the explanations have no place there.
         let mut nowhere = std::io::sink();
         let talk: &mut dyn Write = if globals.json { &mut nowhere } else { &mut *out };
+        if self.night {
+            let ended = run::runtime()?.block_on(night::play(&spool, talk))?;
+            farewell(self.keep.as_deref(), talk)?;
+            return Ok(ended.unwrap_or(ExitCode::Interrupted));
+        }
         let play = if self.all { all() } else { usual() };
         let Some(shown) = run::runtime()?.block_on(play.show(&spool, talk))? else {
             return Ok(ExitCode::Interrupted);

@@ -30,6 +30,9 @@ pub struct Emulate {
     /// The file with the secret of these notices, whsec_…
     #[arg(long, value_name = "FILE", requires = "webhook")]
     pub webhook_secret: Option<PathBuf>,
+    /// How many tokens may be enqueued for each model; creates beyond them are refused with 429
+    #[arg(long, value_name = "N")]
+    pub enqueued_tokens: Option<u64>,
 }
 
 impl Emulate {
@@ -38,7 +41,10 @@ impl Emulate {
     /// # Errors
     /// If it can not listen, or the faults are not understood.
     pub fn run(&self, globals: &Globals, out: &mut dyn Write) -> Result<ExitCode, Failure> {
-        let faults = self.faults.as_deref().map(read_faults).transpose()?.unwrap_or_default();
+        let mut faults = self.faults.as_deref().map(read_faults).transpose()?.unwrap_or_default();
+        if let Some(tokens) = self.enqueued_tokens {
+            faults.enqueued_tokens = tokens;
+        }
         let webhook = self.webhook()?;
         let (listen, speed) = (self.listen, self.speed);
         let options = Options { listen, speed, faults, webhook, ..Options::default() };

@@ -8,6 +8,7 @@ use crate::view::{BatchView, Event, Health, JobView, Snapshot};
 
 use super::deadlines::deadline;
 use super::figures::{Line, Look, Tone, between, local, number, pad, plural, size, span, wrapped};
+use super::money;
 
 /// Everything at a glance: how the daemon is, and its jobs in groups, what needs a person first.
 pub fn overview(snapshot: &Snapshot, look: &Look) -> Vec<Line> {
@@ -27,6 +28,7 @@ pub fn overview(snapshot: &Snapshot, look: &Look) -> Vec<Line> {
         let queue = format!("queue  {} is paused", escaped(&queue.name));
         lines.push(Line::of(Tone::Warn, queue).and(Tone::Plain, resume));
     }
+    lines.extend(snapshot.spending.iter().flat_map(money::spending));
     let group = |name: &str, jobs: &[&JobView], lines: &mut Vec<Line>| {
         if !jobs.is_empty() {
             lines.extend([Line::default(), Line::of(Tone::Strong, name)]);
@@ -166,6 +168,9 @@ pub fn details(job: &JobView, look: &Look) -> Vec<Line> {
         let parts =
             if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) };
         tell("tokens", Tone::Plain, &format!("{}{parts}", number(tokens.total)));
+    }
+    if let Some(cost) = &job.cost {
+        tell("cost", Tone::Plain, &money::cost(cost));
     }
     if let Some(output) = &job.output {
         tell("output", Tone::Plain, &format!("{}.results.jsonl in the outbox", escaped(output)));
@@ -312,7 +317,8 @@ fn state(job: &JobView) -> (&str, Tone) {
 /// Whether nothing goes on before somebody decides.
 fn needs_person(job: &JobView) -> bool {
     let stuck = job.chunks.get("stuck").is_some_and(|count| *count > 0);
-    job.state == "held" || (stuck && !job.is_over())
+    let waits = job.phase.ends_with("waits for a person");
+    job.state == "held" || ((stuck || waits) && !job.is_over())
 }
 
 /// An id is told whole: those of files that came together differ at the end only.

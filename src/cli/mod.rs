@@ -21,6 +21,7 @@ pub mod jobs_told;
 pub mod lint;
 pub mod list;
 pub mod mending;
+mod money;
 pub mod owner;
 pub mod plan;
 pub mod preview;

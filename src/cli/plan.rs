@@ -10,8 +10,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, bytes_text};
 use crate::daemon::policy_of;
 use crate::engine::Keys;
+use crate::engine::estimate::Forecast;
 use crate::engine::event::PlannedChunk;
 use crate::engine::job::{Queue, Rest};
+use crate::engine::money::{Amount, Tier};
 use crate::spool::cache::Cache;
 use crate::spool::reuse;
 use crate::telemetry::escaped;
@@ -43,12 +45,18 @@ impl Plan {
             planned.chunks.iter().map(|chunk| Chunk::of(chunk, queue, &config)).collect();
         let bytes: u64 = chunks.iter().map(|chunk| chunk.bytes).sum();
         let known = known(&config, &reading, queue, planned.rows)?;
+        let forecast = |chunk| Chunk::forecast(chunk, queue);
+        let all = planned.chunks.iter().map(forecast);
+        let forecast = all.fold(Forecast::default(), Forecast::plus);
+        let cost = Cost::of(&forecast, queue, &config);
         if globals.json {
             let all: Vec<_> = chunks.iter().map(Chunk::to_json).collect();
             let plan = json!({
                 "file": self.file.display().to_string(), "queue": queue.name, "model": queue.model,
                 "requests": planned.rows, "invalid": planned.invalid, "bytes": bytes,
-                "prompt_tokens_about": bytes / BYTES_A_TOKEN, "batches": all, "reused": known,
+                "prompt_tokens_about": forecast.input, "reused": known,
+                "output_tokens_about": {"likely": forecast.likely, "most": forecast.most},
+                "cost": cost.as_ref().map(Cost::to_json), "batches": all,
             });
             print_json(out, &plan)?;
             return Ok(ExitCode::Complete);
@@ -62,8 +70,17 @@ impl Plan {
             planned.rows,
             planned.invalid,
             bytes_text(bytes),
-            bytes / BYTES_A_TOKEN
+            forecast.input
         )?;
+        writeln!(out, "{} to {} tokens of answers", forecast.likely, forecast.most)?;
+        match &cost {
+            Some(cost) => cost.tell(out)?,
+            None => writeln!(
+                out,
+                "cost not known: there is no [price.{:?}] in the configuration",
+                queue.model
+            )?,
+        }
         for (number, chunk) in (1..).zip(&chunks) {
             chunk.tell(number, out)?;
         }
@@ -92,6 +109,42 @@ fn known(
     Ok(Some(reuse::known(requests, &lines, rows, queue, &cache, SystemClock.now())?))
 }
 
+/// What all batches of a file will cost.
+struct Cost {
+    currency: String,
+    likely: Amount,
+    most: Amount,
+    budget: Option<Amount>,
+}
+
+impl Cost {
+    fn of(forecast: &Forecast, queue: &Queue, config: &Config) -> Option<Cost> {
+        let price = config.means.prices.get(&queue.model)?;
+        let (likely, most) = (price.likely(forecast), price.most(forecast, Tier::Batch));
+        Some(Cost { currency: config.means.currency.clone(), likely, most, budget: queue.budget })
+    }
+
+    fn tell(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let Cost { currency, likely, most, budget } = self;
+        write!(out, "cost about {} to {} {currency}", likely.told(), most.told())?;
+        match budget {
+            Some(budget) if most > budget => writeln!(
+                out,
+                ": more than the budget of {}, so that it would be held",
+                budget.told()
+            ),
+            Some(budget) => writeln!(out, ", within the budget of {}", budget.told()),
+            None => writeln!(out),
+        }
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let Cost { currency, likely, most, budget } = self;
+        json!({"currency": currency, "likely": likely.to_string(), "most": most.to_string(),
+            "budget": budget.map(|budget| budget.to_string())})
+    }
+}
+
 /// A batch to be.
 struct Chunk {
     first: u64,
@@ -112,6 +165,12 @@ impl Chunk {
         Chunk { first, last, lines, bytes, transport }
     }
 
+    /// What a batch will take, by a sample of its requests.
+    fn forecast(planned: &PlannedChunk, queue: &Queue) -> Forecast {
+        let rest = Rest { left: planned.left, right: planned.right };
+        Forecast::of(planned.density.unwrap_or_default(), rest, queue.task, None)
+    }
+
     fn tell(&self, number: u64, out: &mut dyn Write) -> std::io::Result<()> {
         let Chunk { first, last, lines, bytes, transport } = self;
         let bytes = bytes_text(*bytes);
@@ -126,6 +185,3 @@ impl Chunk {
             "transport": self.transport})
     }
 }
-
-/// A rule of thumb, for English text in JSON.
-const BYTES_A_TOKEN: u64 = 4;

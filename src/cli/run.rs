@@ -207,9 +207,7 @@ impl From<SetupError> for Failure {
             SetupError::NoKey(_) | SetupError::BadKey(_) => ExitCode::Credentials,
             // What may pass by itself must not keep a service manager from trying again.
             SetupError::Spool(error) if !error.is_lasting() => ExitCode::Failed,
-            SetupError::Client(_) | SetupError::Hooks(_) | SetupError::Spool(_) => {
-                ExitCode::Configuration
-            }
+            SetupError::Client(_) | SetupError::Spool(_) => ExitCode::Configuration,
             SetupError::Store(StoreError::Locked { .. } | StoreError::Elsewhere { .. }) => {
                 ExitCode::Locked
             }
@@ -223,7 +221,6 @@ impl From<SetupError> for Failure {
             SetupError::NoKey(_)
             | SetupError::BadKey(_)
             | SetupError::Client(_)
-            | SetupError::Hooks(_)
             | SetupError::Spool(_)
             | SetupError::Rebuild(_)
             | SetupError::Store(_) => None,

@@ -232,8 +232,8 @@ mod tests {
             queue: None,
             name: name.map(str::to_owned),
             job_file: None,
-            no_cache: false,
             wait: false,
+            no_cache: false,
         }
     }
 

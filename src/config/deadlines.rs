@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-
 use crate::engine::job::{By, Deadline, Stuck, Tiers};
 
 use super::layers::{Layers, Value};
@@ -59,17 +57,11 @@ fn minute_of_day(hour: &str, minute: &str) -> Option<u16> {
     Some(number(hour, 24)? * 60 + number(minute, 60)?)
 }
 
-fn zone(layers: &mut Layers, section: &str) -> Option<Arc<str>> {
+/// The time zone; that it is one is checked with the window.
+fn zone(layers: &Layers, section: &str) -> Option<Arc<str>> {
     let text = layers.text(section, "time_zone");
     if text.is_empty() {
         return None;
-    }
-    if TimeZone::get(&text).is_err() {
-        let why = format!(
-            "is {text:?}, which is no time zone; write one like \"Europe/Berlin\", or \"\" for this \
-             machine's"
-        );
-        complain(layers, section, "time_zone", &why);
     }
     Some(text.into())
 }

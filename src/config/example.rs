@@ -1,7 +1,7 @@
 //! `config example`: a file with every key at its default and a line about each.
 
 use super::queues::DEFAULT;
-use super::settings::{CREDENTIAL, QUEUE, SECTIONS, of_section};
+use super::settings::{CREDENTIAL, PRICE, QUEUE, SECTIONS, of_section};
 
 /// A commented configuration file; read back, it gives the defaults.
 pub fn example() -> String {
@@ -11,12 +11,19 @@ pub fn example() -> String {
         match *section {
             QUEUE => text.push_str(&format!("[{QUEUE}.{DEFAULT}]\n")),
             CREDENTIAL => text.push_str("# [credential.team]\n"),
+            PRICE => text.push_str("# None is given here, since they change: look them up.\n# [price.\"gemini-2.5-flash\"]\n"),
             other => text.push_str(&format!("[{other}]\n")),
         }
         for setting in of_section(section) {
-            let assignment = format!("{} = {}", setting.key, setting.default);
-            // There is no such section unless somebody names one.
-            let mark = if *section == CREDENTIAL { "# " } else { "" };
+            // There is no such section unless somebody names one, and no price unless somebody
+            // looks it up.
+            let is_named = [CREDENTIAL, PRICE].contains(section);
+            let value = match (*section, setting.key) {
+                (PRICE, "input" | "output") => r#""look it up""#,
+                _ => setting.default,
+            };
+            let assignment = format!("{} = {value}", setting.key);
+            let mark = if is_named { "# " } else { "" };
             text.push_str(&format!("{mark}{assignment:<34} # {}\n", setting.about));
         }
         if *section == QUEUE {

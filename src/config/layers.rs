@@ -5,16 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use super::queues::{self, DEFAULT};
-use super::settings::{CREDENTIAL, Kind, QUEUE, SECTIONS, SETTINGS, Setting, of_section};
-use super::{Environment, Flags, credentials, hooks, object, units};
+use super::settings::{CREDENTIAL, Kind, PRICE, QUEUE, SECTIONS, SETTINGS, Setting, of_section};
+use super::{Environment, Flags, credentials, file, hooks, money, object, units};
 
 /// All values that were set, over the defaults.
 #[derive(Clone, Default)]
@@ -121,10 +119,10 @@ impl fmt::Debug for Layers {
 impl Layers {
     /// Reads all places.
     pub fn gather(flags: &Flags, environment: &Environment) -> Result<Layers, ConfigError> {
-        let Some(path) = find_file(flags, environment) else {
+        let Some(path) = file::find(flags, environment) else {
             return Layers::over(None, flags, environment);
         };
-        let text = read_file(&path).map_err(|why| ConfigError {
+        let text = file::read(&path).map_err(|why| ConfigError {
             problems: vec![Problem { place: path.display().to_string(), message: why }],
         })?;
         Layers::over(Some((&path, &text)), flags, environment)
@@ -177,8 +175,16 @@ impl Layers {
 
     /// The names of all credentials that have a section of their own.
     pub fn credentials(&self) -> BTreeSet<String> {
-        let name =
-            |section: &str| section.strip_prefix(CREDENTIAL)?.strip_prefix('.').map(str::to_owned);
+        self.named(CREDENTIAL)
+    }
+
+    /// The models that have a price.
+    pub fn prices(&self) -> BTreeSet<String> {
+        self.named(PRICE)
+    }
+
+    fn named(&self, kind: &str) -> BTreeSet<String> {
+        let name = |section: &str| section.strip_prefix(kind)?.strip_prefix('.').map(str::to_owned);
         self.values.keys().filter_map(|(section, _)| name(section)).collect()
     }
 
@@ -221,7 +227,7 @@ impl Layers {
                 continue;
             };
             match name.get_ref().as_ref() {
-                kind @ (QUEUE | CREDENTIAL) => self.add_named(kind, table, &at),
+                kind @ (QUEUE | CREDENTIAL | PRICE) => self.add_named(kind, table, &at),
                 section => self.add_table(section, table, &at),
             }
         }
@@ -235,6 +241,7 @@ impl Layers {
             let name = name.get_ref();
             let checked = match kind {
                 CREDENTIAL => credentials::check_name(name),
+                PRICE => queues::check_model(name),
                 _ => queues::check_name(name),
             };
             if let Some(table) = content.get_ref().as_table() {
@@ -247,6 +254,9 @@ impl Layers {
                 let why = match kind {
                     CREDENTIAL => {
                         format!("`{name}` stands in no credential; put it under [credential.NAME]")
+                    }
+                    PRICE => {
+                        format!("`{name}` is no price of a model; put it under [price.\"MODEL\"]")
                     }
                     _ => format!("`{name}` stands in no queue; put it under [queue.default]"),
                 };
@@ -288,7 +298,7 @@ impl Layers {
                 [CREDENTIAL, name, key] if credentials::check_name(name).is_ok() => {
                     (format!("{CREDENTIAL}.{name}"), (*key).to_owned())
                 }
-                [section, key] if ![QUEUE, CREDENTIAL].contains(section) => {
+                [section, key] if ![QUEUE, CREDENTIAL, PRICE].contains(section) => {
                     ((*section).to_owned(), (*key).to_owned())
                 }
                 _ => {
@@ -328,35 +338,6 @@ impl Layers {
     }
 }
 
-fn find_file(flags: &Flags, environment: &Environment) -> Option<PathBuf> {
-    if let Some(path) = &flags.config {
-        return Some(environment.folder().join(path));
-    }
-    let home = || environment.get("HOME").map(|home| Path::new(home).join(".config"));
-    let user = environment.get("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
-    let places = [
-        Some(environment.folder().to_owned()),
-        user.map(|folder| folder.join("gemini-batchd")),
-        Some(PathBuf::from("/etc/gemini-batchd")),
-    ];
-    places.into_iter().flatten().map(|folder| folder.join(FILE_NAME)).find(|path| path.exists())
-}
-
-fn read_file(path: &Path) -> Result<String, String> {
-    let say = |error: std::io::Error| format!("cannot be read: {error}");
-    // Before opening: a FIFO would never come back.
-    if !std::fs::metadata(path).map_err(say)?.is_file() {
-        return Err("is not a file; name the configuration file itself".to_owned());
-    }
-    let mut text = String::new();
-    let file = File::open(path).map_err(say)?;
-    let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(say)?;
-    if read as u64 > FILE_BYTES_MAX {
-        return Err("is longer than 1 MiB; is this the right file?".to_owned());
-    }
-    Ok(text)
-}
-
 fn find_setting(section: &str, key: &str) -> Option<&'static Setting> {
     of_section(table_section(section)).find(|setting| setting.key == key)
 }
@@ -366,6 +347,7 @@ fn table_section(section: &str) -> &str {
     match section.split_once('.') {
         Some((QUEUE, _)) => QUEUE,
         Some((CREDENTIAL, _)) => CREDENTIAL,
+        Some((PRICE, _)) => PRICE,
         Some(_) | None => section,
     }
 }
@@ -376,6 +358,12 @@ fn from_toml(setting: &Setting, value: &DeValue<'_>) -> Result<Value, String> {
         Kind::Text | Kind::Duration | Kind::Choice(_) => match value.as_str() {
             Some(text) => from_text(setting, text),
             None => wrong(),
+        },
+        Kind::Decimal => match (value.as_str(), value.as_integer(), value.as_float()) {
+            (Some(text), _, _) => from_text(setting, text),
+            (None, Some(number), _) => from_text(setting, number.as_str()),
+            (None, None, Some(number)) => from_text(setting, number.as_str()),
+            (None, None, None) => wrong(),
         },
         Kind::Size => match (value.as_str(), value.as_integer()) {
             (Some(text), _) => from_text(setting, text),
@@ -415,6 +403,7 @@ fn from_text(setting: &Setting, text: &str) -> Result<Value, String> {
     match setting.kind {
         Kind::Text => Ok(Value::Text(text.to_owned())),
         Kind::Duration => units::duration(text).map(Value::Duration),
+        Kind::Decimal => money::decimal_of(text),
         Kind::Size => units::bytes(text).map(Value::Size),
         Kind::Choice(words) => match words.iter().find(|word| **word == text) {
             Some(word) => Ok(Value::Text((*word).to_owned())),
@@ -440,6 +429,7 @@ fn wanted(kind: Kind) -> String {
     match kind {
         Kind::Text => "a text in quotes".to_owned(),
         Kind::Duration => r#"a duration in quotes, such as "5s""#.to_owned(),
+        Kind::Decimal => money::WANTED.to_owned(),
         Kind::Size => r#"a size in quotes, such as "20MB""#.to_owned(),
         Kind::Integer => "a whole number".to_owned(),
         Kind::Flag => "true or false".to_owned(),
@@ -490,5 +480,3 @@ pub(super) fn line_of(text: &str, offset: usize) -> usize {
 }
 
 const PREFIX: &str = "GEMINI_BATCHD__";
-const FILE_NAME: &str = "gemini-batchd.toml";
-const FILE_BYTES_MAX: u64 = 1 << 20;

@@ -9,9 +9,11 @@ mod beside;
 mod credentials;
 mod deadlines;
 mod example;
+mod file;
 mod hooks;
 mod key;
 mod layers;
+mod money;
 mod object;
 mod queues;
 mod settings;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::engine::job::Queue;
+use crate::engine::money::Means;
 use crate::spool::Folders;
 
 pub use beside::Explained;
@@ -55,6 +58,8 @@ pub struct Config {
     pub credentials: BTreeMap<String, Result<Key, KeyProblem>>,
     /// What is never exceeded.
     pub limits: Limits,
+    /// Prices, budgets, and tokens that may be enqueued.
+    pub means: Means,
     /// How often batches are asked for.
     pub poll: Poll,
     /// Queues by the sub-folder of the inbox that they are for; `default` is always there.

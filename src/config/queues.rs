@@ -13,8 +13,9 @@ use crate::spool::convert::Template;
 use crate::spool::defaults::known as known_member;
 
 use super::layers::{Layers, Origin, Value, nearest};
+use super::money;
 use super::settings::QUEUE;
-use super::window::window;
+use super::window::{canary, window};
 use super::{credentials, deadlines, units};
 
 /// The queue for files in no other.
@@ -48,6 +49,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: &str) -> Queue {
     let task = task(layers, section);
     let model = model(layers, section, task, above);
+    money::check_price(layers, section, &name, &model);
     let transport = match layers.text(section, "transport").as_str() {
         "inline" => Transport::Inline,
         "file" => Transport::File,
@@ -85,8 +87,10 @@ pub(super) fn read_one(layers: &mut Layers, section: &str, name: String, above: 
         conversion: conversion(layers, section),
         deadline: deadlines::of_queue(layers, section),
         window: window(layers, section),
+        canary: canary(layers, section),
         moments: Moments::default(),
         cache_ms: cache_ms(layers, section),
+        budget: money::budget(layers, section, "budget"),
         wrong: None,
     }
 }
@@ -122,8 +126,7 @@ fn model(layers: &mut Layers, section: &str, of: Task, above: &str) -> String {
     }
     let text = layers.text(section, "model");
     let bare = text.strip_prefix("models/").unwrap_or(&text).to_owned();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    if bare.is_empty() || bare.starts_with('.') || bare.len() > 100 || !bare.chars().all(plain) {
+    if check_model(&bare).is_err() {
         let origin: Origin = layers.get(section, "model").origin.clone();
         let why = format!(
             "{section}.model is {text:?}, which is no model name; write one like \
@@ -132,6 +135,16 @@ fn model(layers: &mut Layers, section: &str, of: Task, above: &str) -> String {
         layers.problem(&origin, why);
     }
     bare
+}
+
+/// Whether a text can be the name of a model, without `models/`.
+pub(super) fn check_model(bare: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if bare.is_empty() || bare.starts_with('.') || bare.len() > 100 || !bare.chars().all(plain) {
+        let bare = bare.escape_debug();
+        return Err(format!("`{bare}` is no model name; write one like \"gemini-2.5-flash\""));
+    }
+    Ok(())
 }
 
 /// How packed inputs, texts and tables are converted; `None` if all of it is as usual.

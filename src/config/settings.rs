@@ -37,6 +37,9 @@ pub(super) enum Kind {
     Call,
     /// A JSON object as a text, or a table; as text where it is kept, and empty for none.
     Object,
+    /// A number with or without places behind a point, in quotes or not; as text where it is kept,
+    /// and empty for none.
+    Decimal,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -49,6 +52,11 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("limits", "What is never exceeded. The defaults stay below the limits of the API."),
     ("poll", "How often batches under way are asked for."),
     (CREDENTIAL, "More API keys, each with a name that queues can use."),
+    (
+        PRICE,
+        "What models cost, each in a section of its own: for a million tokens, before the discount of batches.",
+    ),
+    ("budgets", "What may be spent, in all. Queues and files have budgets of their own."),
     (QUEUE, "For files straight in inbox/, and in sub-folders without a queue of their own."),
     ("cache", "Answers that can be used again; queues say with `cache` whether they do."),
     ("control", "How people and programs reach the daemon."),
@@ -60,6 +68,9 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
 
 /// A section of which there can be many: a sub-folder of the inbox.
 pub(super) const QUEUE: &str = "queue";
+
+/// Another of which there can be many: what a model costs.
+pub(super) const PRICE: &str = "price";
 
 /// Another of which there can be many: an API key with a name.
 pub(super) const CREDENTIAL: &str = "credential";
@@ -96,12 +107,23 @@ pub(super) const SETTINGS: &[Setting] = &[
     set("limits", "inline_bytes", Kind::Size, r#""16MiB""#, "largest request with its lines inside; the API refuses 20 MiB"),
     set("limits", "open_batches", Kind::Integer, "90", "batches under way at once; the API allows 100 to a project"),
     set("limits", "storage_bytes", Kind::Size, r#""20GB""#, "our files at the API, together"),
+    set("limits", "enqueued_tokens", Kind::Integer, "0", "prompt tokens enqueued for one model with one key; 0: as many as the API is found to let in"),
+    set("limits", "enqueued_tokens_of", Kind::Object, r#""""#, r#"the same for single models, such as { "gemini-2.5-pro" = 5000000 }"#),
     set("limits", "uploads", Kind::Integer, "2", "uploads at once"),
     set("limits", "rescue_parallel", Kind::Integer, "16", "calls for single lines at once, when a deadline is near"),
     set("limits", "free_bytes", Kind::Size, r#""64MiB""#, "with less free on the spool's disk nothing new is begun"),
     set("poll", "min", Kind::Duration, r#""10s""#, "after a change"),
     set("poll", "max", Kind::Duration, r#""5m""#, "when nothing has changed for long"),
     set(CREDENTIAL, "key_file", Kind::Text, r#""""#, r#"else the systemd credential "gemini-api-key.NAME", else GEMINI_API_KEY_NAME"#),
+    set(PRICE, "input", Kind::Decimal, r#""""#, "prompt tokens"),
+    set(PRICE, "output", Kind::Decimal, r#""""#, "tokens of answers, thinking included"),
+    set(PRICE, "cached", Kind::Decimal, r#""""#, "prompt tokens from a cache; empty: like input"),
+    set(PRICE, "image", Kind::Decimal, r#""""#, "of each image, in place of its output tokens"),
+    set(PRICE, "batch_factor", Kind::Decimal, r#""0.5""#, "what batches cost of that"),
+    set("budgets", "currency", Kind::Text, r#""USD""#, "of all prices and budgets"),
+    set("budgets", "night", Kind::Decimal, r#""""#, "from noon to noon, local time; empty: no limit"),
+    set("budgets", "month", Kind::Decimal, r#""""#, "for each calendar month; empty: no limit"),
+    set("budgets", "queue", Kind::Object, r#""""#, r#"a night's budgets of single queues, such as { reviews = "5.00" }"#),
     set(QUEUE, "model", Kind::Text, r#""gemini-2.5-flash""#, "the model for every line of the file"),
     set(QUEUE, "task", Kind::Choice(&["generate", "embed"]), r#""generate""#, "generate | embed: what the lines ask for"),
     set(QUEUE, "transport", Kind::Choice(&["auto", "inline", "file"]), r#""auto""#, "auto | inline | file: how the lines travel"),
@@ -125,11 +147,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     set(QUEUE, "credential", Kind::Text, r#""""#, "name of the API key to use; empty: the one of [api]"),
     set(QUEUE, "release", Kind::Text, r#""""#, r#"cron: its files wait until then, such as "0 22 * * *" for 22:00; empty: they go at once"#),
     set(QUEUE, "time_zone", Kind::Text, r#""""#, r#"in which release and deliver_by count, such as "Europe/Berlin"; empty: that of this machine"#),
+    set(QUEUE, "canary", Kind::Integer, "0", "so many lines go first, and the rest only if they come back well; 0: all at once"),
+    set(QUEUE, "canary_limit", Kind::Text, r#""10%""#, r#"so many of them may be bad: "10%", or a number of lines such as "2""#),
     set(QUEUE, "deliver_by", Kind::Text, r#""""#, r#"when results are wanted: a time of day such as "06:00", or a span such as "10h""#),
     set(QUEUE, "rescue", Kind::List, "[]", r#"["flex"] or ["flex", "standard"]: how lines are asked one by one when the deadline is near; []: not"#),
     set(QUEUE, "stuck", Kind::Choice(&["report", "resubmit", "split"]), r#""report""#, "report | resubmit | split: a batch that does not begin"),
     set(QUEUE, "stuck_after", Kind::Text, r#""auto""#, r#"a span such as "12h"; auto: four times what is usual, 6h at least"#),
-    set(QUEUE, "budget", Kind::Text, r#""""#, "budgets: not in this version"),
+    set(QUEUE, "budget", Kind::Decimal, r#""""#, "what each file may cost; empty: no limit"),
     set(QUEUE, "emit", Kind::Choice(&["whole", "chunks"]), r#""whole""#, "whole (chunks: not in this version)"),
     set("cache", "max_bytes", Kind::Size, r#""1GB""#, "disk for answers that can be used again; the oldest go first"),
     set("control", "socket", Kind::Text, r#""""#, "empty: gemini-batchd.sock in $RUNTIME_DIRECTORY (systemd), else in the spool's state folder"),
@@ -157,8 +181,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 ];
 
 /// Settings whose feature is still to come: section, key, the only value taken today.
-pub(super) const NOT_YET: &[(&str, &str, &str)] =
-    &[(QUEUE, "budget", r#""""#), (QUEUE, "emit", r#""whole""#)];
+pub(super) const NOT_YET: &[(&str, &str, &str)] = &[(QUEUE, "emit", r#""whole""#)];
 
 /// The settings of one section.
 pub(super) fn of_section(section: &str) -> impl Iterator<Item = &'static Setting> {

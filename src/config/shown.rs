@@ -1,7 +1,7 @@
 //! `config show`: every value and where it came from.
 
 use super::layers::{Layers, Origin, Value};
-use super::settings::{CREDENTIAL, QUEUE, SECTIONS, of_section};
+use super::settings::{CREDENTIAL, PRICE, QUEUE, SECTIONS, of_section};
 use super::units::{bytes_text, duration_text};
 
 /// One setting as it is in force.
@@ -26,6 +26,10 @@ pub(super) fn all(layers: &Layers) -> Vec<Shown> {
             CREDENTIAL => {
                 let names = layers.credentials().into_iter();
                 names.map(|name| format!("{CREDENTIAL}.{name}")).collect()
+            }
+            PRICE => {
+                let names = layers.prices().into_iter();
+                names.map(|name| format!("{PRICE}.{name}")).collect()
             }
             other => vec![other.to_owned()],
         };
@@ -59,13 +63,13 @@ pub fn as_file(shown: &[Shown]) -> String {
     text
 }
 
-/// A queue's name in quotes, so that what is shown can be used as a file.
+/// The name of a queue or a model in quotes, so that what is shown can be used as a file.
 fn heading(section: &str) -> String {
-    match section.strip_prefix("queue.") {
+    match section.split_once('.') {
         // A name has no control characters, so that TOML reads it as JSON does; unlike a value it
         // can not stand between three quotes.
-        Some(name) => format!("queue.{}", serde_json::Value::from(name)),
-        None => section.to_owned(),
+        Some((kind @ (QUEUE | PRICE), name)) => format!("{kind}.{}", serde_json::Value::from(name)),
+        Some(_) | None => section.to_owned(),
     }
 }
 

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write plain files")]
 
 use super::*;
-use crate::engine::job::Task;
+use crate::engine::job::{By, Stuck, Task, Tiers};
 
 /// A configuration file in a temporary folder that is also the current folder.
 struct World {
@@ -111,13 +111,9 @@ fn an_unknown_variable_is_an_error_too() {
 
 #[test]
 fn a_setting_of_a_later_version_is_refused() {
-    for text in ["[queue.default]\nbudget = \"5\"\n", "[queue.default]\nemit = \"chunks\"\n"] {
-        let said = complaint(text);
-        assert!(
-            said.contains("not supported in this version") && said.contains("toml:2"),
-            "{said}"
-        );
-    }
+    let said = complaint("[queue.default]\nemit = \"chunks\"\n");
+    let is_told = said.contains("not supported in this version") && said.contains("toml:2");
+    assert!(is_told, "{said}");
     // Queues that inherit it do not repeat the complaint.
     let both = "[queue.default]\nemit = \"chunks\"\n[queue.a]\nattempts = 2\n";
     assert_eq!(World::with(both).load(&[]).expect_err("refused").problems.len(), 1);
@@ -443,4 +439,21 @@ fn a_release_window_is_read_and_an_impossible_one_is_told_with_its_line_and_an_e
     }
     let beside = config.queue_beside("", "x.job.toml", "release = \"never\"\n").expect_err("wrong");
     assert!(beside.listed().contains("x.job.toml:1: release is \"never\""), "{}", beside.listed());
+}
+
+#[test]
+fn a_canary_is_read_and_an_odd_limit_is_told_with_its_line() {
+    use crate::engine::job::{Canary, Tolerance};
+    for (text, expected) in [
+        ("canary = 20", Some(Canary { lines: 20, limit: Tolerance::Percent(10) })),
+        ("canary = 5\ncanary_limit = \"2\"", Some(Canary { lines: 5, limit: Tolerance::Lines(2) })),
+        ("canary_limit = \"50%\"", None),
+    ] {
+        let world = World::with(&format!("[queue.default]\n{text}\n"));
+        assert_eq!(world.load(&[]).expect("valid").queue_for("").canary, expected, "{text}");
+    }
+    for wrong in ["canary_limit = \"100%\"", "canary_limit = \"few\"", "canary = -1"] {
+        let said = complaint(&format!("[queue.default]\n{wrong}\n"));
+        assert!(said.contains("toml:2"), "{said}");
+    }
 }

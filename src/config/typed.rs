@@ -14,7 +14,7 @@ use super::layers::{ConfigError, Layers, Origin, Value};
 use super::settings::{NOT_YET, QUEUE};
 use super::{
     Api, Config, Control, Duplicates, Environment, Housekeeping, Intake, Limits, Poll, Uncertain,
-    Watch, credentials, hooks, key, queues, shown, window,
+    Watch, credentials, hooks, key, money, queues, shown, window,
 };
 
 /// Checks all values and gives them their types.
@@ -27,6 +27,7 @@ pub(super) fn read(mut layers: Layers, environment: &Environment) -> Result<Conf
         api: api(&mut layers, environment),
         credentials: credentials::read(&layers, environment),
         limits: limits(&mut layers),
+        means: money::read(&mut layers),
         poll: poll(&mut layers),
         queues: queues::read(&mut layers),
         cache_bytes: layers.size("cache", "max_bytes", 1 << 50),

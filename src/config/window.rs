@@ -1,8 +1,9 @@
-//! Cron lines: the release window of a queue, with its time zone, and the morning report.
+//! When files of a queue are sent: its release window and its canary. And the morning report.
 
 use std::sync::Arc;
 
 use crate::engine::Window;
+use crate::engine::job::{Canary, Tolerance};
 use crate::slots::{Slots, SlotsError};
 
 use super::Report;
@@ -36,6 +37,28 @@ pub(super) fn window(layers: &mut Layers, section: &str) -> Option<Arc<Window>> 
     (!window.release.is_empty()).then(|| Arc::new(window))
 }
 
+/// Reads the canary of one section; `None` if it has none.
+pub(super) fn canary(layers: &mut Layers, section: &str) -> Option<Canary> {
+    let lines = layers.integer(section, "canary", 0, CANARY_LINES_MAX);
+    let text = layers.text(section, LIMIT);
+    let limit = match text.strip_suffix('%') {
+        Some(percent) => {
+            let percent = percent.trim().parse().ok().filter(|percent| *percent < 100);
+            percent.map(Tolerance::Percent)
+        }
+        None => text.trim().parse().ok().map(Tolerance::Lines),
+    };
+    let Some(limit) = limit else {
+        let why = format!(
+            "{section}.{LIMIT} is {text:?}; write a share below 100 such as \"10%\", or a number of \
+             lines such as \"2\""
+        );
+        complain(layers, section, LIMIT, why);
+        return None;
+    };
+    (lines > 0).then_some(Canary { lines, limit })
+}
+
 /// Reads the section of the morning report.
 pub(super) fn report(layers: &mut Layers) -> Report {
     let schedule = layers.text("report", "schedule");
@@ -60,5 +83,8 @@ fn complain(layers: &mut Layers, section: &str, key: &'static str, why: String) 
     }
 }
 
+const LIMIT: &str = "canary_limit";
+/// More lines than that are no canary.
+const CANARY_LINES_MAX: i64 = 10_000;
 const RELEASE: &str = "release";
 const ZONE: &str = "time_zone";

@@ -143,6 +143,7 @@ mod tests {
             queues: Vec::new(),
             jobs: Vec::new(),
             jobs_total: 0,
+            spending: None,
         }
     }
 

@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use crate::engine::budget::{Budget, Standing};
+use crate::engine::money::Amount;
 use crate::view::Figures;
 
 /// The media type of the text.
@@ -22,6 +24,7 @@ pub fn page(figures: &Figures) -> String {
     daemon(figures, &mut page);
     jobs(figures, &mut page);
     delivered(figures, &mut page);
+    means(figures, &mut page);
     process(figures, &mut page);
     page.text
 }
@@ -110,6 +113,45 @@ fn delivered(figures: &Figures, page: &mut Page) {
         for (model, delivered) in &figures.delivered {
             page.value(name, &[("model", model)], count(delivered) as f64);
         }
+    }
+}
+
+/// Money, in the currency of the configuration, and tokens in the API's queues.
+fn means(figures: &Figures, page: &mut Page) {
+    type Part = fn(&Standing) -> Option<Amount>;
+    let parts: [(&str, &str, Part); 3] = [
+        ("gemini_batchd_spent", "Money spent in a period.", |it| Some(it.spent)),
+        ("gemini_batchd_set_aside", "Money set aside for what is under way.", |it| Some(it.held)),
+        ("gemini_batchd_budget", "Money that may be spent in a period.", |it| it.limit),
+    ];
+    for (name, help, part) in parts {
+        page.metric(name, "gauge", help);
+        for standing in &figures.standings {
+            let (period, queue) = match &standing.budget {
+                Budget::Job => continue,
+                Budget::Queue(name) => ("night", name.as_str()),
+                Budget::Night => ("night", ""),
+                Budget::Month => ("month", ""),
+            };
+            if let Some(amount) = part(standing) {
+                page.value(name, &[("period", period), ("queue", queue)], amount.0 as f64 / 1e9);
+            }
+        }
+    }
+    let name = "gemini_batchd_cost_total";
+    page.metric(name, "counter", "Cost of delivered jobs. Since the start, by model.");
+    for (model, delivered) in &figures.delivered {
+        page.value(name, &[("model", model)], delivered.cost.0 as f64 / 1e9);
+    }
+    let name = "gemini_batchd_enqueued_tokens";
+    page.metric(name, "gauge", "Tokens in the API's queue of a model, estimated.");
+    for room in &figures.rooms {
+        page.value(name, &[("model", &room.model)], room.enqueued as f64);
+    }
+    let name = "gemini_batchd_enqueued_tokens_limit";
+    page.metric(name, "gauge", "Tokens that the API's queue of a model takes.");
+    for (room, ceiling) in figures.rooms.iter().filter_map(|it| Some((it, it.ceiling?))) {
+        page.value(name, &[("model", &room.model)], ceiling as f64);
     }
 }
 

@@ -44,7 +44,7 @@ impl Look for Fake {
 
     fn report(&self, _: Option<&str>) -> Result<Report, BadQuery> {
         let gathering = Gathering::new(crate::engine::Millis(0), crate::engine::Millis(1000));
-        Ok(gathering.finish(&Default::default(), Vec::new()))
+        Ok(gathering.finish(&Default::default(), None, Vec::new()))
     }
 
     fn figures(&self) -> Figures {
@@ -89,7 +89,15 @@ fn snapshot() -> Snapshot {
     };
     let jobs = vec![job(ONE), job(TWO)];
     let counts = Default::default();
-    Snapshot { version: VERSION, health, counts, queues: Vec::new(), jobs, jobs_total: 2 }
+    Snapshot {
+        version: VERSION,
+        health,
+        counts,
+        queues: Vec::new(),
+        jobs,
+        jobs_total: 2,
+        spending: None,
+    }
 }
 
 fn job(id: &str) -> JobView {
@@ -113,9 +121,10 @@ fn job(id: &str) -> JobView {
         opens: None,
         waiting_s: None,
         typical_s: None,
+        cost: None,
         bytes: 0,
-        reused: 0,
         deadline: None,
+        reused: 0,
     }
 }
 

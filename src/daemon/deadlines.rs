@@ -59,7 +59,8 @@ mod tests {
             ("Europe/Berlin", 2, "2026-03-28T23:00:00Z", "2026-03-29T01:30:00Z"),
             ("Europe/Berlin", 2, "2026-10-24T23:00:00Z", "2026-10-25T00:30:00Z"),
             ("America/New_York", 2, "2026-03-08T04:00:00Z", "2026-03-08T07:30:00Z"),
-            ("Australia/Lord_Howe", 2, "2026-10-03T10:00:00Z", "2026-10-03T16:00:00Z"),
+            // Here the clocks go from 02:00 to 02:30, and to nothing in between.
+            ("Australia/Lord_Howe", 2, "2026-10-03T10:00:00Z", "2026-10-03T15:30:00Z"),
             ("Asia/Kathmandu", 6, "2026-01-01T00:00:00Z", "2026-01-01T00:45:00Z"),
             // The 30th of December 2011 was skipped there.
             ("Pacific/Apia", 6, "2011-12-29T17:00:00Z", "2011-12-30T16:30:00Z"),

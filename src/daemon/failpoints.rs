@@ -55,8 +55,8 @@ pub fn saved(changes: &[Change]) -> Result<(), StoreError> {
         let word = match change {
             Change::Head(head) => job_word(&head.state),
             Change::Chunk(_, chunk) => chunk_word(&chunk.state),
-            // What is dropped of an old job comes along with the record of another.
-            Change::Shed(_) => continue,
+            // What is dropped of an old job, and notes, come along with the record of another.
+            Change::Shed(_) | Change::Note { .. } => continue,
             Change::Forget(_) => "forget",
         };
         failpoint::at(&format!("saved:{word}"))

@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::control::Reply;
 use crate::engine::Engine;
 use crate::engine::event::{Command, Event};
-use crate::view::{HookCounts, Wakeups};
 use crate::engine::ids::Millis;
 use crate::view::report::Report;
 use crate::view::schedule::Timetable;
+use crate::view::{HookCounts, Wakeups};
 
 use super::chronicle::Chronicle;
 use super::{intake, lock};

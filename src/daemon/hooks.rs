@@ -48,19 +48,16 @@ pub struct Hooks {
 
 impl Hooks {
     /// Nothing is told yet.
-    ///
-    /// # Errors
-    /// If this machine's certificates or proxy settings can not be used; in words.
     pub(super) fn open(
         state: &Path,
         settings: Arc<config::Hooks>,
         handle: Handle,
         clock: Arc<dyn Clock>,
-    ) -> Result<Hooks, String> {
+    ) -> Hooks {
         let (queue, fresh) = mpsc::unbounded_channel();
         let (settings, hooks) = watch::channel(settings);
         let untried = Arc::new(watch::channel(0).0);
-        let sender = Sender::new()?;
+        let sender = Sender::default();
         let runner = Runner {
             hooks,
             fresh,
@@ -70,7 +67,7 @@ impl Hooks {
             sender: sender.clone(),
         };
         let (pages, runner) = (Pages::of(state), Some(runner));
-        Ok(Hooks { pages, settings, queue, untried, handle, runner, sender })
+        Hooks { pages, settings, queue, untried, handle, runner, sender }
     }
 
     /// Begins to tell, first what an earlier run has left. Within the runtime.
@@ -177,7 +174,7 @@ pub async fn try_out(
     let id = format!("test-{}-{}", occasion.word(), now.0);
     let told = Told::new(occasion, id, now, TRIED_OUT.to_owned());
     let pending = Pending { at: now.0, told: Told { job: Some(JobFacts::example()), ..told } };
-    let came = runner::tell(call, &pending, hooks, &Sender::new()?, now).await;
+    let came = runner::tell(call, &pending, hooks, &Sender::default(), now).await;
     match came.problem {
         None => Ok(came.output),
         Some(why) if came.output.is_empty() => Err(why),

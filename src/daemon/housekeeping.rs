@@ -65,6 +65,7 @@ impl Daemon {
             performer: Arc::clone(&self.performer),
             archive_keep: self.config.housekeeping.archive_keep,
             reports_keep: self.config.report.keep,
+            answers_keep_ms: self.longest_cache_ms(),
             known,
             now,
         };
@@ -73,6 +74,14 @@ impl Daemon {
             drop(round);
         };
         spawn(work.instrument(tracing::info_span!("housekeeping")));
+    }
+}
+
+impl Daemon {
+    /// For how long any queue uses answers again; files may say so where no queue does.
+    fn longest_cache_ms(&self) -> u64 {
+        let longest = self.config.queues.values().map(|queue| queue.cache_ms).max().unwrap_or(0);
+        if longest == 0 { ANSWERS_KEEP_MS } else { longest }
     }
 }
 
@@ -110,6 +119,8 @@ pub struct Chores {
     pub archive_keep: Duration,
     /// How long reports stay in the outbox.
     pub reports_keep: Duration,
+    /// How long answers are kept to be used again, milliseconds.
+    pub answers_keep_ms: u64,
     /// What is known of the jobs.
     pub known: Known,
     /// When the round began.
@@ -125,7 +136,10 @@ impl Chores {
             Millis(self.now.0.saturating_sub(keep_ms))
         };
         let (inputs, old_reports) = (before(self.archive_keep), before(self.reports_keep));
+        let (cache, answers_keep_ms) = (Arc::clone(&self.performer.cache), self.answers_keep_ms);
+        let now = self.now;
         let sweep = move || {
+            cache.sweep(answers_keep_ms, now);
             reports::sweep(&folders, old_reports)?;
             archive::sweep_archive(&folders, inputs)
         };
@@ -194,6 +208,8 @@ fn write_export(store: &dyn JobStore, path: &Path) -> Result<(), ExportError> {
 
 /// A clock that is off by more is not asked what is old, milliseconds.
 const CLOCK_OFF_MS: u64 = 86_400_000;
+/// Answers of files that alone have a cache are kept so long, milliseconds: 30 days.
+const ANSWERS_KEEP_MS: u64 = 30 * 86_400_000;
 /// Daily exports that are kept.
 const EXPORTS_KEPT: usize = 7;
 

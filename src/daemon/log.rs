@@ -19,6 +19,7 @@ pub(super) fn span_of(effect: &Effect) -> tracing::Span {
         | Effect::Refuse { head, .. }
         | Effect::Hold { head, .. }
         | Effect::Notify { head, .. }
+        | Effect::Judge { head }
         | Effect::Withdraw { head } => job(head.id),
         Effect::Merge { job: whole }
         | Effect::Deliver { job: whole }

@@ -17,8 +17,8 @@ use crate::view::report::Report;
 use crate::view::schedule::Schedule;
 use crate::view::{
     BadQuery, BatchList, BatchQuery, DayList, Event, EventFilter, EventList, Figures, Health,
-    JobFilter, JobList, JobQuery, JobView, NoSuchJob, Overview, QueueView, Snapshot, VERSION,
-    found, moment,
+    JobFilter, JobList, JobQuery, JobView, NoSuchJob, Overview, QueueView, Snapshot, SpendingView,
+    VERSION, found, moment,
 };
 
 use super::operators::Identity;
@@ -66,13 +66,15 @@ impl Look for Looks {
     fn snapshot(&self) -> Snapshot {
         let now = self.clock.now();
         let notices = self.handle.notices().clone();
-        let (health, overview) = self.handle.with_engine(|engine| {
-            (health(&self.identity, engine, notices, now), self.overview(engine))
+        let (health, overview, spending) = self.handle.with_engine(|engine| {
+            let health = health(&self.identity, engine, notices, now);
+            (health, self.overview(engine), SpendingView::of(engine))
         });
         let jobs = self.views(&overview.shown, now);
         let jobs_total = overview.counts.values().sum();
         let queues: Vec<QueueView> = overview.queues.into_values().collect();
-        Snapshot { version: VERSION, health, counts: overview.counts, queues, jobs, jobs_total }
+        let counts = overview.counts;
+        Snapshot { version: VERSION, health, counts, queues, jobs, jobs_total, spending }
     }
 
     fn job(&self, prefix: &str) -> Result<JobView, NoSuchJob> {
@@ -139,6 +141,7 @@ impl Look for Looks {
             figures.queues = overview.queues.into_values().collect();
             engine.unfinished().for_each(|job| figures.count(job));
             figures.recall(engine.past().history());
+            figures.count_means(engine);
         });
         figures
     }
@@ -168,7 +171,10 @@ impl Typical {
         let typical = self.by_model.get(model).copied().flatten();
         let mut view = JobView::at(job, now, typical);
         if !job.is_over()
-            && let Some(why) = engine.waits_for_key(job).or_else(|| engine.held_back(job))
+            && let Some(why) = engine
+                .waits_for_key(job)
+                .or_else(|| engine.held_back(job))
+                .or_else(|| engine.waits_for_means(job))
         {
             view.reason = Some(why);
         }

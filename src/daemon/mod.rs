@@ -6,6 +6,8 @@
 //! save ends the process: a restart reads again what is really on disk.
 
 mod blocking;
+pub mod calendar;
+mod canary;
 mod chronicle;
 pub mod clients;
 mod commands;
@@ -29,8 +31,8 @@ mod payload;
 pub mod perform;
 pub mod rebuild;
 mod reload;
-mod reuse;
 mod rescue;
+mod reuse;
 mod room;
 mod saved;
 pub mod schedule;
@@ -173,6 +175,7 @@ impl Daemon {
             let handle = &self.handle;
             self.watchdog.status(|| supervisor::status_line(handle));
             self.look_for_room()?;
+            self.look_at_the_calendar()?;
             self.tell_mood();
             if self.performer.dropped_late.swap(false, Ordering::Relaxed) {
                 self.intake.look(&self.handle, self.clock.now());

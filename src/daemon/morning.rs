@@ -11,6 +11,7 @@ use crate::engine::job::JobState;
 use crate::slots::Slots;
 use crate::spool::{SpoolError, outbox, reports};
 use crate::store::StoreError;
+use crate::view::money::SpendingView;
 use crate::view::report::told::day_of;
 use crate::view::report::{Gathering, Report};
 use crate::view::{Kind, moment};
@@ -73,7 +74,8 @@ impl Daemon {
         let (paused, trouble) = standing(&engine, to);
         let trouble = trouble.filter(|why| paused.as_ref() != Some(why));
         let trouble = paused.into_iter().chain(trouble).collect();
-        Ok(gathering.finish(engine.past().history(), trouble))
+        let spending = SpendingView::of(&engine);
+        Ok(gathering.finish(engine.past().history(), spending, trouble))
     }
 
     /// Answers with whether that is all there is to know.

@@ -4,8 +4,8 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -66,6 +66,8 @@ pub struct Performer {
     pub rescue_parallel: usize,
     /// Their turns.
     pub rescue_calls: Arc<Semaphore>,
+    /// Held by who writes a note in `held/`, or takes it back: what lies beside it goes with it.
+    pub notes: Arc<Mutex<()>>,
     /// Whose turn it is to upload files that lines name.
     pub media_turns: Arc<MediaTurns>,
     /// Whether something was put into the inbox that nobody has looked at yet.
@@ -142,16 +144,15 @@ impl Performer {
             Effect::Hold { head, refusal } => {
                 self.move_aside(Aside::Held, *head, refusal, key).await
             }
-            Effect::Notify { head, refusal } => {
+            Effect::Notify { head, refusal } => self.notify(*head, refusal).await,
+            Effect::Judge { head } => self.judge(*head).await,
+            Effect::Withdraw { head } => {
+                let this = Arc::clone(self);
                 self.on_disk(move |folders| {
-                    aside::notice(folders, head.id, &head.source, &refusal)
+                    let _one = this.notes.lock().unwrap_or_else(PoisonError::into_inner);
+                    aside::withdraw_notice(folders, head.id, &head.source)
                 })
                 .await?;
-                Ok(Outcome::Told)
-            }
-            Effect::Withdraw { head } => {
-                self.on_disk(move |folders| aside::withdraw_notice(folders, head.id, &head.source))
-                    .await?;
                 Ok(Outcome::Told)
             }
         }
@@ -374,6 +375,7 @@ pub(super) fn plan_of(planned: Planned, asks: u64, now: Millis) -> (Plan, Vec<Pl
         warnings: planned.warnings,
         prepared: planned.prepared,
         media: planned.media,
+        canary: planned.canary.map(Box::new),
         reused: planned.reused,
         promise: None,
     };

@@ -61,13 +61,13 @@ impl Daemon {
         self.intake.reconfigure(rules, config.intake.rescan, watch);
         self.room.want(config.limits.free_bytes);
         self.performer = Arc::new(performer);
-        self.performer.cache.want(config.cache_bytes);
-        self.hooks.adopt(Arc::clone(&config.hooks));
         {
             let mut notices = self.handle.notices();
             notices.queues = config.queues.keys().cloned().collect();
             notices.timetable = Arc::new(timetable(&config));
         }
+        self.performer.cache.want(config.cache_bytes);
+        self.hooks.adopt(Arc::clone(&config.hooks));
         self.config = Arc::new(config);
         self.intake.name_queues(supervisor::queue_names(&self.config));
         let more = lock(&self.engine).adopt(policy, now);
@@ -120,6 +120,7 @@ fn performer(old: &Performer, config: &Config, salt: &str) -> Result<Performer, 
         backoff_min: config.api.backoff_min,
         rescue_parallel: config.limits.rescue_parallel as usize,
         rescue_calls: supervisor::rescue_calls(config),
+        notes: Arc::clone(&old.notes),
         media_turns: Arc::clone(&old.media_turns),
         dropped_late: Arc::clone(&old.dropped_late),
         cache: Arc::clone(&old.cache),

@@ -2,7 +2,7 @@
 //!
 //! Each row goes out once it is durably noted that it will, and its answer is written as it comes.
 //! A row that the API turns away waits and is asked again; one of which nobody knows whether it was
-//! answered is counted, and asked again once. All rescues share the calls that may be under way.
+//! answered is counted, and asked again, twice at most. All rescues share the calls that may be under way.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
@@ -70,6 +70,8 @@ impl Performer {
         };
         let body = self.body(&which, Frame::FileLine).await?;
         let body = Arc::new(body.with(addresses.unwrap_or_default()));
+        // Not for long: whoever wants something else of the job by then is not kept waiting.
+        let order = Order { until: order.until.min(self.clock.now().plus(RUN_MS)), ..order };
         let mut work = Work {
             performer: self,
             client,
@@ -93,12 +95,13 @@ impl Performer {
         };
         let call_ms = (work.calls > 0).then(|| work.spent.as_millis() as u64 / work.calls);
         let notes = Arc::clone(&work.notes);
-        let folder = self.folders.job(which.job);
+        let left = |pause: Instant| pause.saturating_duration_since(Instant::now());
+        let pause_ms = work.pause.map_or(0, |pause| left(pause).as_millis() as u64);
         blocking(move || {
             let notes = take(&notes).take().expect("only this ends the attempt");
-            notes.finish().map_err(sorted)?;
-            let (harvest, uncertain) = rescue::taken_in(&folder, &which).map_err(sorted)?;
-            Ok(Outcome::Rescued(Box::new(Rescued { harvest, uncertain, refused, call_ms })))
+            let (harvest, uncertain) = notes.finish().map_err(sorted)?;
+            let rescued = Rescued { harvest, uncertain, refused, call_ms, pause_ms };
+            Ok(Outcome::Rescued(Box::new(rescued)))
         })
         .await
     }
@@ -171,7 +174,8 @@ struct Ask {
 
 /// Reads the rows that have no answer yet, a few ahead of whoever asks.
 fn rows_of(body: Arc<Body>, notes: &Notes) -> mpsc::Receiver<Result<Ask, String>> {
-    let answered = take(notes).as_ref().map(|notes| notes.answered().clone()).unwrap_or_default();
+    let known = take(notes).as_ref().map(|it| (it.answered().clone(), it.lost().clone()));
+    let (answered, lost) = known.unwrap_or_default();
     let (sender, receiver) = mpsc::channel(ROWS_AHEAD);
     tokio::task::spawn_blocking(move || {
         let read = || -> Result<(), String> {
@@ -184,9 +188,13 @@ fn rows_of(body: Arc<Body>, notes: &Notes) -> mpsc::Receiver<Result<Ask, String>
                 }
                 let (row, request) =
                     rescue::request_of(&line).map_err(|error| error.to_string())?;
-                let ask = Ask { row, request: request.to_vec(), lost: 0 };
+                let lost = lost.get(&row).copied().unwrap_or(0);
+                if answered.contains(&row) || lost >= LOST_MAX {
+                    continue;
+                }
+                let ask = Ask { row, request: request.to_vec(), lost };
                 // A closed channel means that nobody asks any more.
-                if !answered.contains(&row) && sender.blocking_send(Ok(ask)).is_err() {
+                if sender.blocking_send(Ok(ask)).is_err() {
                     return Ok(());
                 }
             }
@@ -313,11 +321,8 @@ impl Work<'_> {
             if now >= until {
                 return (ask, None, Duration::ZERO);
             }
-            // What takes longer than all the time there is is of no use.
-            let left = Duration::from_millis(until.since(now)) * 2;
-            let patience = left.clamp(PATIENCE_MIN, PATIENCE_MAX);
             let began = Instant::now();
-            let asked = client.ask_one(&model, task, tier, &ask.request, patience).await;
+            let asked = client.ask_one(&model, task, tier, &ask.request, PATIENCE).await;
             (ask, Some(asked), began.elapsed())
         }
     }
@@ -457,17 +462,18 @@ impl Results for Counter {
     }
 }
 
+/// A run of calls lasts so long, milliseconds; what is left is another's.
+const RUN_MS: u64 = 60_000;
 /// Rows read ahead of those who ask.
 const ROWS_AHEAD: usize = 32;
 /// Rows that are noted with one sync.
 const SLICE_ROWS: usize = 16;
 /// A row that got lost so often is left to a batch.
-const LOST_MAX: u32 = 2;
+const LOST_MAX: u32 = 3;
 /// Calls in a row that do not leave this machine.
 const UNREACHED_MAX: u32 = 5;
-/// How long a call is waited for at least, and at most.
-const PATIENCE_MIN: Duration = Duration::from_secs(60);
-const PATIENCE_MAX: Duration = Duration::from_secs(600);
+/// How long a call is waited for: flex takes minutes when it is busy (API contract, 16).
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The longest pause after being turned away, unless the API asks for more.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The time is looked at so often.

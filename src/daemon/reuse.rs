@@ -9,7 +9,7 @@ use crate::engine::ids::Millis;
 use crate::engine::job::{Head, Job};
 use crate::spool::cache::Cache;
 use crate::spool::plan::{CutRules, PlanError, Planned};
-use crate::spool::{Folders, JobFolder, reuse};
+use crate::spool::{Folders, JobFolder, canary, reuse};
 
 use super::perform::Performer;
 
@@ -29,7 +29,7 @@ impl Performer {
 }
 
 impl Reusing {
-    /// Answers what can be answered of a plan, if its queue wants that.
+    /// Answers what can be answered of a plan, and cuts out its canary, if its queue wants that.
     pub(super) fn apply(
         &self,
         folder: &JobFolder,
@@ -37,13 +37,16 @@ impl Reusing {
         rules: &CutRules,
         planned: Result<Planned, PlanError>,
     ) -> Result<Planned, PlanError> {
-        if head.queue.cache_ms == 0 {
-            return planned;
+        let (mut planned, queue, name) = (planned?, &head.queue, &head.source.name);
+        if queue.cache_ms > 0 {
+            planned = reuse::answer(folder, name, queue, rules, &self.cache, self.now, planned)
+                .map_err(PlanError::Spool)?;
         }
-        let planned = planned?;
-        let source = &head.source.name;
-        reuse::answer(folder, source, &head.queue, rules, &self.cache, self.now, planned)
-            .map_err(PlanError::Spool)
+        if let Some(wanted) = queue.canary {
+            let cut = canary::cut(folder, &mut planned.chunks, wanted.lines);
+            planned.canary = cut.map_err(PlanError::Spool)?;
+        }
+        Ok(planned)
     }
 
     /// Keeps the answers of a delivered job, if its queue wants that and the disk has room.

@@ -30,7 +30,7 @@ impl Daemon {
                 Change::Shed(id) => {
                     self.told.remove(id);
                 }
-                Change::Chunk(..) => {}
+                Change::Chunk(..) | Change::Note { .. } => {}
             }
         }
     }
@@ -70,7 +70,7 @@ impl Daemon {
             let (id, chunk) = match change {
                 Change::Head(head) => (head.id, None),
                 Change::Chunk(id, chunk) => (*id, Some(chunk)),
-                Change::Shed(_) | Change::Forget(_) => continue,
+                Change::Shed(_) | Change::Forget(_) | Change::Note { .. } => continue,
             };
             self.touched.insert(id);
             let many =

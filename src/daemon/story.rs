@@ -85,6 +85,7 @@ impl Story {
                 Change::Shed(id) | Change::Forget(id) => {
                     self.jobs.remove(id);
                 }
+                Change::Note { .. } => {}
             }
         }
         drafts
@@ -106,7 +107,11 @@ impl Story {
         let chunks = || {
             let of_it = |change: &Change| match change {
                 Change::Chunk(id, chunk) if *id == head.id => Some(chunk.no),
-                Change::Chunk(..) | Change::Head(_) | Change::Shed(_) | Change::Forget(_) => None,
+                Change::Chunk(..)
+                | Change::Head(_)
+                | Change::Shed(_)
+                | Change::Forget(_)
+                | Change::Note { .. } => None,
             };
             // A chunk that is begun in the same turn is saved twice in it.
             changes.iter().filter_map(of_it).collect::<BTreeSet<_>>().len()

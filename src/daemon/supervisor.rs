@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock::Clock;
@@ -36,7 +37,7 @@ use super::room::Room;
 use super::signals::Watchdog;
 use super::story::Story;
 use super::windows::timetable;
-use super::{Daemon, Handle, Message, Notices, commands};
+use super::{Daemon, Handle, Message, Notices, calendar, commands};
 
 /// A daemon that is ready to run.
 pub struct Setup {
@@ -62,9 +63,6 @@ pub enum SetupError {
     /// A folder can not be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// Nobody could be told of anything.
-    #[error("hooks cannot be called: {0}; check the CA certificates and the proxy settings")]
-    Hooks(String),
     /// A lost store could not be rebuilt.
     #[error("the lost job store could not be rebuilt: {0}")]
     Rebuild(#[from] RebuildError),
@@ -78,10 +76,7 @@ impl SetupError {
             SetupError::Spool(error) => error.is_about_room(),
             SetupError::Rebuild(RebuildError::Store(error)) => error.is_about_room(),
             SetupError::Rebuild(RebuildError::Spool(error)) => error.is_about_room(),
-            SetupError::NoKey(_)
-            | SetupError::BadKey(_)
-            | SetupError::Client(_)
-            | SetupError::Hooks(_) => false,
+            SetupError::NoKey(_) | SetupError::BadKey(_) | SetupError::Client(_) => false,
         }
     }
 }
@@ -127,6 +122,10 @@ impl Setup {
         }
         recollection.room(room.full().map(str::to_owned));
         recollection.pause(commands::saved_pauses(&store)?);
+        for (name, value) in store.notes()? {
+            recollection.note(&name, &value);
+        }
+        recollection.periods(calendar::periods(clock.now(), &TimeZone::system()));
         let (engine, first_turn) = recollection.resume(policy, clock.now());
         if let Some(why) = engine.full() {
             tracing::error!(why, "too little room");
@@ -142,8 +141,7 @@ impl Setup {
         let (sender, messages) = mpsc::channel(MESSAGES_WAITING);
         let queues = config.queues.keys().cloned().collect();
         let timetable = Arc::new(timetable(&config));
-        let notices =
-            Notices { watching: "polling", queues, timetable, ..Notices::default() };
+        let notices = Notices { watching: "polling", queues, timetable, ..Notices::default() };
         let notices = Arc::new(Mutex::new(notices));
         let chronicle = Arc::new(Chronicle::open(&folders.state));
         let engine_of_it = Arc::clone(&engine);
@@ -165,14 +163,14 @@ impl Setup {
             backoff_min: config.api.backoff_min,
             rescue_parallel: config.limits.rescue_parallel as usize,
             rescue_calls: rescue_calls(&config),
+            notes: Arc::default(),
             media_turns: Arc::default(),
             dropped_late: Arc::default(),
             cache,
             free_bytes: config.limits.free_bytes,
         });
         let (told, state) = (Arc::clone(&config.hooks), &performer.folders.state);
-        let hooks = Hooks::open(state, told, handle.clone(), Arc::clone(&clock))
-            .map_err(SetupError::Hooks)?;
+        let hooks = Hooks::open(state, told, handle.clone(), Arc::clone(&clock));
         let daemon = Daemon {
             engine,
             store: Box::new(store),
@@ -261,6 +259,7 @@ pub fn policy_of(config: &Config, keys: Keys) -> Policy {
             ..RescuePace::default()
         },
         keys,
+        means: config.means.clone(),
     }
 }
 

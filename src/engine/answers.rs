@@ -42,6 +42,8 @@ pub struct Terms {
     pub check_schema: bool,
     /// A limit is doubled up to so many tokens: the queue's word, or what the model can do.
     pub tokens_max: u32,
+    /// The tokens of its answers are counted as they come.
+    pub counts: bool,
 }
 
 impl Queue {
@@ -51,6 +53,7 @@ impl Queue {
             accepts_truncated: self.accept.truncated,
             check_schema: self.answers.check_schema,
             tokens_max: self.answers.tokens_max.min(tokens_limit(&self.model)),
+            counts: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! A batch at the API: what is known of it while it runs, and what is kept of it afterwards.
 
 use super::ids::{Attempt, BatchName, FileName, Millis};
+use super::money::Cost;
 
 /// How an attempt's requests reach the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,4 +157,6 @@ pub struct BatchRecord {
     pub input_gone: bool,
     /// Bytes of its results, as far as they lie in a file at the API.
     pub result_bytes: u64,
+    /// What it cost, if its model had a price.
+    pub cost: Option<Cost>,
 }

@@ -4,11 +4,8 @@ use std::collections::HashMap;
 
 use super::effect::Turn;
 use super::event::{Failure, Harvest, Polled, RemoteBatch};
-use super::ids::{BatchName, ChunkNo, Millis, Row, Rows};
-use super::job::{
-    Aid, Batch, BatchRecord, Chunk, ChunkState, Job, RemoteEnd, RemoteError, RemoteState, Rest,
-    Share,
-};
+use super::ids::{BatchName, ChunkNo, Millis};
+use super::job::{Batch, BatchRecord, ChunkState, Job, RemoteEnd, RemoteError, RemoteState, Rest};
 use super::lanes::Unit;
 use super::machine::{Engine, find, find_mut, salt};
 use super::policy;
@@ -105,6 +102,7 @@ impl Engine {
         let Some((_, chunk)) = find(&self.jobs, unit) else { return };
         let ChunkState::Collecting { batch, end } = chunk.state.clone() else { return };
         let batch = self.seen_with(batch, print);
+        self.settle_up(unit, harvest);
         self.conclude(unit, &batch, &end, harvest.answered, harvest.rest, now, turn);
         if let Some((_, chunk)) = find_mut(&mut self.jobs, unit)
             && let Some(record) = chunk.batches.last_mut()
@@ -169,6 +167,7 @@ impl Engine {
             && find(&self.jobs, unit).is_some_and(|(job, chunk)| {
                 self.is_rescuing(job) || self.is_to_be_sent_again(job, chunk, batch)
             });
+        let cost = self.spend_held(unit);
         let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         chunk.batches.push(BatchRecord {
             name: batch.name.clone(),
@@ -186,6 +185,7 @@ impl Engine {
             key_print: Some(batch.key_print.clone()),
             input_gone: batch.input_gone,
             result_bytes: 0,
+            cost,
         });
         chunk.rest = rest;
         chunk.tries += u16::from(!is_ours);
@@ -282,30 +282,7 @@ impl Engine {
             self.settle(unit, turn);
             return;
         }
-        let highest = job.chunks.keys().next_back().map_or(0, |no| no.0);
-        let (left, right) = (ChunkNo(highest + 1), ChunkNo(highest + 2));
-        let (rows, rest, middle) = (chunk.rows, chunk.rest, chunk.middle());
-        let (root, error) = (chunk.root, chunk.last_error.clone());
-        let resent = chunk.aid.as_ref().map(|aid| aid.resent).filter(|resent| *resent > 0);
-        self.set_chunk(unit, ChunkState::Split { left, right }, turn);
-        let second = Row(middle.0 + 1);
-        let halves = [
-            (left, Rows { first: rows.first, last: middle }, rest.left),
-            (right, Rows { first: second, last: rows.last }, rest.right),
-        ];
-        for (no, rows, share) in halves {
-            // Its own halves are counted when it comes to its own end.
-            let rest = Rest { left: share, right: Share::default() };
-            let mut child = Chunk::new(no, root, rows, rest);
-            child.last_error = error.clone();
-            child.aid = resent.map(|resent| Box::new(Aid { resent, ..Aid::default() }));
-            child.state = match share.rows {
-                0 => ChunkState::Settled,
-                _ => ChunkState::Waiting { not_before: now },
-            };
-            self.add_chunk(unit.job, child, turn);
-        }
-        self.merge_when_settled(unit.job, turn);
+        self.cut_in_two(unit, now, turn);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The paid call: what follows when it worked, was refused, or got no answer.
 
+use super::canary;
 use super::effect::{Effect, Turn};
 use super::event::{Failure, Objection, RemoteBatch};
 use super::ids::{Attempt, BatchName, FileName, JobId, Millis, Stamp};
@@ -42,8 +43,11 @@ impl Engine {
         let key_print = print.map(str::to_owned).or(chunk.key_print.clone()).unwrap_or_default();
         let (of_key, file) = (key_print.clone(), input.clone());
         let batch = Batch { name, input, created, adopted, remote, key_print, input_gone };
+        // Of what was found after a loss, nothing may have been set aside.
+        self.set_aside(unit, now);
         let state = ChunkState::Polling(batch);
         self.set_chunk(unit, state, turn);
+        self.let_in(unit);
         let key = self.policy.keys.of_print(&of_key);
         if key.is_some() {
             self.bind(unit, &of_key, turn);
@@ -183,7 +187,8 @@ impl Engine {
             | Failure::Barred(_)
             | Failure::Rejected(_)
             | Failure::Local(_) => ChunkState::Waiting { not_before: pause },
-            Failure::RateLimited { .. } => {
+            Failure::RateLimited { retry_after_ms, .. } => {
+                self.turned_away(unit, *retry_after_ms, now);
                 let doubt = Doubt::RateLimited;
                 ChunkState::Uncertain { input, since, next_probe: pause, until: pause, doubt }
             }
@@ -292,6 +297,9 @@ impl Engine {
                 self.warn(unit.job, turn, sent_again(unit, attempt));
             }
             match input {
+                _ if doubt == Doubt::RateLimited && self.is_too_large(unit) => {
+                    self.halve_for_room(unit, now, turn);
+                }
                 Input::File(file) if doubt == Doubt::RateLimited => {
                     self.try_again(unit, file, turn)
                 }
@@ -314,16 +322,26 @@ impl Engine {
             let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
             matches!(chunk.state, ChunkState::Stuck { .. }) && !self.told.contains(&unit)
         };
-        self.jobs.values().any(|job| job.chunks.values().any(|chunk| is_news(job, chunk)))
+        self.jobs.values().any(|job| {
+            let unit = Unit { job: job.head.id, chunk: None };
+            canary::is_stopped(job) && !self.told.contains(&unit)
+                || self.owes_note(job)
+                || job.chunks.values().any(|chunk| is_news(job, chunk))
+        })
     }
 
     /// A note was written. If a person decided while it was, it is taken back.
     pub(super) fn note_told(&mut self, unit: Unit, turn: &mut Turn) {
+        if unit.chunk.is_none() && self.stalled.note_told(unit.job) {
+            return;
+        }
         let Some(job) = self.jobs.get(&unit.job) else { return };
         let is_stuck = |chunk: &Chunk| matches!(chunk.state, ChunkState::Stuck { .. });
-        if find(&self.jobs, unit).is_some_and(|(_, chunk)| is_stuck(chunk)) {
+        if find(&self.jobs, unit).is_some_and(|(_, chunk)| is_stuck(chunk))
+            || unit.chunk.is_none() && canary::is_stopped(job)
+        {
             self.told.insert(unit);
-        } else if !job.chunks.values().any(is_stuck) {
+        } else if !canary::is_stopped(job) && !job.chunks.values().any(is_stuck) {
             let head = Box::new(job.head.clone());
             self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, None, turn);
         }

@@ -146,7 +146,8 @@ impl Engine {
             self.change_promise(id, turn, |promise| {
                 promise.missed.get_or_insert(now);
             });
-            // What is left goes on as usual.
+            // What is left goes on as usual, and at another price.
+            self.spending.freed = true;
             self.refile_job(id);
             return None;
         }

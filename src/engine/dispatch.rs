@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::canary;
 use super::creating;
 use super::effect::{Change, Effect, Issued, Turn, Which};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp, Ticket};
-use super::job::{Batch, Chunk, ChunkState, Head, Input, Job, JobState, Plan};
+use super::job::{Batch, Chunk, ChunkState, Head, Input, Job, JobState, Plan, Terms};
 use super::keys::KeyNo;
 use super::lanes::{Lane, Queue, Size, Unit};
 use super::machine::{Engine, Running, find, find_mut};
@@ -50,7 +51,11 @@ impl Engine {
         let job = self.jobs.get(&unit.job);
         let want = job.filter(|_| !self.busy.contains(&unit)).and_then(|job| match unit.chunk {
             None if self.is_left_in_inbox(&job.head) => None,
-            None => wants(&job.head.state).map(|lane| (lane, Millis(0), None)),
+            None if self.owes_note(job) => Some((Lane::Move, Millis(0), None)),
+            None => {
+                let lane = wants(&job.head.state).map(|lane| (lane, Millis(0)));
+                lane.or_else(|| self.canary_wants(job)).map(|(lane, at)| (lane, at, None))
+            }
             Some(no) => {
                 let chunk = job.chunks.get(&no)?;
                 let (lane, not_before) = self.chunk_wants(job, chunk)?;
@@ -74,11 +79,13 @@ impl Engine {
         let unit = Unit { job: job.head.id, chunk: Some(chunk.no) };
         match &chunk.state {
             ChunkState::Waiting { .. } if !self.may_send(&job.head) => None,
-            ChunkState::Waiting { not_before } if self.is_rescuing(job) => Some((
-                Lane::Rescue,
-                (*not_before).min(self.latest.plus(self.policy.backoff_max_ms)),
-            )),
+            ChunkState::Waiting { .. } if canary::holds_back(job, chunk) => None,
+            ChunkState::Waiting { .. } if self.is_rescuing(job) && self.is_short(unit.job) => None,
+            ChunkState::Waiting { not_before } if self.is_rescuing(job) => {
+                Some((Lane::Rescue, *not_before))
+            }
             ChunkState::Rescuing { .. } => Some((Lane::Rescue, Millis(0))),
+            ChunkState::Waiting { .. } if self.stalled.has(unit.job) => None,
             ChunkState::Waiting { not_before } => {
                 Some((Lane::Send, window::not_before(&job.head, *not_before)))
             }
@@ -110,31 +117,57 @@ impl Engine {
 
     /// Begins whatever is ready and fits within the limits.
     pub(super) fn pump(&mut self, now: Millis, turn: &mut Turn) {
-        if self.draining {
-            return;
-        }
-        self.keep_promises(now, turn);
-        self.lanes.ripen(now);
-        for lane in Lane::ALL {
-            while let Some((unit, queue)) = self.take(lane, now) {
-                self.begin(unit, queue, now, turn);
+        if !self.draining {
+            self.keep_promises(now, turn);
+            self.look_at_stalled(now, turn);
+            self.lanes.ripen(now);
+            for lane in Lane::ALL {
+                while let Some((unit, queue)) = self.take(lane, now) {
+                    self.begin(unit, queue, now, turn);
+                }
             }
+            self.judge_stalled(now, turn);
+            self.make_room_at_the_api(now, turn);
         }
-        self.make_room_at_the_api(now, turn);
+        self.note_spending(turn);
+        self.note_ceilings(turn);
     }
 
     /// The next unit of a lane for which there is room.
     pub(super) fn take(&mut self, lane: Lane, now: Millis) -> Option<(Unit, Queue)> {
+        loop {
+            let stalls = self.stalled.count();
+            let taken = self.take_first(lane, now);
+            // Those that have turned out to wait for something no longer stand before the others.
+            if taken.is_some() || self.stalled.count() == stalls {
+                return taken;
+            }
+        }
+    }
+
+    fn take_first(&mut self, lane: Lane, now: Millis) -> Option<(Unit, Queue)> {
         let mut lanes = std::mem::take(&mut self.lanes);
+        let mut stalls = Vec::new();
         let has_room = |queue: Queue| {
             let under_way = self.under_way.get(&queue).copied().unwrap_or(0);
             under_way < policy::at_a_time(lane, queue.1) && self.is_open(lane, queue.2, now)
         };
         let fits = |unit, (_, size, key): Queue| {
-            lane != Lane::Send || key.is_none_or(|key| self.obstacle(unit, size, key).is_none())
+            if lane == Lane::Rescue {
+                let short = self.rescue_is_short(unit, now);
+                stalls.extend(short.clone().map(|short| (unit, short)));
+                return short.is_none();
+            }
+            let Some(key) = key.filter(|_| lane == Lane::Send) else { return true };
+            let why = self.why_stalled(unit, size, key);
+            stalls.extend(why.clone().map(|why| (unit, why)));
+            why.is_none() && self.obstacle(unit, size, key).is_none()
         };
         let taken = lanes.take(lane, has_room, fits);
         self.lanes = lanes;
+        for (unit, why) in stalls {
+            self.stall(unit, why);
+        }
         taken
     }
 
@@ -180,6 +213,8 @@ impl Engine {
         }
         let file = Stamp::file(head.id, chunk.no, chunk.attempt);
         chunk.state = ChunkState::Uploading { file };
+        self.set_aside(unit, now);
+        let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         turn.save.push(Change::Chunk(head.id, Box::new(chunk.clone())));
         self.account(unit);
         if let Some(effect) = self.effect_for(Lane::Upload, &[unit], Some(key)) {
@@ -197,6 +232,7 @@ impl Engine {
         turn: &mut Turn,
     ) {
         let print = self.policy.keys.print(key).map(str::to_owned);
+        self.set_aside(unit, now);
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         if head.key_print != print {
             head.key_print = print.clone();
@@ -227,6 +263,7 @@ impl Engine {
         let job = self.jobs.get(&unit.job)?;
         match (unit.chunk, lane) {
             (_, Lane::Poll) => Some(Effect::Poll { batches: self.batches_of(units) }),
+            (None, Lane::Move) if self.owes_note(job) => self.note_of_stall(job),
             (None, _) => {
                 job_effect(job, || key.is_some_and(|key| self.welcomes_early(&job.head, key)))
             }
@@ -312,7 +349,8 @@ fn job_effect(job: &Job, early: impl Fn() -> bool) -> Option<Effect> {
             Some(Effect::Refuse { head: head(), refusal: refusal.clone() })
         }
         JobState::Holding(refusal) => Some(Effect::Hold { head: head(), refusal: refusal.clone() }),
-        JobState::Active(_) | JobState::Done(_) | JobState::Failed(_) | JobState::Held(_) => None,
+        JobState::Active(_) => canary::effect(job),
+        JobState::Done(_) | JobState::Failed(_) | JobState::Held(_) => None,
     }
 }
 
@@ -350,7 +388,7 @@ pub(super) fn which(head: &Head, chunk: &Chunk) -> Which {
         attempt: chunk.attempt,
         rows: chunk.rows,
         middle: chunk.middle(),
-        terms: head.queue.terms(),
+        terms: Terms { counts: chunk.purse.is_some(), ..head.queue.terms() },
         prepared: head.state.plan().is_some_and(|plan| plan.prepared),
     }
 }

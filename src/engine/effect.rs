@@ -26,6 +26,13 @@ pub enum Change {
     Shed(JobId),
     /// The job and all its chunks are to be forgotten.
     Forget(JobId),
+    /// A note is new or has changed; an empty one is to be removed.
+    Note {
+        /// Its name.
+        name: &'static str,
+        /// What it says.
+        value: String,
+    },
 }
 
 /// An effect with the ticket its outcome will carry.
@@ -164,6 +171,11 @@ pub enum Effect {
         /// The batch.
         batch: BatchName,
     },
+    /// Count which lines of a job's canary came back badly.
+    Judge {
+        /// The job.
+        head: Box<Head>,
+    },
     /// Write results and errors aside.
     Merge {
         /// The job with all its chunks.
@@ -222,6 +234,7 @@ impl Effect {
             Effect::Discard { .. } => "discard",
             Effect::DropInput { .. } => "drop",
             Effect::CancelBatch { .. } => "cancel",
+            Effect::Judge { .. } => "judge",
             Effect::Merge { .. } => "merge",
             Effect::Deliver { .. } => "deliver",
             Effect::Clean { .. } => "clean",

@@ -1,7 +1,10 @@
 //! What can happen: the inputs of the engine.
 
+use super::budget::Periods;
 use super::ids::{BatchName, ChunkNo, FileName, JobId, Millis, Ticket};
-use super::job::{Chunk, Plan, Refusal, RemoteError, RemoteState, Rest, Share, Source, Tally};
+use super::job::{
+    Chunk, Density, Plan, Refusal, RemoteError, RemoteState, Rest, Share, Source, Tally, Tokens,
+};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +41,8 @@ pub enum Event {
     /// This machine's disk has got too full to take on more, and why that is so; or, with `None`,
     /// it has room again.
     Room(Option<String>),
+    /// Another night or month has begun, or the clock was set to another one.
+    Periods(Periods),
 }
 
 /// What an operator can ask for.
@@ -104,6 +109,11 @@ pub enum Outcome {
     Polled(Vec<(BatchName, Polled)>),
     /// The results are on disk, synced and indexed.
     Collected(Harvest),
+    /// So many lines of the canary are bad.
+    Judged {
+        /// Not answered, cut off, or blocked.
+        bad: u64,
+    },
     /// The rows of a chunk were asked one by one, as far as there was time.
     Rescued(Box<Rescued>),
     /// Results and errors are written and synced in the working folder.
@@ -162,6 +172,8 @@ pub struct PlannedChunk {
     pub left: Share,
     /// The second half.
     pub right: Share,
+    /// What its requests are like, if a sample was taken.
+    pub density: Option<Density>,
 }
 
 impl PlannedChunk {
@@ -169,7 +181,8 @@ impl PlannedChunk {
     pub fn numbered(planned: &[PlannedChunk]) -> Vec<Chunk> {
         let chunk = |(planned, no): (&PlannedChunk, u32)| {
             let rest = Rest { left: planned.left, right: planned.right };
-            Chunk::new(ChunkNo(no), ChunkNo(no), planned.rows, rest)
+            let chunk = Chunk::new(ChunkNo(no), ChunkNo(no), planned.rows, rest);
+            Chunk { density: planned.density, ..chunk }
         };
         planned.iter().zip(1..).map(chunk).collect()
     }
@@ -231,6 +244,10 @@ pub struct Harvest {
     pub repeated: u64,
     /// Answers to requests whose schema we can not make sense of, taken as they came.
     pub unchecked: u64,
+    /// Tokens of the lines that were taken, if they are counted.
+    pub tokens: Tokens,
+    /// Answers that did not say what they took.
+    pub uncounted: u64,
     /// What is still unanswered in the chunk.
     pub rest: Rest,
     /// Bytes of the results as they came.
@@ -255,6 +272,8 @@ pub struct Rescued {
     pub refused: Option<String>,
     /// What one call took on average, milliseconds.
     pub call_ms: Option<u64>,
+    /// The API is not to be asked before so many milliseconds have passed.
+    pub pause_ms: u64,
 }
 
 /// Why an effect was not done, sorted by what to do about it.

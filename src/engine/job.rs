@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 
 pub use super::answers::{Answers, Media, Terms};
 pub use super::batch::{Aid, Batch, BatchRecord, Input, RemoteEnd, RemoteError, RemoteState};
+pub use super::canary::{Canary, Tolerance, Trial};
 pub use super::conversion::Conversion;
 pub use super::deadline::{By, Deadline, Promise};
+pub use super::estimate::Density;
 use super::ids::{Attempt, ChunkNo, FileName, JobId, Millis, Row, Rows};
+pub use super::money::{Amount, Cost, Funds, Purse};
 pub use super::queue::{Accept, Moments, OpenAiLines, Queue, Task, Transport};
 pub use super::rescue::{Tier, Tiers};
 pub use super::stuck::Stuck;
@@ -44,6 +47,8 @@ pub struct Head {
     /// Fingerprint of the API key the job is bound to, once something of it was sent; records of
     /// earlier versions do not have it.
     pub key_print: Option<String>,
+    /// What is known of the money for it, once it is planned and its model has a price.
+    pub funds: Option<Box<Funds>>,
     /// Where the job stands.
     pub state: JobState,
 }
@@ -129,6 +134,8 @@ pub struct Plan {
     pub prepared: bool,
     /// Lines name files, which were taken into the working folder.
     pub media: bool,
+    /// Its canary, if it has one.
+    pub canary: Option<Box<Trial>>,
     /// Rows answered from the cache: they are never sent.
     pub reused: u64,
     /// What became of the deadline, as soon as there is something to say.
@@ -181,6 +188,10 @@ pub struct Chunk {
     /// Fingerprint of the API key that the latest create was sent with; records of earlier
     /// versions do not have it.
     pub key_print: Option<String>,
+    /// What its requests are like; records of earlier versions do not have it.
+    pub density: Option<Density>,
+    /// What it has of a budget, if its model has a price.
+    pub purse: Option<Box<Purse>>,
     /// Where the attempt stands.
     pub state: ChunkState,
     /// Batches that came to an end, oldest first.
@@ -369,6 +380,8 @@ impl Chunk {
             attempt: Attempt(1),
             tries: 0,
             key_print: None,
+            density: None,
+            purse: None,
             state: ChunkState::Waiting { not_before: Millis(0) },
             batches: Vec::new(),
             last_error: None,

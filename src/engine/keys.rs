@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use super::canary;
 use super::effect::{Change, Turn};
 use super::ids::{BatchName, ChunkNo, JobId, Millis, Stamp};
 use super::job::{Batch, Chunk, ChunkState, Job, JobState, RemoteEnd, RemoteError, RemoteState};
@@ -141,9 +142,10 @@ impl Engine {
 
     /// Whether nothing of the job can go on before a person has done something.
     pub fn waits_for_a_person(&self, job: &Job) -> bool {
-        let is_held = !self.may_send(&job.head);
+        let is_held = !self.may_send(&job.head) || self.is_short(job.head.id);
         let waits = |chunk: &Chunk| match &chunk.state {
             ChunkState::Waiting { .. } | ChunkState::Uploading { .. } if is_held => true,
+            ChunkState::Waiting { .. } if canary::is_stopped(job) => true,
             ChunkState::Stuck { .. } | ChunkState::Settled | ChunkState::Split { .. } => true,
             ChunkState::Waiting { .. }
             | ChunkState::Uploading { .. }

@@ -130,6 +130,7 @@ impl Engine {
         size != Size::Small
             && self.may_send(head)
             && self.is_window_open(head)
+            && head.queue.canary.is_none()
             && !self.gates.contains_key(&key)
             && !self.policy.goes_inline(&head.queue, whole)
             && self.obstacle_for(size, key, Some(bytes)).is_none()
@@ -142,6 +143,8 @@ impl Engine {
 
     /// Keeps the count of what a chunk takes at the API.
     pub(super) fn account(&mut self, unit: Unit) {
+        self.account_money(unit);
+        self.account_tokens(unit);
         let (key, taken) = match find(&self.jobs, unit) {
             Some((job, chunk)) if !job.is_over() => (self.key_of(job, chunk), self.taken_by(chunk)),
             Some(_) | None => (None, Usage::default()),
@@ -170,6 +173,7 @@ impl Engine {
         self.takings.clear();
         self.small_usage.clear();
         self.other_usage.clear();
+        self.count_tokens_anew();
         self.under_way.clear();
         for running in self.running.values() {
             let queue = self.queue_of(running);

@@ -17,7 +17,10 @@ use super::lanes::{Lane, Lanes, Queue as Place, Size, Unit};
 use super::ledger::{Removal, Usage};
 use super::past::Past;
 use super::policy::{self, Policy};
+use super::quota::Quota;
 use super::recollection::Recollection;
+use super::spending::Spending;
+use super::stalled::Stalled;
 use super::steering::Pauses;
 use super::trouble::Trouble;
 
@@ -65,6 +68,9 @@ pub struct Engine {
     pub(super) watch: Watch,
     /// What one call of a rescue took lately, milliseconds.
     pub(super) call_ms: Option<u64>,
+    pub(super) spending: Spending,
+    pub(super) quota: Quota,
+    pub(super) stalled: Stalled,
     /// Nothing new is taken in.
     pub(super) closing: bool,
     pub(super) next_ticket: u64,
@@ -152,6 +158,7 @@ impl Engine {
             Event::Noticed(batch) => self.noticed(batch.as_ref(), now),
             Event::Housekeeping => self.forget_old(now, &mut turn),
             Event::Room(full) => self.room(full, now),
+            Event::Periods(periods) => self.set_periods(periods),
         }
         self.pump(now, &mut turn);
         turn
@@ -173,6 +180,7 @@ impl Engine {
             }
         }
         self.count_anew();
+        self.spending.freed = true;
         self.refile_everything();
         let mut turn = Turn::default();
         self.pump(now, &mut turn);
@@ -196,7 +204,9 @@ impl Engine {
         let gates = self.gates.iter().filter(|(_, gate)| is_ahead(&gate.until));
         let gate = gates.filter(|(key, _)| gated(**key)).map(|(_, gate)| gate.until).min();
         let room = self.no_room.values().map(|trouble| trouble.not_before).filter(is_ahead).min();
-        [self.lanes.next_time(), gate, room, self.watch.next()].into_iter().flatten().min()
+        let ceiling = self.next_ceiling().filter(|at| self.stalled.count() > 0 && is_ahead(at));
+        let moments = [self.lanes.next_time(), gate, room, ceiling, self.watch.next()];
+        moments.into_iter().flatten().min()
     }
 
     /// The newest complete jobs, then every other one, each oldest first.
@@ -264,7 +274,8 @@ impl Engine {
         let state = JobState::Claiming;
         let (released, on_hold, key_print) = (false, false, None);
         let claimed = now;
-        let head = Head { id, source, queue, claimed, released, on_hold, key_print, state };
+        let funds = None;
+        let head = Head { id, source, queue, claimed, released, on_hold, key_print, funds, state };
         turn.save.push(Change::Head(Box::new(head.clone())));
         self.jobs.insert(id, Job { head, chunks: BTreeMap::new() });
         self.refile_job(id);

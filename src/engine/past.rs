@@ -230,7 +230,8 @@ mod tests {
         let claimed = Millis(0);
         let (id, source, queue) = (id(number), source(number), queue());
         let (released, on_hold, key_print) = (false, false, None);
-        let head = Head { id, source, queue, claimed, released, on_hold, key_print, state };
+        let head =
+            Head { id, source, queue, claimed, released, on_hold, key_print, funds: None, state };
         let rows = Rows { first: Row(1), last: Row(1) };
         let mut chunk = Chunk::new(ChunkNo(1), ChunkNo(1), rows, Rest::default());
         chunk.state = ChunkState::Settled;
@@ -331,6 +332,7 @@ mod tests {
             key_print: None,
             input_gone: false,
             result_bytes: 0,
+            cost: None,
         };
         let mut past = Past::default();
         for (number, seconds) in [(1, 10), (2, 40), (86_400, 20), (86_401, 4000), (3, 30)] {

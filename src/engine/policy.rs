@@ -4,6 +4,7 @@ use super::ids::Millis;
 use super::job::{Queue, Rest, Transport};
 use super::keys::Keys;
 use super::lanes::{Lane, Size};
+use super::money::Means;
 use super::rescue::RescuePace;
 
 /// Limits and delays.
@@ -42,6 +43,8 @@ pub struct Policy {
     pub rescue: RescuePace,
     /// The API keys in use. What may be open or stored at the API is counted for each by itself.
     pub keys: Keys,
+    /// Prices, budgets, and tokens that may be enqueued.
+    pub means: Means,
 }
 
 /// What to do when a batch may have been created but is not found.
@@ -243,6 +246,7 @@ pub(super) mod tests {
             remote_cleanup: true,
             rescue: RescuePace::default(),
             keys: Keys::one("print"),
+            means: Means::default(),
         }
     }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::answers::Answers;
+use super::canary::Canary;
 use super::conversion::Conversion;
 use super::deadline::Deadline;
 use super::ids::Millis;
 use super::job::{Family, Plan, Refusal};
+use super::money::Amount;
 use super::window::Window;
 
 /// The settings a queue gives to its jobs, fixed when a job is claimed.
@@ -45,10 +47,14 @@ pub struct Queue {
     pub deadline: Option<Arc<Deadline>>,
     /// When its files are sent; `None`: at once.
     pub window: Option<Arc<Window>>,
+    /// Lines that go first, and how they must come back; `None`: all go at once.
+    pub canary: Option<Canary>,
     /// Moments that hold for the file, worked out when it was claimed.
     pub moments: Moments,
     /// Answers so old are used again for the same request, milliseconds; 0: none are.
     pub cache_ms: u64,
+    /// What each of its jobs may cost.
+    pub budget: Option<Amount>,
     /// What is wrong with the settings that lay beside the file: it is refused once it is ours.
     pub wrong: Option<Box<Refusal>>,
 }
@@ -94,8 +100,10 @@ impl Default for Queue {
             media_root: None,
             deadline: None,
             window: None,
+            canary: None,
             moments: Moments::default(),
             cache_ms: 0,
+            budget: None,
             wrong: None,
         }
     }

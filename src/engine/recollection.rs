@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::budget::{self, Periods};
 use super::deadline::Watch;
 use super::effect::Turn;
 use super::ids::{JobId, Millis, Ticket};
@@ -10,6 +11,9 @@ use super::lanes::Lanes;
 use super::machine::Engine;
 use super::past::Past;
 use super::policy::Policy;
+use super::quota::{self, Quota};
+use super::spending::{Spending, Spent};
+use super::stalled::Stalled;
 use super::steering::Pauses;
 
 /// The saved jobs while they are read, one after the other, so that never all of them are held.
@@ -20,6 +24,9 @@ pub struct Recollection {
     contents: Vec<(Box<str>, JobId)>,
     full: Option<String>,
     pauses: Pauses,
+    notes: BTreeMap<String, String>,
+    periods: Periods,
+    spent: Spent,
 }
 
 impl Recollection {
@@ -29,6 +36,7 @@ impl Recollection {
         if let Some(plan) = job.head.state.plan() {
             self.contents.push((plan.sha256.as_str().into(), id));
         }
+        self.spent.take_in(&job);
         if let Some(job) = self.past.take_in(job) {
             self.jobs.insert(id, job);
         }
@@ -44,9 +52,20 @@ impl Recollection {
         self.pauses = pauses;
     }
 
+    /// Takes in a note as it was saved; those of others do not matter.
+    pub fn note(&mut self, name: &str, value: &str) {
+        self.notes.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Takes note of the night and the month that it is; see [`Event::Periods`].
+    pub fn periods(&mut self, periods: Periods) {
+        self.periods = periods;
+    }
+
     /// The engine over all that was taken in; see [`Engine::resume`].
     pub fn resume(self, policy: Policy, now: Millis) -> (Engine, Turn) {
-        let Recollection { jobs, past, contents, full, pauses } = self;
+        let Recollection { jobs, past, contents, full, pauses, notes, periods, spent } = self;
+        let noted = |name| notes.get(name).map(String::as_str).unwrap_or_default();
         let mut engine = Engine {
             policy,
             jobs,
@@ -76,6 +95,9 @@ impl Recollection {
             pauses,
             watch: Watch::default(),
             call_ms: None,
+            spending: Spending::recalled(noted(budget::NOTE), spent, periods, now),
+            quota: Quota::recalled(noted(quota::NOTE)),
+            stalled: Stalled::default(),
             closing: false,
             next_ticket: 1,
             adopted: Ticket(0),

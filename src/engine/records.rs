@@ -5,6 +5,7 @@ use super::ids::{ChunkNo, JobId, Millis};
 use super::job::{Chunk, ChunkState, Delivery, Doubt, JobState, Plan};
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, find, find_mut};
+use super::stalled::BUDGET;
 
 impl Engine {
     /// Stops a job: nothing more is sent, its batches are cancelled, what they have is collected.
@@ -79,7 +80,9 @@ impl Engine {
         };
         let stuck: Vec<_> = job.chunks.values().filter_map(stuck).collect();
         if let JobState::Held(refusal) = &job.head.state {
-            if refusal.reason != DUPLICATE {
+            if refusal.reason == BUDGET {
+                self.allow_over(id, &mut turn);
+            } else if refusal.reason != DUPLICATE {
                 return Err(format!("the file of job {id} lies in held/: {}", refusal.remedy));
             }
             self.fetch_back(id, &mut turn);
@@ -89,7 +92,10 @@ impl Engine {
         let (head, waits) = (Box::new(job.head.clone()), self.waits_for_key(job));
         let was_on_hold = self.set_on_hold(id, false, &mut turn);
         let was_closed = self.open_window(id, now, &mut turn);
-        let looks = self.look_again(id) || was_on_hold || was_closed;
+        let was_stopped = self.pass_canary(id, &mut turn);
+        let was_short = self.release_stalled(id, &mut turn);
+        let waited = was_on_hold || was_closed || was_stopped || was_short;
+        let looks = self.look_again(id) || waited;
         if stuck.is_empty() && looks {
             self.pump(now, &mut turn);
             return Ok(turn);
@@ -113,7 +119,7 @@ impl Engine {
     }
 
     /// A held file is claimed again, from where it lies.
-    fn fetch_back(&mut self, id: JobId, turn: &mut Turn) {
+    pub(super) fn fetch_back(&mut self, id: JobId, turn: &mut Turn) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.head.released = true;
         self.advance(id, JobState::Claiming, turn);
@@ -144,11 +150,15 @@ impl Engine {
             self.claiming.remove(&(source.folder.clone(), source.name.clone()));
         }
         job.head.state = state;
+        let (is_active, is_over) = (matches!(job.head.state, JobState::Active(_)), job.is_over());
         // Nothing more of it is going to be sent.
         job.head.on_hold &= job.head.state.may_send();
         turn.save.push(Change::Head(Box::new(job.head.clone())));
-        if job.is_over() {
+        if is_over {
             self.forget_troubles(id);
+        }
+        if !is_active {
+            self.stalled.forget(id);
         }
         self.unsettled.remove(&id);
         self.refile_job(id);
@@ -207,8 +217,10 @@ impl Engine {
 
     /// Puts a chunk into a new state.
     pub(super) fn set_chunk(&mut self, unit: Unit, state: ChunkState, turn: &mut Turn) {
+        let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
+        let before = std::mem::replace(&mut chunk.state, state);
+        self.let_go(unit, &before);
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
-        chunk.state = state;
         turn.save.push(Change::Chunk(head.id, Box::new(chunk.clone())));
         self.told.remove(&unit);
         self.unseen.remove(&unit);

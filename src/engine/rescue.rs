@@ -69,14 +69,25 @@ impl Default for RescuePace {
 }
 
 impl RescuePace {
-    /// How long it takes to rescue so many rows, milliseconds. Where another tier is to follow, the
-    /// last quarter is kept for it.
+    /// How long it takes to rescue so many rows, milliseconds.
     pub fn need_ms(self, rows: u64, tiers: Tiers) -> u64 {
+        self.calls_ms(rows, tiers).saturating_add(self.around_ms())
+    }
+
+    /// How long the calls alone take. Where another tier is to follow, the last quarter is kept for
+    /// it.
+    fn calls_ms(self, rows: u64, tiers: Tiers) -> u64 {
         let calls = rows.saturating_mul(self.call_ms) / self.parallel.max(1);
         let calls = calls.saturating_add(self.call_ms);
-        let calls =
-            if tiers.flex && tiers.standard { calls.saturating_add(calls / 3) } else { calls };
-        calls.saturating_add(self.patience_ms).saturating_add(self.margin_ms)
+        match tiers.flex && tiers.standard {
+            true => calls.saturating_add(calls / 3),
+            false => calls,
+        }
+    }
+
+    /// How long everything else takes, milliseconds.
+    fn around_ms(self) -> u64 {
+        self.patience_ms.saturating_add(self.margin_ms)
     }
 }
 
@@ -131,6 +142,14 @@ impl Engine {
             && self.may_send(&job.head)
     }
 
+    /// The tier that is right for a job now.
+    pub(super) fn rescue_tier(&self, job: &Job, now: Millis) -> Option<Tier> {
+        let usual = Promise::default();
+        let promise = promise(&job.head).unwrap_or(&usual);
+        let deliver_by = job.head.queue.moments.deliver_by?;
+        tier_at(&job.head.queue, promise, deliver_by, now).map(|(tier, _)| tier)
+    }
+
     /// When the rescue of a job has to begin: it shares its calls with all jobs that are wanted
     /// before it.
     pub(super) fn rescue_begins(&self, job: &Job, deliver_by: Millis) -> Millis {
@@ -145,7 +164,12 @@ impl Engine {
             false => self.watch.jobs().filter_map(before).sum(),
         };
         let rows = rows_left(job).saturating_add(others);
-        Millis(deliver_by.0.saturating_sub(self.rescue_pace().need_ms(rows, tiers)))
+        // However many lines there are, their batches get half of the time.
+        let first_create = job.head.state.plan().and_then(|plan| plan.first_create);
+        let from = job.head.queue.moments.opens.or(first_create).unwrap_or(job.head.claimed);
+        let pace = self.rescue_pace();
+        let calls = pace.calls_ms(rows, tiers).min(deliver_by.since(from) / 2);
+        Millis(deliver_by.0.saturating_sub(calls.saturating_add(pace.around_ms())))
     }
 
     /// The pace with what was learned since the start.
@@ -183,7 +207,7 @@ impl Engine {
             else {
                 continue;
             };
-            let Some(begun) = begun.filter(|_| self.is_rescuing(job)) else { return None };
+            let begun = begun.filter(|_| self.is_rescuing(job))?;
             let leave = begun.max(batch.created).plus(self.policy.rescue.patience_ms);
             if now < leave || self.busy.contains(&unit) {
                 let again = leave.max(now.plus(self.policy.poll_min_ms.max(1)));
@@ -194,7 +218,10 @@ impl Engine {
             if is_fetched && !self.troubles.contains_key(&unit) {
                 continue;
             }
-            let batch = batch.clone();
+            let mut batch = batch.clone();
+            if let ChunkState::Collecting { end, .. } = &chunk.state {
+                batch.remote = end.state.clone();
+            }
             self.leave(unit, batch, now, turn);
         }
         next
@@ -208,6 +235,8 @@ impl Engine {
         }
         chunk.aid.get_or_insert_default().left = Some(batch);
         chunk.attempt = chunk.attempt.next();
+        // It may answer, and be paid for, all the same.
+        self.doubt_held(unit);
         self.polls.remove(&unit);
         self.troubles.remove(&unit);
         self.set_chunk(unit, ChunkState::Waiting { not_before: now }, turn);
@@ -222,7 +251,15 @@ impl Engine {
         let right = tier_at(&job.head.queue, promise, deliver_by, now);
         let begun = match &chunk.state {
             ChunkState::Rescuing { tier, .. } => Some(*tier),
-            _ => None,
+            ChunkState::Waiting { .. }
+            | ChunkState::Uploading { .. }
+            | ChunkState::Creating { .. }
+            | ChunkState::Uncertain { .. }
+            | ChunkState::Stuck { .. }
+            | ChunkState::Polling(_)
+            | ChunkState::Collecting { .. }
+            | ChunkState::Settled
+            | ChunkState::Split { .. } => None,
         };
         let may = self.is_rescuing(job);
         let (tier, until) = match (begun, right) {
@@ -243,8 +280,14 @@ impl Engine {
                 turn.save.push(Change::Head(Box::new(head.clone())));
             }
             chunk.state = ChunkState::Rescuing { tier, since: now };
+            self.set_aside_for(unit, tier.into(), now);
+            let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
             turn.save.push(Change::Chunk(head.id, Box::new(chunk.clone())));
         }
+        let Some((head, chunk)) = find(&self.jobs, unit).map(|(job, chunk)| (&job.head, chunk))
+        else {
+            return;
+        };
         let which = super::dispatch::which(head, chunk);
         let (model, task) = (head.queue.model.clone(), head.queue.task);
         let effect = Effect::Rescue { which, tier, model, task, until };
@@ -257,6 +300,8 @@ impl Engine {
         let Some((head, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         let ChunkState::Rescuing { tier, .. } = chunk.state else { return };
         let attempts = head.queue.attempts;
+        self.spend_rescued(unit, it, tier);
+        let Some((_, chunk)) = find_mut(&mut self.jobs, unit) else { return };
         chunk.rest = it.harvest.rest;
         chunk.tries = chunk.tries.saturating_add(u16::from(it.harvest.retryable > 0));
         let is_spent = chunk.tries >= attempts && it.harvest.missing == 0;
@@ -302,8 +347,10 @@ impl Engine {
         if is_spent {
             return self.settle(unit, turn);
         }
-        let pause = if answered > 0 { 0 } else { self.policy.backoff_ms(1, salt(unit)) };
-        self.send_rest(unit, now.plus(pause), turn);
+        // A run that brought nothing is not followed by the next one at once.
+        let is_vain = answered + it.harvest.failed == 0 && !refused;
+        let pause = if is_vain { self.policy.backoff_ms(VAIN_AS, salt(unit)) } else { 0 };
+        self.send_rest(unit, now.plus(pause.max(it.pause_ms)), turn);
     }
 
     /// Takes up a batch again that was left to itself, if there is one: what it answers is not sent
@@ -369,6 +416,7 @@ fn written_down(batch: &Batch, attempt: super::ids::Attempt, now: Millis) -> Bat
         key_print: Some(batch.key_print.clone()),
         input_gone: batch.input_gone,
         result_bytes: 0,
+        cost: None,
     }
 }
 
@@ -385,5 +433,7 @@ pub fn not_for(head: &Head) -> Option<&'static str> {
         .then_some("embeddings can only be rescued through the standard tier")
 }
 
+/// A run of calls that brought nothing is like so many failures in a row.
+const VAIN_AS: u32 = 7;
 /// Promises are looked at so often at least, milliseconds.
 pub(super) const LOOK_MAX_MS: u64 = 600_000;

@@ -42,7 +42,14 @@ impl Engine {
                         find(&self.jobs, unit).and_then(|(job, chunk)| self.key_of(job, chunk));
                     let may = self.jobs.get(&id).is_some_and(|job| !self.is_withheld(job));
                     if let Some(key) = key.filter(|key| may && self.key_in(running) == Some(*key)) {
-                        self.begin_create(unit, Input::File(file), key, now, turn);
+                        match self.may_create(unit, key) {
+                            true => self.begin_create(unit, Input::File(file), key, now, turn),
+                            // When it may, the file is found there by its name.
+                            false => {
+                                let not_before = Millis(0);
+                                self.set_chunk(unit, ChunkState::Waiting { not_before }, turn);
+                            }
+                        }
                     }
                 }
             }
@@ -58,6 +65,7 @@ impl Engine {
             Outcome::Collected(harvest) => {
                 self.collected(unit, &harvest, print, now, turn);
             }
+            Outcome::Judged { bad } => self.judged(id, bad, turn),
             Outcome::Rescued(rescued) => self.rescued(unit, &rescued, now, turn),
             Outcome::Merged { tally, stem } => {
                 if let Some(JobState::Merging(plan)) = self.state(id) {
@@ -188,6 +196,11 @@ impl Engine {
             return;
         }
         if let Some(refusal) = self.duplicate_of(id, &plan, now) {
+            self.advance(id, JobState::Holding(refusal), turn);
+            return;
+        }
+        self.fund(id, &chunks);
+        if let Some(refusal) = self.too_dear(id, plan.rows) {
             self.advance(id, JobState::Holding(refusal), turn);
             return;
         }

@@ -17,7 +17,8 @@ use super::durable::{self, Moved};
 use super::free_name::sub_folder;
 use super::sidecar;
 use super::source::{self, Opened};
-use super::{At, Folders, SpoolError, moment};
+use super::{At, Folders, SpoolError, canary, moment};
+use crate::engine::canary::CANARY;
 use crate::engine::ids::JobId;
 use crate::engine::job::{Refusal, Source};
 
@@ -79,7 +80,8 @@ pub fn move_aside(
     }
 }
 
-/// Writes only the note into `held/`: the input stays in its working folder.
+/// Writes only the note into `held/`: the input stays in its working folder. Answers with the name of
+/// the file that the note seems to be for.
 ///
 /// # Errors
 /// If the note can not be written.
@@ -88,24 +90,33 @@ pub fn notice(
     job: JobId,
     source: &Source,
     refusal: &Refusal,
-) -> Result<(), SpoolError> {
+) -> Result<String, SpoolError> {
     source::check_source(source).at("write a note for", &folders.held)?;
     let place = Place::make(folders, Aside::Held, &source.folder)?;
-    place.note(&source.name, &Note::new(&source.name, Some(job), refusal))?;
-    Ok(())
+    place.note(&source.name, &Note::new(&source.name, Some(job), refusal))
 }
 
-/// Takes back what [`notice`] wrote, once a person has decided.
+/// Takes back what [`notice`] wrote, once a person has decided, and what lies beside it.
 ///
 /// # Errors
 /// If the note can not be removed.
 pub fn withdraw_notice(folders: &Folders, job: JobId, source: &Source) -> Result<(), SpoolError> {
     source::check_source(source).at("remove a note for", &folders.held)?;
     let place = Place { path: folders.held.join(&source.folder), folder: &source.folder };
-    match place.find(job)? {
-        Some(name) => place.withdraw(&name),
-        None => Ok(()),
+    let Some(name) = place.find(job)? else { return Ok(()) };
+    let note = place.read(&place.path.join(note_name(&name)))?;
+    if note.is_some_and(|note| note.reason == CANARY) {
+        // Its answers come with all others now.
+        for path in canary::beside(&place.path, &name) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).at("remove", &path);
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
     }
+    place.withdraw(&name)
 }
 
 /// Moves a held input back into its working folder, for a person said that it is to be processed;

@@ -7,10 +7,11 @@
 use std::io;
 
 use super::frame::Frame;
+use super::gauge::Gauge;
 use super::index::{IndexReader, LineEntry};
 use crate::engine::event::PlannedChunk;
 use crate::engine::ids::{Row, Rows};
-use crate::engine::job::Share;
+use crate::engine::job::{Density, Share};
 
 /// A chunk that still grows.
 #[derive(Debug)]
@@ -22,12 +23,21 @@ pub struct Growing {
     /// What was counted after each `step` rows.
     marks: Vec<Share>,
     step: u64,
+    /// What its sendable rows are like.
+    pub gauge: Gauge,
 }
 
 impl Growing {
     /// A chunk without rows that begins with `first`.
     pub fn begin(first: Row) -> Growing {
-        Growing { first, rows: 0, all: Share::default(), marks: Vec::new(), step: 1 }
+        Growing {
+            first,
+            rows: 0,
+            all: Share::default(),
+            marks: Vec::new(),
+            step: 1,
+            gauge: Gauge::default(),
+        }
     }
 
     /// What was counted so far.
@@ -72,6 +82,7 @@ impl Growing {
             all: self.all,
             left: marked.unwrap_or_default(),
             next: Row(rows.first.0 + marks * self.step),
+            density: self.gauge.density(),
         };
         *self = Growing::begin(Row(rows.last.0 + 1));
         grown
@@ -86,6 +97,7 @@ pub struct Grown {
     /// What was counted before `next`, which lies in the first half or right after it.
     left: Share,
     next: Row,
+    density: Option<Density>,
 }
 
 impl Grown {
@@ -103,7 +115,7 @@ impl Grown {
             }
         }
         let right = Share { rows: self.all.rows - left.rows, bytes: self.all.bytes - left.bytes };
-        Ok(PlannedChunk { rows: self.rows, left, right })
+        Ok(PlannedChunk { rows: self.rows, left, right, density: self.density })
     }
 }
 

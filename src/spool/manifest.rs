@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::engine::budget::spent_for;
 use crate::engine::ids::Millis;
 use crate::engine::job::{BatchRecord, Chunk, Delivery, Input, Job, MediaTally};
 use crate::engine::rescue;
@@ -102,7 +103,12 @@ pub fn manifest(job: &Job, delivery: &Delivery, daemon_version: &str) -> Vec<u8>
         },
         media: (tally.media != MediaTally::default())
             .then_some(MediaCounts { files: tally.media.files, bytes: tally.media.bytes }),
-        cost: None,
+        canary: plan.canary.as_ref().map(|canary| Canary { lines: canary.lines, bad: canary.bad }),
+        cost: job.head.funds.as_ref().map(|funds| Cost {
+            currency: &funds.currency,
+            amount: spent_for(job).0.to_string(),
+            estimated: funds.likely.told(),
+        }),
         deliver_by: wanted.map(time),
         in_time: wanted.map(|by| delivery.delivered <= by),
         rescued: (promise.rescue.is_some()).then_some(RescuedCounts {
@@ -175,8 +181,10 @@ struct Manifest<'a> {
     tokens: TokenCounts,
     #[serde(skip_serializing_if = "Option::is_none")]
     media: Option<MediaCounts>,
-    /// Always `null` until prices can be configured.
-    cost: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    canary: Option<Canary>,
+    /// `null` unless the model had a price.
+    cost: Option<Cost<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deliver_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,6 +208,13 @@ struct InputFile<'a> {
 }
 
 #[derive(Serialize)]
+struct Canary {
+    lines: u64,
+    /// `null` if the job was given up before it was judged.
+    bad: Option<u64>,
+}
+
+#[derive(Serialize)]
 struct TokenCounts {
     prompt: u64,
     output: u64,
@@ -214,6 +229,14 @@ struct RescuedCounts {
     flex: u64,
     standard: u64,
     uncertain: u64,
+}
+
+/// Amounts as decimals in text, so that nobody rounds them.
+#[derive(Serialize)]
+struct Cost<'a> {
+    currency: &'a str,
+    amount: String,
+    estimated: String,
 }
 
 #[derive(Serialize)]

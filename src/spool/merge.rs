@@ -13,7 +13,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::index::{IndexReader, LineEntry, OutcomeEntry, Within};
+use super::canary::rows_of;
+use super::index::{IndexReader, LineEntry, OutcomeEntry};
 use super::inspect::Inspector;
 use super::media_out::{MediaFiles, Replaced};
 use super::openai::usage;
@@ -21,10 +22,10 @@ use super::outcomes::{open_lines, open_outcomes};
 use super::result_line::ResultLine;
 use super::row_failure::RowFailure;
 use super::steady::SteadyFile;
-use super::usage::tokens_of;
+use super::usage::{plain_response, tokens_of};
 use super::windows::Windows;
 use super::{At, Folders, JobFolder, SpoolError, durable, moment, reuse};
-use crate::engine::ids::Row;
+use crate::engine::ids::{Row, Rows};
 use crate::engine::job::{Chunk, Family, Job, Plan, Tally};
 use crate::engine::verdict::Verdict;
 use input::Input;
@@ -52,7 +53,7 @@ pub fn merge(
     if job.head.queue.wants_media_files() {
         pass.media = Some(MediaFiles::begin(&folder, stem)?);
     }
-    let tally = pass.run().and_then(|()| pass.close());
+    let tally = pass.run((1..=plan.rows).map(Row)).and_then(|()| pass.close());
     if tally.is_err() {
         // A full disk is not made fuller by what is written again anyway.
         pass.results.discard();
@@ -64,7 +65,38 @@ pub fn merge(
     tally
 }
 
-/// One pass over all rows.
+/// Writes the results and the errors of some rows of a job that is under way into these two files,
+/// whole or not at all; what lay there is replaced.
+///
+/// # Errors
+/// As [`merge`].
+pub fn part(
+    folders: &Folders,
+    job: &Job,
+    runs: &[Rows],
+    [results, errors]: [PathBuf; 2],
+    explain: &dyn Fn(&LineEntry) -> String,
+) -> Result<(), SpoolError> {
+    let folder = folders.job(job.head.id);
+    let Some(plan) = job.head.state.plan() else {
+        return Err(wrong("the job is not planned")).at("write a part of", &folder.path);
+    };
+    let mut pass = Pass::open(&folder, job, plan, explain)?;
+    (pass.results, pass.errors) = (Output::new(results), Output::new(errors));
+    let written = pass.run(rows_of(runs)).and_then(|()| {
+        if pass.tally.failed > 0 {
+            pass.errors.publish()?;
+        }
+        pass.results.publish()
+    });
+    if written.is_err() {
+        pass.results.discard();
+        pass.errors.discard();
+    }
+    written
+}
+
+/// One pass over all rows, or some.
 struct Pass<'a> {
     job: &'a Job,
     plan: &'a Plan,
@@ -115,10 +147,10 @@ impl<'a> Pass<'a> {
         })
     }
 
-    fn run(&mut self) -> Result<(), SpoolError> {
+    fn run(&mut self, rows: impl Iterator<Item = Row>) -> Result<(), SpoolError> {
         let accept = self.job.head.queue.accept;
         let (lines, outcomes) = (self.folder.lines(), self.folder.outcomes());
-        for row in (1..=self.plan.rows).map(Row) {
+        for row in rows {
             let entry = self.lines.get(row).at("read", &lines)?;
             let outcome = self.outcomes.get(row).at("read", &outcomes)?;
             self.input.key(&entry, &mut self.key)?;
@@ -281,13 +313,6 @@ impl<'a> Pass<'a> {
 
 /// A member of a line and where it stands: its first byte, and how many it has.
 type Member = (&'static str, (u64, u64));
-
-/// The response of a line in which it is known where it stands; `None` if it does not.
-fn plain_response(line: &[u8], within: Within) -> Option<&[u8]> {
-    let end = line.len().checked_sub(usize::from(within.after))?;
-    let response = line.get(usize::from(within.before)..end)?;
-    (response.starts_with(b"{") && response.ends_with(b"}")).then_some(response)
-}
 
 /// Writes a response up to its last replaced stretch, and answers with what is left of it.
 fn write_replaced<'r>(

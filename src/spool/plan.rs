@@ -24,7 +24,7 @@ use super::sketch::{OnKnown, Sketch, no_valid_row};
 use super::source::{self, Opened, refusal};
 use super::{At, JobFolder, SpoolError};
 use crate::engine::event::PlannedChunk;
-use crate::engine::job::{Family, Refusal, Task};
+use crate::engine::job::{Family, Refusal, Task, Trial};
 use crate::lint::Asked;
 use crate::lint::report::Sample;
 
@@ -86,6 +86,8 @@ pub struct Planned {
     pub prepared: bool,
     /// Lines of it name files, which were taken.
     pub media: bool,
+    /// The canary, once one was cut out of the chunks.
+    pub canary: Option<Trial>,
     /// Rows that are answered already: from the cache.
     pub reused: u64,
 }

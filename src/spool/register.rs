@@ -15,11 +15,12 @@ use super::index::{IndexReader, LineEntry, OutcomeEntry, Raise};
 use super::inspect::Inspector;
 use super::judged::Judged;
 use super::outcomes::{OPEN, Outcomes, open_lines};
+use super::usage::tokens_in;
 use super::{At, JobFolder, SpoolError};
 use crate::engine::Which;
 use crate::engine::event::Harvest;
 use crate::engine::ids::Row;
-use crate::engine::job::{Rest, Share};
+use crate::engine::job::{Rest, Share, Tokens};
 use crate::engine::verdict::Verdict;
 
 /// Where the result lines of one attempt are noted.
@@ -126,6 +127,9 @@ impl Register {
                 let raise = Raise { times, due: found.raise };
                 self.outcomes.set(row, &self.entry(&judged, start, line.len(), raise))?;
                 self.harvest.unchecked += u64::from(found.unchecked);
+                if self.which.terms.counts {
+                    self.count_tokens(&judged, line);
+                }
                 match found.verdict {
                     Verdict::Answered | Verdict::Truncated => self.harvest.answered += 1,
                     Verdict::Blocked | Verdict::Empty | Verdict::Failed => self.harvest.failed += 1,
@@ -137,6 +141,14 @@ impl Register {
         }
         self.harvest.unknown += 1;
         Ok(Noted::Stray)
+    }
+
+    /// Adds what an answer took. One that did not answer may have been paid for as well.
+    fn count_tokens(&mut self, judged: &Judged, line: &[u8]) {
+        let tokens = tokens_in(line, judged.within);
+        let is_answer = matches!(judged.verdict, Verdict::Answered | Verdict::Truncated);
+        self.harvest.uncounted += u64::from(is_answer && tokens == Tokens::default());
+        self.harvest.tokens.add(tokens);
     }
 
     /// Counts a line that is none.

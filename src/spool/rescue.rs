@@ -8,7 +8,7 @@
 //! and has no answer is *uncertain*: counted, once, however often that happens to it. A line that a
 //! crash tore is dropped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use super::result_line::MESSAGE_MAX;
 use super::{At, JobFolder, SpoolError, durable, moment};
 use crate::engine::Which;
 use crate::engine::event::Harvest;
-use crate::engine::ids::Row;
+use crate::engine::ids::{Attempt, Row};
 
 /// The notes of an attempt under way.
 pub struct RescueNotes {
@@ -47,6 +47,8 @@ struct Known {
     open: BTreeSet<Row>,
     /// Rows of which nobody knew once whether they were asked.
     uncertain: BTreeSet<Row>,
+    /// How often that was so, in all attempts at the chunk.
+    lost: BTreeMap<Row, u32>,
 }
 
 impl RescueNotes {
@@ -72,12 +74,18 @@ impl RescueNotes {
         let lost: Vec<Row> = notes.known.open.difference(&notes.known.answered).copied().collect();
         notes.known.open.clear();
         notes.uncertain(&lost)?;
+        notes.known.lost = lost_before(folder, which)?;
         Ok(Some(notes))
     }
 
     /// Rows that have an answer already.
     pub fn answered(&self) -> &BTreeSet<Row> {
         &self.known.answered
+    }
+
+    /// How often each row was uncertain, in this attempt at the chunk and in all before it.
+    pub fn lost(&self) -> &BTreeMap<Row, u32> {
+        &self.known.lost
     }
 
     /// These rows are about to be asked: durable when this returns, with every answer so far.
@@ -151,19 +159,38 @@ impl RescueNotes {
         moment("rescue:answered", &self.answers.path)
     }
 
-    /// Ends the attempt: its answers are taken in.
+    /// Ends the attempt: its answers are taken in. Tells how many of its rows were uncertain, too.
     ///
     /// # Errors
     /// If files can not be read, written or synced.
-    pub fn finish(mut self) -> Result<Harvest, CollectError> {
+    pub fn finish(mut self) -> Result<(Harvest, u64), CollectError> {
         let left: Vec<Row> = self.known.open.iter().copied().collect();
         self.turned_away(&left)?;
         self.answers.sync()?;
         moment("rescue:synced", &self.answers.path)?;
         let kept = self.folder.answers(self.which.chunk, self.which.attempt);
         durable::rename(&self.answers.path, &kept)?;
-        answers::collect(&self.folder, &self.which, u64::MAX)
+        let harvest = answers::collect(&self.folder, &self.which, u64::MAX)?;
+        Ok((harvest, self.known.uncertain.len() as u64))
     }
+}
+
+/// How often rows of a chunk were uncertain so far.
+fn lost_before(folder: &JobFolder, which: &Which) -> Result<BTreeMap<Row, u32>, SpoolError> {
+    let mut lost = BTreeMap::new();
+    for attempt in (1..=which.attempt.0).map(Attempt) {
+        let slices = slices_of(&folder.answers(which.chunk, attempt));
+        let text = match fs::read_to_string(&slices) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).at("read", &slices),
+        };
+        let noted = text.lines().filter_map(|line| line.strip_prefix("U "));
+        for row in noted.flat_map(|rows| rows.split(' ')).filter_map(|row| row.parse().ok()) {
+            *lost.entry(Row(row)).or_default() += 1;
+        }
+    }
+    Ok(lost)
 }
 
 /// Takes in again what an attempt brought, and how many of its rows were uncertain.

@@ -20,7 +20,6 @@ use super::judged::Judged;
 use super::outcomes::{OPEN, Outcomes, open_lines, open_outcomes};
 use super::plan::{CutRules, Planned};
 use super::result_line::ResultLine;
-use super::sketch::CHUNKS_MAX;
 use super::windows::Windows;
 use super::{At, JobFolder, SpoolError, durable, moment};
 use crate::engine::event::PlannedChunk;
@@ -206,7 +205,8 @@ impl Written {
 }
 
 /// Cuts what is left to be sent into chunks, by the rules that planning cuts by. One chunk without
-/// anything to send stays if nothing is left.
+/// anything to send stays if nothing is left. Where the plan was cut otherwise, as for lines that go
+/// first, its chunks stay as they are, and only what they hold is counted anew.
 fn cut(
     folder: &JobFolder,
     rows: u64,
@@ -215,31 +215,64 @@ fn cut(
 ) -> Result<Vec<PlannedChunk>, SpoolError> {
     let (mut lines, mut outcomes) = (open_lines(folder)?, open_outcomes(folder, rows)?);
     let (lines_path, outcomes_path) = (folder.lines(), folder.outcomes());
-    let (mut firsts, mut count, mut bytes) = (vec![Row(1)], 0, 0);
+    let (mut as_planned, mut left) = (Cutter::new(rules), Cutter::new(rules));
     for row in (1..=rows).map(Row) {
         let line = lines.get(row).at("read", &lines_path)?;
-        let outcome = outcomes.get(row).at("read", &outcomes_path)?;
-        if !line.fate.is_sent() || !outcome.verdict.is_open() {
+        if !line.fate.is_sent() {
             continue;
         }
         let len = Frame::on_file(line.fate).len(row, false, line.request_len);
-        let is_full =
-            (rules.rows_max > 0 && count >= rules.rows_max) || bytes + len > rules.batch_bytes_max;
-        if count > 0 && is_full {
-            firsts.push(row);
-            (count, bytes) = (0, 0);
+        as_planned.add(row, len);
+        if outcomes.get(row).at("read", &outcomes_path)?.verdict.is_open() {
+            left.add(row, len);
         }
-        (count, bytes) = (count + 1, bytes + len);
     }
-    debug_assert!(firsts.len() <= before.len().max(1), "fewer rows need no more chunks");
-    debug_assert!(firsts.len() <= CHUNKS_MAX, "as many chunks as before are allowed");
-    let lasts = firsts.iter().skip(1).map(|next| Row(next.0 - 1)).chain([Row(rows)]);
-    let chunks = firsts.iter().zip(lasts).map(|(first, last)| {
-        let rows = Rows { first: *first, last };
+    let is_usual = as_planned.firsts.iter().eq(before.iter().map(|chunk| &chunk.rows.first));
+    let runs: Vec<Rows> = match is_usual {
+        true => left.runs(rows),
+        false => before.iter().map(|chunk| chunk.rows).collect(),
+    };
+    let chunks = runs.into_iter().map(|rows| {
         let rest = rest(folder, rows)?;
-        Ok(PlannedChunk { rows, left: rest.left, right: rest.right })
+        // Of what is left the first of the former chunks is taken to be typical.
+        let former = before.iter().find(|former| former.rows.contains(rows.first));
+        let density = former.and_then(|former| former.density);
+        Ok(PlannedChunk { rows, left: rest.left, right: rest.right, density })
     });
     chunks.collect()
+}
+
+/// Where chunks begin that are cut by the limits alone.
+struct Cutter<'a> {
+    rules: &'a CutRules,
+    firsts: Vec<Row>,
+    /// Rows and bytes of the last chunk.
+    count: u64,
+    bytes: u64,
+}
+
+impl Cutter<'_> {
+    fn new(rules: &CutRules) -> Cutter<'_> {
+        Cutter { rules, firsts: vec![Row(1)], count: 0, bytes: 0 }
+    }
+
+    /// The next row that is sent, of so many bytes.
+    fn add(&mut self, row: Row, len: u64) {
+        let rows_max = self.rules.rows_max;
+        let is_full = (rows_max > 0 && self.count >= rows_max)
+            || self.bytes + len > self.rules.batch_bytes_max;
+        if self.count > 0 && is_full {
+            self.firsts.push(row);
+            (self.count, self.bytes) = (0, 0);
+        }
+        (self.count, self.bytes) = (self.count + 1, self.bytes + len);
+    }
+
+    /// The rows of each chunk, of so many in all.
+    fn runs(&self, rows: u64) -> Vec<Rows> {
+        let lasts = self.firsts.iter().skip(1).map(|next| Row(next.0 - 1)).chain([Row(rows)]);
+        self.firsts.iter().zip(lasts).map(|(first, last)| Rows { first: *first, last }).collect()
+    }
 }
 
 const ATTEMPT: Attempt = Attempt(0);
@@ -249,3 +282,67 @@ const LINE_BYTES_MAX: u32 = 1 << 28;
 const KEPT_BYTES: usize = 1 << 20;
 /// Bytes written at once.
 const WRITTEN_BYTES: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::job::{Share, Task};
+    use crate::spool::index::append;
+
+    /// Six rows, of which the second was answered.
+    fn folder() -> (tempfile::TempDir, JobFolder) {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let folder = JobFolder { path: temp.path().to_owned() };
+        let mut file = BufWriter::new(File::create(folder.lines()).expect("created"));
+        let line = LineEntry {
+            request_start: 0,
+            request_len: 2,
+            key: None,
+            line: 1,
+            fate: LineFate::Valid,
+        };
+        (0..6).for_each(|_| append(&mut file, &line).expect("written"));
+        drop(file.into_inner().expect("flushed"));
+        let rows = Rows { first: Row(1), last: Row(6) };
+        let mut outcomes = Outcomes::open(&folder, rows).expect("opened");
+        let answered = OutcomeEntry { verdict: Verdict::Answered, ..OPEN };
+        outcomes.set(Row(2), &answered).and_then(|()| outcomes.sync()).expect("noted");
+        (temp, folder)
+    }
+
+    /// Cuts what is left of a plan with these chunks; their first and last rows, and what each holds.
+    fn cut_again(chunks: &[(u64, u64)]) -> Vec<(u64, u64, u64)> {
+        let (_temp, folder) = folder();
+        let rules = CutRules {
+            batch_bytes_max: 1 << 20,
+            rows_max: 2,
+            row_bytes_max: u64::MAX,
+            line_bytes_max: 1 << 20,
+            model: "m".to_owned(),
+            task: Task::Generate,
+        };
+        let none = Share::default();
+        let chunk = |(first, last): &(u64, u64)| PlannedChunk {
+            rows: Rows { first: Row(*first), last: Row(*last) },
+            left: none,
+            right: none,
+            density: None,
+        };
+        let before = chunks.iter().map(chunk).collect();
+        let cut = cut(&folder, 6, &rules, before).expect("cut");
+        let told = |chunk: &PlannedChunk| {
+            (chunk.rows.first.0, chunk.rows.last.0, chunk.left.rows + chunk.right.rows)
+        };
+        cut.iter().map(told).collect()
+    }
+
+    #[test]
+    fn what_is_left_of_a_usual_plan_is_cut_anew() {
+        assert_eq!(cut_again(&[(1, 2), (3, 4), (5, 6)]), [(1, 3, 2), (4, 5, 2), (6, 6, 1)]);
+    }
+
+    #[test]
+    fn chunks_that_were_cut_otherwise_stay_as_they_are() {
+        assert_eq!(cut_again(&[(1, 1), (2, 2), (3, 6)]), [(1, 1, 1), (2, 2, 0), (3, 6, 4)]);
+    }
+}

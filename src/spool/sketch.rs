@@ -147,6 +147,7 @@ impl<'a> Sketch<'a> {
             fate: request.fate,
         };
         self.chunk.count(Some(on_file));
+        self.chunk.gauge.show(&bytes[request.span.clone()], on_file);
         self.put(&entry, Verdict::Open)?;
         if self.chunk.all().bytes >= self.tell_at {
             self.tell()?;
@@ -206,6 +207,7 @@ impl<'a> Sketch<'a> {
             first_problem: self.first_problem,
             prepared: false,
             media: false,
+            canary: None,
             reused: 0,
         })
     }

@@ -8,8 +8,10 @@ use std::sync::LazyLock;
 
 use memchr::memmem::FinderRev;
 
+use super::index::Within;
 use super::loose::number;
 use super::response::Answer;
+use super::result_line::ResultLine;
 use super::scan::Cursor;
 use crate::engine::job::Tokens;
 
@@ -20,6 +22,22 @@ pub fn tokens_of(response: &[u8]) -> Tokens {
         Some(tokens) => tokens,
         None => std::str::from_utf8(response).map_or_else(|_| Tokens::default(), whole),
     }
+}
+
+/// The tokens of a result line's answer; `within` says where that stands, if it has a plain form.
+pub fn tokens_in(line: &[u8], within: Option<Within>) -> Tokens {
+    if let Some(response) = within.and_then(|within| plain_response(line, within)) {
+        return tokens_of(response);
+    }
+    let answer = ResultLine::parse(line).and_then(|line| line.answer());
+    answer.unwrap_or_default().tokens
+}
+
+/// The response of a line in which it is known where it stands; `None` if it does not.
+pub fn plain_response(line: &[u8], within: Within) -> Option<&[u8]> {
+    let end = line.len().checked_sub(usize::from(within.after))?;
+    let response = line.get(usize::from(within.before)..end)?;
+    (response.starts_with(b"{") && response.ends_with(b"}")).then_some(response)
 }
 
 fn whole(response: &str) -> Tokens {

@@ -61,6 +61,7 @@ pub fn stage(
                 writes.retain(|key, _| !key.starts_with(&prefix));
                 writes.extend(stored(&prefix)?.into_iter().map(|key| (key, None)));
             }
+            Change::Note { name, value } => writes.extend(stage_note(name, value)?),
         }
     }
     Ok(writes)

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::answers::TOKENS_MAX;
 use crate::engine::job::{
-    Accept, Aid, Answers, Batch, BatchRecord, By, Conversion, Deadline, Delivery, Doubt, Family,
-    Input, Media, MediaTally, Moments, OpenAiLines, Plan, Promise, Queue, Refusal, RemoteEnd,
-    RemoteError, RemoteState, Rest, Share, Source, Stuck, Tally, Task, Tier, Tiers, Tokens,
-    Transport, Window,
+    Accept, Aid, Amount, Answers, Batch, BatchRecord, By, Canary, Conversion, Cost, Deadline,
+    Delivery, Density, Doubt, Family, Funds, Input, Media, MediaTally, Moments, OpenAiLines, Plan,
+    Promise, Purse, Queue, Refusal, RemoteEnd, RemoteError, RemoteState, Rest, Share, Source,
+    Stuck, Tally, Task, Tier, Tiers, Tokens, Tolerance, Transport, Trial, Window,
 };
 use crate::engine::{
     Attempt, BatchName, Chunk, ChunkNo, ChunkState, FileName, Head, Job, JobId, JobState, Millis,
@@ -273,6 +273,7 @@ fields! {
         #[serde(default, skip_serializing_if = "is_not")] released: bool,
         #[serde(default, skip_serializing_if = "is_not")] on_hold: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")] key_print: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] funds: Option<FundsV1>,
         state: JobStateV1,
     }
     Source as SourceV1 {
@@ -295,14 +296,17 @@ fields! {
         #[serde(default, skip_serializing_if = "Option::is_none")] media_root: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")] deadline: Option<DeadlineV1>,
         #[serde(default, skip_serializing_if = "Option::is_none")] window: Option<WindowV1>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] canary: Option<CanaryV1>,
         #[serde(default, skip_serializing_if = "MomentsV1::are_none")] moments: MomentsV1,
         #[serde(default, skip_serializing_if = "is_nothing")] cache_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")] budget: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")] wrong: Option<RefusalV1>,
     }
     Window as WindowV1 {
         release: String,
         #[serde(default, skip_serializing_if = "String::is_empty")] zone: String,
     }
+    Canary as CanaryV1 { lines: u64, limit: ToleranceV1, }
     Moments as MomentsV1 {
         #[serde(default, skip_serializing_if = "Option::is_none")] opens: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")] deliver_by: Option<u64>,
@@ -354,8 +358,14 @@ fields! {
         #[serde(default, skip_serializing_if = "Vec::is_empty")] warnings: Vec<String>,
         #[serde(default, skip_serializing_if = "is_not")] prepared: bool,
         #[serde(default, skip_serializing_if = "is_not")] media: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")] canary: Option<TrialV1>,
         #[serde(default, skip_serializing_if = "is_nothing")] reused: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")] promise: Option<PromiseV1>,
+    }
+    Trial as TrialV1 {
+        runs: Vec<RowsV1>, lines: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")] bad: Option<u64>,
+        #[serde(default, skip_serializing_if = "is_not")] stopped: bool,
     }
     Delivery as DeliveryV1 { plan: PlanV1, tally: TallyV1, stem: String, delivered: u64, }
     Tally as TallyV1 {
@@ -377,6 +387,8 @@ fields! {
     Chunk as ChunkV1 {
         no: u32, root: u32, rows: RowsV1, rest: RestV1, attempt: u16, tries: u16,
         #[serde(default, skip_serializing_if = "Option::is_none")] key_print: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] density: Option<DensityV1>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] purse: Option<PurseV1>,
         state: ChunkStateV1, batches: Vec<BatchRecordV1>, last_error: Option<RemoteErrorV1>,
         #[serde(default, skip_serializing_if = "Option::is_none")] aid: Option<AidV1>,
     }
@@ -398,12 +410,28 @@ fields! {
         #[serde(default, skip_serializing_if = "Option::is_none")] key_print: Option<String>,
         #[serde(default, skip_serializing_if = "is_not")] input_gone: bool,
         #[serde(default, skip_serializing_if = "is_nothing")] result_bytes: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")] cost: Option<CostV1>,
+    }
+    Cost as CostV1 { amount: u64, at: u64, }
+    Funds as FundsV1 {
+        #[serde(default, skip_serializing_if = "is_not")] over: bool,
+        likely: u64, most: u64, currency: String,
+    }
+    Purse as PurseV1 {
+        #[serde(default, skip_serializing_if = "Option::is_none")] held: Option<CostV1>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")] doubtful: Vec<CostV1>,
+    }
+    Density as DensityV1 {
+        per_kb: u32,
+        #[serde(default, skip_serializing_if = "is_no_bound")] bound: u32,
+        #[serde(default = "all", skip_serializing_if = "are_all")] unbounded: u16,
     }
 }
 
 choices! {
     Transport as TransportV1 { Auto, Inline, File, ; ; }
     Task as TaskV1 { Generate, Embed, ; ; }
+    Tolerance as ToleranceV1 { ; Percent(u64), Lines(u64), ; }
     Stuck as StuckV1 { Report, Resubmit, Split, ; ; }
     Tier as TierV1 { Flex, Standard, ; ; }
     By as ByV1 { ; At(u16), Within(u64), ; }
@@ -435,7 +463,7 @@ choices! {
     }
 }
 
-bare! { Millis(u64), ChunkNo(u32), Attempt(u16), Row(u64), BatchName(String), FileName(String), }
+bare! { Amount(u64), Millis(u64), ChunkNo(u32), Attempt(u16), Row(u64), BatchName(String), FileName(String), }
 
 same! { u64, u32, i64, u16, u8, i32, bool, char, String, BTreeMap<String, u64>, }
 
@@ -444,4 +472,4 @@ mod forms;
 mod tests;
 mod usual;
 
-use usual::{is_no_priority, is_not, is_nothing, is_zero, layer};
+use usual::{all, are_all, is_no_bound, is_no_priority, is_not, is_nothing, is_zero, layer};

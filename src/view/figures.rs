@@ -4,9 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::History;
+use crate::engine::budget::{Budget, Standing};
 use crate::engine::history::Delivered;
 use crate::engine::job::{ChunkState, Job, RemoteState};
+use crate::engine::quota::QueueRoom;
+use crate::engine::{Engine, History};
 
 use super::QueueView;
 
@@ -33,6 +35,10 @@ pub struct Figures {
     pub delivered: Vec<(String, Delivered)>,
     /// How long batches took lately, by model, milliseconds.
     pub typical_ms: Vec<(String, u64)>,
+    /// What is spent this night, this month, and of queues that have a budget.
+    pub standings: Vec<Standing>,
+    /// What is enqueued at the API, by model.
+    pub rooms: Vec<QueueRoom>,
     /// Events since the records of events began.
     pub events: u64,
     /// What came of notices that batches have ended.
@@ -92,6 +98,14 @@ impl Figures {
             self.open_lines += chunk.rest.rows();
             *self.batches.entry(state).or_default() += 1;
         }
+    }
+
+    /// Takes over what is spent and enqueued.
+    pub fn count_means(&mut self, engine: &Engine) {
+        let is_counted = !engine.policy().means.prices.is_empty();
+        let is_shared = |it: &Standing| is_counted && it.budget != Budget::Job;
+        self.standings = engine.standings().into_iter().filter(is_shared).collect();
+        self.rooms = engine.queue_rooms();
     }
 
     /// Takes over what the past tells.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::engine::canary;
 use crate::engine::ids::JobId;
 use crate::engine::job::{ChunkState, Job, JobState};
 
@@ -101,7 +102,7 @@ pub fn needs_a_person(job: &Job) -> bool {
     };
     match &job.head.state {
         JobState::Held(_) | JobState::Holding(_) => true,
-        JobState::Active(_) => is_stuck(),
+        JobState::Active(_) => is_stuck() || canary::is_stopped(job),
         JobState::Claiming
         | JobState::Planning
         | JobState::Merging(_)

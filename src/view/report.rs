@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::engine::History;
+use crate::engine::budget::spent_for;
 use crate::engine::ids::{JobId, Millis};
-use crate::engine::job::{Delivery, Job, JobState, Tokens};
+use crate::engine::job::{Amount, Delivery, Job, JobState, Tokens};
 
 use super::lists::TokensView;
+use super::money::SpendingView;
 use super::overview::needs_a_person;
 use super::{JobView, VERSION, delivery, file_of, moment};
 
@@ -37,6 +39,13 @@ pub struct Report {
     pub failures: Vec<ReportFailure>,
     /// Tokens of the answers that were delivered.
     pub tokens: TokensView,
+    /// What they cost, by currency, where their models had prices; of nights with more than a
+    /// thousand jobs, that of the newest thousand.
+    pub cost: BTreeMap<String, String>,
+    /// How the budgets and the API's queues stand, where any is known.
+    pub spending: Option<SpendingView>,
+    /// Lines that did not come from batches alone.
+    pub other: ReportOther,
     /// The seven days before, each of 24 hours, the oldest first.
     pub nights: Vec<Night>,
     /// The batch that took longest of those that ended.
@@ -85,6 +94,21 @@ pub struct ReportLines {
     pub failed: u64,
     /// Of those with one, cut off.
     pub truncated: u64,
+}
+
+/// Lines that did not come from batches alone, counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReportOther {
+    /// Answered before, and used again.
+    pub reused: u64,
+    /// Rescued through the flex tier.
+    pub flex: u64,
+    /// Rescued through the standard tier.
+    pub standard: u64,
+    /// Calls of which nobody knows whether they were answered, and paid for.
+    pub uncertain: u64,
+    /// Answers of batches to lines that had been rescued.
+    pub wasted: u64,
 }
 
 /// A reason for which lines failed.
@@ -182,6 +206,8 @@ pub struct Gathering {
     lines: ReportLines,
     failures: BTreeMap<String, u64>,
     tokens: Tokens,
+    cost: BTreeMap<String, Amount>,
+    other: ReportOther,
     slowest: Option<SlowestBatch>,
     deadlines: ReportDeadlines,
     attention: Vec<(JobId, ReportJob)>,
@@ -205,6 +231,8 @@ impl Gathering {
             lines: ReportLines::default(),
             failures: BTreeMap::new(),
             tokens: Tokens::default(),
+            cost: BTreeMap::new(),
+            other: ReportOther::default(),
             slowest: None,
             deadlines: ReportDeadlines::default(),
             attention: Vec::new(),
@@ -219,6 +247,10 @@ impl Gathering {
         self.files.refused += u64::from(refused && self.covers(job.head.claimed));
         if let Some(delivery) = delivery(job).filter(|it| self.covers(it.delivered)) {
             self.take_in_delivery(delivery);
+            if let Some(funds) = &job.head.funds {
+                let cost = self.cost.entry(funds.currency.clone()).or_default();
+                *cost = cost.plus(spent_for(job).0);
+            }
         }
         self.take_in_batches(job);
         self.take_in_deadline(job);
@@ -243,8 +275,13 @@ impl Gathering {
         }
     }
 
-    /// The report, beside what the days before brought.
-    pub fn finish(self, history: &History, trouble: Vec<String>) -> Report {
+    /// The report, beside what the days before brought, and how money stands.
+    pub fn finish(
+        self,
+        history: &History,
+        spending: Option<SpendingView>,
+        trouble: Vec<String>,
+    ) -> Report {
         let nights = (1..=NIGHTS).rev().map(|back| {
             let from = Millis(self.from.0.saturating_sub(back * DAY_MS));
             let to = from.plus(DAY_MS);
@@ -268,6 +305,9 @@ impl Gathering {
             lines: self.lines,
             failures,
             tokens: self.tokens.into(),
+            cost: self.cost.into_iter().map(|(currency, cost)| (currency, cost.told())).collect(),
+            spending,
+            other: self.other,
             nights: nights.collect(),
             slowest: self.slowest,
             deadlines: self.deadlines,
@@ -302,6 +342,13 @@ impl Gathering {
             *known = known.saturating_add(*lines);
         }
         self.tokens.add(tally.tokens);
+        let (other, promise) = (&mut self.other, delivery.plan.promise.as_deref());
+        let promise = promise.cloned().unwrap_or_default();
+        other.reused = other.reused.saturating_add(delivery.plan.reused);
+        other.flex = other.flex.saturating_add(promise.flex);
+        other.standard = other.standard.saturating_add(promise.standard);
+        other.uncertain = other.uncertain.saturating_add(promise.uncertain);
+        other.wasted = other.wasted.saturating_add(promise.wasted.saturating_add(tally.wasted));
     }
 
     fn take_in_batches(&mut self, job: &Job) {

@@ -30,7 +30,7 @@ fn job(id: &str, state: JobState) -> Job {
     let claimed = Millis(1_700_000_000_123);
     let (released, on_hold, key_print) = (false, false, None);
     Job {
-        head: Head { id, source, queue, claimed, released, on_hold, key_print, state },
+        head: Head { id, source, queue, claimed, released, on_hold, key_print, funds: None, state },
         chunks: BTreeMap::new(),
     }
 }
@@ -132,6 +132,7 @@ fn lines_add_up_while_some_chunks_are_settled() {
         key_print: None,
         input_gone: false,
         result_bytes: 0,
+        cost: None,
     });
     let view = JobView::new(&active(vec![settled, chunk(2, 6, 10, waiting())]));
     assert_eq!(view.lines, Lines { total: 10, answered: 4, failed: 1, open: 5 });
@@ -290,6 +291,7 @@ fn a_snapshot_survives_the_wire() {
         queues: vec![QueueView::default()],
         jobs,
         jobs_total: 1,
+        spending: None,
     };
     let text = serde_json::to_vec(&snapshot).expect("written");
     assert_eq!(serde_json::from_slice::<Snapshot>(&text).expect("read"), snapshot);
@@ -322,6 +324,7 @@ fn a_batch_tells_when_it_was_queued_created_ended_and_collected() {
         key_print: None,
         input_gone: false,
         result_bytes: 0,
+        cost: None,
     };
     let base = 1_700_000_001_000;
     let at = |seconds: u64| base + seconds * 1000;

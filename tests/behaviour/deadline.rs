@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use super::rig::{Rig, keys, requests, text};
 
-/// A clock on which every second is some minutes.
-struct Fast(Instant);
+/// A clock that goes so many times as fast.
+struct Fast(Instant, u64);
 
 impl Clock for Fast {
     fn now(&self) -> Millis {
         let passed = u64::try_from(self.0.elapsed().as_millis()).expect("a test is short");
-        Millis(1_790_000_000_000 + passed * 600)
+        Millis(1_790_000_000_000 + passed * self.1)
     }
 }
 
@@ -57,23 +57,25 @@ impl Rig {
     }
 }
 
+/// The first batch never begins.
 fn stuck() -> Faults {
-    Faults { stuck_pending: Budget::Always, ..Faults::default() }
+    Faults { stuck_pending: Budget::times(1), ..Faults::default() }
 }
 
-const BY: &str = "queue.default.deliver_by = \"20m\"";
+/// A little more than what a rescue needs.
+const BY: &str = "queue.default.deliver_by = \"13m\"";
 const FLEX: &str = "queue.default.rescue = [\"flex\"]";
 const BOTH: &str = "queue.default.rescue = [\"flex\", \"standard\"]";
 
-fn clock() -> Arc<Fast> {
-    Arc::new(Fast(Instant::now()))
+fn clock(times: u64) -> Arc<Fast> {
+    Arc::new(Fast(Instant::now(), times))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flex_answers_what_a_stuck_batch_does_not_in_time_and_each_line_is_paid_once() {
     let rig = Rig::with(stuck(), &[BY, FLEX]).await;
     rig.drop_file("a.jsonl", requests(20));
-    rig.drain_fast(&clock()).await;
+    rig.drain_fast(&clock(20)).await;
     rig.answers_fit(20);
     let manifest = rig.manifest("a");
     assert_eq!(manifest["rescued"]["flex"], 20, "{manifest}");
@@ -91,7 +93,7 @@ async fn where_flex_has_no_room_standard_answers_in_the_last_quarter() {
     let faults = Faults { flex_shed_503: Budget::Always, ..stuck() };
     let rig = Rig::with(faults, &[BY, BOTH]).await;
     rig.drop_file("a.jsonl", requests(5));
-    rig.drain_fast(&clock()).await;
+    rig.drain_fast(&clock(40)).await;
     rig.answers_fit(5);
     let manifest = rig.manifest("a");
     assert_eq!(manifest["rescued"]["standard"], 5, "{manifest}");
@@ -103,7 +105,7 @@ async fn a_tier_that_is_not_there_fails_no_line() {
     let faults = Faults { flex_refused: true, ..stuck() };
     let rig = Rig::with(faults, &[BY, BOTH]).await;
     rig.drop_file("a.jsonl", requests(5));
-    rig.drain_fast(&clock()).await;
+    rig.drain_fast(&clock(20)).await;
     rig.answers_fit(5);
     let manifest = rig.manifest("a");
     assert_eq!(manifest["rescued"]["standard"], 5, "{manifest}");
@@ -116,7 +118,7 @@ async fn without_leave_to_rescue_the_job_is_only_told_to_be_late() {
     let slow = Options { running_for: Duration::from_secs(4), ..Rig::options(Faults::default()) };
     let rig = Rig::over(slow, &[BY]).await;
     rig.drop_file("a.jsonl", requests(3));
-    let clock = clock();
+    let clock = clock(400);
     rig.drain_fast(&clock).await;
     let manifest = rig.manifest("a");
     assert_eq!(manifest["in_time"], false, "{manifest}");
@@ -142,7 +144,7 @@ async fn calls_whose_answers_get_lost_are_counted_and_asked_again_once() {
     let faults = Faults { ask_drop_after: Budget::times(2), ..stuck() };
     let rig = Rig::with(faults, &[BY, FLEX]).await;
     rig.drop_file("a.jsonl", requests(8));
-    rig.drain_fast(&clock()).await;
+    rig.drain_fast(&clock(20)).await;
     rig.answers_fit(8);
     let manifest = rig.manifest("a");
     assert_eq!(manifest["rescued"]["flex"], 8, "{manifest}");
@@ -158,17 +160,18 @@ async fn after_a_kill_in_the_middle_what_was_answered_is_kept_and_the_rest_is_un
     let settings = [BY, FLEX, "limits.rescue_parallel = 2"];
     let rig = Rig::with(stuck(), &settings).await;
     rig.drop_file("a.jsonl", requests(60));
-    let clock = clock();
-    let run = rig.fast(&clock).daemon.run(Until::Stopped);
-    let some = async {
-        while rig.asked().len() < 10 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::select! {
-        ended = run => panic!("it ended: {ended:?}"),
-        () = some => {}
+    let clock = clock(20);
+    // In a runtime of its own, so that all it has begun ends with it.
+    let own = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let own = own.expect("a runtime");
+    let setup = rig.fast(&clock);
+    let run = own.spawn(async move { setup.daemon.run(Until::Stopped).await.is_ok() });
+    while rig.asked().len() < 10 {
+        assert!(!run.is_finished(), "it ended");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    let kill = move || own.shutdown_timeout(Duration::from_secs(60));
+    tokio::task::spawn_blocking(kill).await.expect("it is dead");
     rig.drain_fast(&clock).await;
     rig.answers_fit(60);
     let manifest = rig.manifest("a");
@@ -180,21 +183,12 @@ async fn after_a_kill_in_the_middle_what_was_answered_is_kept_and_the_rest_is_un
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_of_calls_a_minute_is_kept_to() {
-    let faults = Faults { asks_per_minute: 4, ..stuck() };
-    let rig = Rig::with(faults, &[BY, FLEX]).await;
-    rig.drop_file("a.jsonl", requests(4));
-    rig.drain_fast(&clock()).await;
-    assert_eq!(rig.manifest("a")["answered"], 4);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_that_is_refused_for_good_fails_with_its_reason() {
     let rig = Rig::with(stuck(), &[BY, FLEX]).await;
     let bad = "{\"key\":\"bad\",\"request\":{\"contents\":[{\"parts\":[{\"text\":\"x\"}]}],\
                \"generationConfig\":{\"maxOutputTokens\":-5}}}\n";
     rig.drop_file("a.jsonl", requests(2) + bad);
-    rig.drain_fast(&clock()).await;
+    rig.drain_fast(&clock(20)).await;
     let manifest = rig.manifest("a");
     assert_eq!((&manifest["answered"], &manifest["failed"]), (&2.into(), &1.into()), "{manifest}");
     let error = &rig.lines("a.errors.jsonl")[0];
@@ -216,7 +210,7 @@ async fn embeddings_are_rescued_through_the_standard_tier() {
         )
     };
     rig.drop_file("a.jsonl", (1..=3).map(line).collect::<String>());
-    rig.drain_fast(&clock()).await;
+    rig.drain_fast(&clock(20)).await;
     let manifest = rig.manifest("a");
     assert_eq!(manifest["rescued"]["standard"], 3, "{manifest}");
 }
@@ -227,7 +221,7 @@ async fn a_stuck_batch_is_sent_again_where_the_queue_wants_that() {
     let settings = ["queue.default.stuck = \"resubmit\"", "queue.default.stuck_after = \"5m\""];
     let rig = Rig::with(faults, &settings).await;
     rig.drop_file("a.jsonl", requests(6));
-    rig.drain_fast(&clock()).await;
+    rig.drain_fast(&clock(100)).await;
     rig.answers_fit(6);
     assert_eq!(rig.creates().len(), 2);
 }

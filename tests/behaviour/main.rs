@@ -7,7 +7,9 @@
 
 mod attempts;
 mod bad_input;
+mod budgets;
 mod cache;
+mod canary;
 mod chunks;
 mod control;
 mod converting;
@@ -25,6 +27,7 @@ mod media_out;
 mod openai;
 mod operators;
 mod paid_once;
+mod quota;
 mod reloading;
 mod reports;
 mod results;

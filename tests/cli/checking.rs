@@ -86,6 +86,33 @@ fn a_plan_shows_the_batches_and_how_they_travel() {
 }
 
 #[test]
+fn a_plan_tells_tokens_and_costs_as_a_range_or_that_no_price_is_known() {
+    let place = Place::new();
+    place.write("a.jsonl", &GOOD.repeat(5));
+    let plan = |text: &str| {
+        place.write("gemini-batchd.toml", text);
+        place.run(&["plan", "a.jsonl"]).assert().code(0)
+    };
+    plan("").stdout(predicate::str::contains(
+        "cost not known: there is no [price.\"gemini-2.5-flash\"] in the configuration",
+    ));
+    let price = "[price.\"gemini-2.5-flash\"]\ninput = 0.3\noutput = 2.5\n";
+    plan(price)
+        .stdout(predicate::str::contains("2500 to 7500 tokens of answers"))
+        .stdout(predicate::str::is_match("cost about 0.0032 to 0.009\\d USD\n").expect("valid"));
+    plan(&format!("{price}[queue.default]\nbudget = 0.005\n")).stdout(predicate::str::contains(
+        ": more than the budget of 0.005, so that it would be held",
+    ));
+    let output = place.run(&["plan", "a.jsonl", "--json"]).output().expect("run");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(value["output_tokens_about"], serde_json::json!({"likely": 2500, "most": 7500}));
+    assert_eq!(
+        (&value["cost"]["currency"], &value["cost"]["budget"]),
+        (&"USD".into(), &"0.005".into())
+    );
+}
+
+#[test]
 fn the_example_inputs_pass_and_the_inline_body_counts_three() {
     let place = Place::new();
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/inbox");

@@ -57,6 +57,27 @@ fn demo_all_runs_every_feature_and_each_ends_as_its_table_says() {
 }
 
 #[test]
+fn a_bad_night_within_a_minute_ends_with_every_line_answered_and_a_report() {
+    let place = Place::new();
+    let ran = place
+        .run(&["demo", "--night", "--keep", "kept"])
+        .timeout(Duration::from_secs(300))
+        .assert()
+        .code(0);
+    let said = String::from_utf8(ran.get_output().stdout.clone()).expect("UTF-8");
+    let told = ["nothing is sent before 22:00", "batch created", "does not begin", "flex tier"];
+    let places: Vec<Option<usize>> = told.iter().map(|words| said.find(words)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}: {said}");
+    assert!(said.contains("# Report from ") && said.contains("18 answered, none failed"), "{said}");
+    let manifest = manifest(&place, "tickets/open");
+    let other = self::manifest(&place, "tickets/translate");
+    let answered = |manifest: &serde_json::Value| manifest["answered"].as_u64().unwrap_or(0);
+    assert_eq!(answered(&manifest) + answered(&other), 18);
+    let rescued = |manifest: &serde_json::Value| manifest["rescued"]["flex"].as_u64().unwrap_or(0);
+    assert!(rescued(&manifest) + rescued(&other) > 0, "one of the two batches never began");
+}
+
+#[test]
 fn every_file_of_the_feature_examples_is_in_the_table() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/features");
     let mut there = BTreeSet::new();

@@ -22,15 +22,18 @@ fn the_example_file_is_what_the_program_prints() {
 }
 
 #[test]
-fn the_example_file_is_valid() {
-    let place = Place::new();
-    let file = examples().join("gemini-batchd.toml");
-    place
-        .run(&["config", "check", "--config", file.to_str().expect("UTF-8")])
-        .env("GEMINI_API_KEY", "k")
-        .assert()
-        .code(0)
-        .stdout(predicate::str::contains("configuration: valid"));
+fn the_example_files_are_valid() {
+    for name in ["gemini-batchd.toml", "nightly/gemini-batchd.toml", "features.toml"] {
+        let place = Place::new();
+        let file = examples().join(name);
+        place
+            .run(&["config", "check", "--config", file.to_str().expect("UTF-8")])
+            .env("GEMINI_API_KEY", "k")
+            .env("GEMINI_API_KEY_TEAM", "k")
+            .assert()
+            .code(0)
+            .stdout(predicate::str::contains("configuration: valid"));
+    }
 }
 
 #[test]

@@ -98,3 +98,44 @@ fn the_nightly_script_brings_every_answer_back_to_its_row() {
     assert_eq!(python(&place, rows), "[(1, 'short 1'), (2, 'short 2'), (3, 'short 3')]");
     assert_eq!(nightly(&place).status().expect("run").code(), Some(4), "nothing is left to do");
 }
+
+/// Runs the hook with a sendmail that keeps what it is given; gives that.
+fn mailed(place: &Place, facts: &[(&str, &str)]) -> String {
+    place.write("sendmail", "#!/bin/sh\ncat > mail\n");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(place.path("sendmail"), executable).expect("set");
+    let hook = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nightly/mail-report.sh");
+    let mut command = Command::new("bash");
+    command.arg(hook).arg("team@example.org").current_dir(place.path(""));
+    command.env("SENDMAIL", "./sendmail").envs(facts.iter().copied());
+    let output = command.output().expect("run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::read_to_string(place.path("mail")).expect("mailed")
+}
+
+#[test]
+fn the_hook_mails_a_report_and_what_is_held() {
+    let place = Place::new();
+    place.write("2026-11-21.md", "# The night\n\nAll 12 lines are answered.\n");
+    let report = place.path("2026-11-21.json").display().to_string();
+    let mail = mailed(
+        &place,
+        &[
+            ("GEMINI_BATCHD_EVENT", "report"),
+            ("GEMINI_BATCHD_TEXT", "the report of the night"),
+            ("GEMINI_BATCHD_OUTBOX_MANIFEST", &report),
+        ],
+    );
+    assert!(mail.starts_with("To: team@example.org\nSubject: gemini-batchd: report\n"), "{mail}");
+    assert!(mail.ends_with("\n\n# The night\n\nAll 12 lines are answered.\n"), "{mail}");
+    let mail = mailed(
+        &place,
+        &[
+            ("GEMINI_BATCHD_EVENT", "held"),
+            ("GEMINI_BATCHD_TEXT", "over budget; gemini-batchd release 01JD"),
+            ("GEMINI_BATCHD_FILE", "a.jsonl\nBcc: everybody@example.org"),
+        ],
+    );
+    assert!(mail.contains("\nSubject: gemini-batchd: held: a.jsonl Bcc: everybody@"), "{mail}");
+    assert!(mail.ends_with("\n\nover budget; gemini-batchd release 01JD\n"), "{mail}");
+}

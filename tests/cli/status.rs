@@ -49,12 +49,21 @@ fn snapshot() -> Snapshot {
         opens: None,
         waiting_s: None,
         typical_s: None,
+        cost: None,
         bytes: 10,
         reused: 0,
         deadline: None,
     };
     let (counts, jobs) = ([("active".to_owned(), 1)].into(), vec![job]);
-    Snapshot { version: VERSION, health, counts, queues: Vec::new(), jobs, jobs_total: 1 }
+    Snapshot {
+        version: VERSION,
+        health,
+        counts,
+        queues: Vec::new(),
+        jobs,
+        jobs_total: 1,
+        spending: None,
+    }
 }
 
 /// A daemon that always looks the same.
@@ -88,7 +97,7 @@ impl Look for Fake {
 
     fn report(&self, _: Option<&str>) -> Result<Report, BadQuery> {
         let gathering = Gathering::new(Millis(0), Millis(1000));
-        Ok(gathering.finish(&Default::default(), Vec::new()))
+        Ok(gathering.finish(&Default::default(), None, Vec::new()))
     }
 
     fn figures(&self) -> Figures {

@@ -34,7 +34,7 @@ impl Scenario {
 pub const ACROSS: &str = "across file systems";
 
 /// All of them; the first two pass nearly every moment.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 20] = [
     Scenario {
         name: "file",
         faults: doubtful_and_poisoned,
@@ -71,6 +71,13 @@ pub const SCENARIOS: [Scenario; 18] = [
         drain: Rig::once,
     },
     Scenario {
+        name: "a canary",
+        faults: Faults::default,
+        settings: &["queue.default.canary = 3"],
+        prepare: |rig| rig.drop_file("a.jsonl", requests(15)),
+        drain: Rig::once,
+    },
+    Scenario {
         name: "refused",
         faults: Faults::default,
         settings: &[],
@@ -91,6 +98,17 @@ pub const SCENARIOS: [Scenario; 18] = [
             rig.drain();
             rig.drop_file("b.jsonl", requests(2));
         },
+        drain: Rig::once,
+    },
+    Scenario {
+        name: "beyond its budget",
+        faults: Faults::default,
+        settings: &[
+            "price.\"gemini-2.5-flash\".input = 0",
+            "price.\"gemini-2.5-flash\".output = 2",
+            "queue.default.budget = 0.01",
+        ],
+        prepare: |rig| rig.drop_file("a.jsonl", requests(30)),
         drain: Rig::once,
     },
     Scenario {

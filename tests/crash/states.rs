@@ -238,6 +238,7 @@ impl Case<'_> {
         let drain = self.undisturbed.scenario.drain;
         let rig = self.undisturbed.scenario.rig();
         let before = rig.log().len();
+        let _named = Named(&what, &rig);
         let mut ends = Vec::new();
         for mishap in &self.mishaps {
             ends.push(drain(&rig, mishap));
@@ -271,6 +272,20 @@ impl Case<'_> {
         assert!(asked <= ends.len(), "{what}: a row was paid {asked} times\n{}", rig.log());
         Contents::of(&rig).assert_same(&self.undisturbed.contents, &format!("{what}: {ends:?}"));
         ends.iter().filter(|end| **end == End::ABORTED).count()
+    }
+}
+
+/// Says which case it was when one fails in the middle.
+struct Named<'a>(&'a str, &'a Rig);
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.1.log();
+            let last = log.lines().rev().take(60).collect::<Vec<_>>();
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            eprintln!("{}: the end of the log:\n{}", self.0, last.join("\n"));
+        }
     }
 }
 

@@ -56,7 +56,8 @@ impl Place {
         index.flush().expect("written");
         let rows = Rows { first: Row(1), last: Row(ROWS) };
         let (chunk, attempt) = (ChunkNo(1), Attempt(1));
-        let terms = Terms { accepts_truncated: true, check_schema: false, tokens_max: 0 };
+        let terms =
+            Terms { accepts_truncated: true, check_schema: false, tokens_max: 0, counts: true };
         let (middle, prepared) = (Row(2), false);
         Place { folder, which: Which { job, chunk, attempt, rows, middle, terms, prepared } }
     }
@@ -77,7 +78,9 @@ impl Place {
         assert_eq!(whole, paused, "paused at {pause}, pieces of {step}: {stream:?}");
         assert_eq!(whole.harvest.is_some(), self.harvest_of(stream, accept).is_some());
         if let (Some(told), Some(harvest)) = (&whole.harvest, self.harvest_of(stream, accept)) {
-            let told = Harvest { rest: harvest.rest, ..told.clone() };
+            // What is left, and what was paid for, the lines alone do not tell.
+            let Harvest { rest, tokens, uncounted, .. } = harvest;
+            let told = Harvest { rest, tokens, uncounted, ..told.clone() };
             assert_eq!(told, harvest, "{stream:?}");
         }
         whole.harvest.is_some()

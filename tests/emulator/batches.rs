@@ -275,7 +275,7 @@ async fn what_is_not_emulated_is_refused_with_501() {
     for path in [
         "/v1beta/models/gemini-embedding-001:batchEmbedContents",
         "/v1beta/openai/chat/completions",
-        "/v1beta/models/gemini-2.5-flash:generateContent",
+        "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
     ] {
         assert_eq!(world.post(path, &json!({})).await.error().1, "UNIMPLEMENTED", "{path}");
     }

@@ -2,6 +2,8 @@
 //!
 //! The simulation shows that all of them together lose nothing; these tests say what each is.
 
+mod budget;
+mod canary;
 mod clocks;
 mod collecting;
 mod creating;
@@ -10,6 +12,7 @@ mod in_doubt;
 mod keys;
 mod limits;
 mod noticing;
+mod quota;
 mod rescue;
 mod rig;
 mod road;

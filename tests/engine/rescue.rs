@@ -127,7 +127,7 @@ fn what_flex_leaves_goes_through_standard_in_the_last_quarter() {
     rig.restart();
     rig.until(until);
     rig.answer("rescue", Ok(brought(0, 3)));
-    rig.pass(3_000);
+    rig.pass(100_000);
     let Effect::Rescue { tier, until, .. } = rig.answer("rescue", Ok(brought(3, 0))) else {
         panic!("rescue")
     };
@@ -278,4 +278,27 @@ fn jobs_that_are_wanted_at_the_same_time_begin_early_enough_for_all() {
     rig.add_job(2, wanted(true, false), &[1000]);
     rig.until(START.plus(10 * HOUR_MS - need(2000, true, false)));
     assert!(rig.kinds().contains(&"rescue"), "{:?}", rig.kinds());
+}
+
+#[test]
+fn however_many_lines_there_are_their_batches_get_half_of_the_time() {
+    let mut rig = Rig::with_job(policy(), wanted(true, false), &[1_000_000]);
+    rig.create("batches/b");
+    run_until(&mut rig, "batches/b", START.plus(4 * HOUR_MS));
+    assert_eq!(promise(&rig).rescue, None);
+    run_until(&mut rig, "batches/b", START.plus(5 * HOUR_MS));
+    assert!(promise(&rig).rescue.is_some());
+}
+
+#[test]
+fn a_pause_that_the_api_asks_for_is_kept_between_two_runs() {
+    let mut rig = late(wanted(true, false));
+    stopped(&mut rig, 0);
+    let harvest = Harvest { answered: 4, missing: 6, rest: rest(6), ..Harvest::default() };
+    let outcome = Rescued { harvest, pause_ms: 200_000, ..Rescued::default() };
+    rig.answer("rescue", Ok(Outcome::Rescued(Box::new(outcome))));
+    rig.pass(190_000);
+    assert_eq!(rig.kinds(), [] as [&str; 0]);
+    rig.pass(20_000);
+    assert_eq!(rig.kinds(), ["rescue"]);
 }

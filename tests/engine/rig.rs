@@ -11,6 +11,7 @@ use gemini_batchd::engine::job::{
     Source, Task, Transport,
 };
 use gemini_batchd::engine::keys::{Credential, Keys};
+use gemini_batchd::engine::money::Means;
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
 use gemini_batchd::engine::rescue::RescuePace;
 use gemini_batchd::engine::{BatchName, ChunkNo, Engine, JobId, Millis, Recollection, Row, Rows};
@@ -25,6 +26,8 @@ pub struct Rig {
     pub now: Millis,
     /// The records as they were saved.
     pub saved: BTreeMap<JobId, Job>,
+    /// The notes as they were saved.
+    pub notes: BTreeMap<&'static str, String>,
     /// Effects that were begun and not answered yet, oldest first.
     pub begun: Vec<Issued>,
     /// How often something happened; a test that goes in circles ends by it.
@@ -35,8 +38,8 @@ impl Rig {
     pub fn new(policy: Policy) -> Rig {
         let (engine, turn) = Engine::resume(Vec::new(), policy.clone(), START);
         assert_eq!(turn, Turn::default(), "nothing to do yet");
-        let (saved, begun) = (BTreeMap::new(), Vec::new());
-        Rig { engine, policy, now: START, saved, begun, told: 0 }
+        let (saved, notes, begun) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Rig { engine, policy, now: START, saved, notes, begun, told: 0 }
     }
 
     /// An engine with one job, planned into chunks of so many rows.
@@ -104,6 +107,9 @@ impl Rig {
                 Change::Forget(id) => {
                     self.saved.remove(&id);
                 }
+                Change::Note { name, value } => {
+                    self.notes.insert(name, value);
+                }
             }
         }
         self.begun.extend(turn.then);
@@ -164,6 +170,8 @@ impl Rig {
         let mut recollection = Recollection::default();
         self.saved.values().cloned().for_each(|job| recollection.take_in(job));
         recollection.pause(self.engine.pauses().clone());
+        self.notes.iter().for_each(|(name, value)| recollection.note(name, value));
+        recollection.periods(self.engine.periods());
         let (engine, turn) = recollection.resume(self.policy.clone(), self.now);
         self.engine = engine;
         self.begun.clear();
@@ -242,6 +250,7 @@ pub fn policy() -> Policy {
         remote_cleanup: true,
         rescue: RescuePace::default(),
         keys: Keys::one("key"),
+        means: Means::default(),
     }
 }
 
@@ -284,7 +293,7 @@ pub fn planned(content: &str, chunks: &[u64]) -> Outcome {
         let run = Rows { first: Row(first), last: Row(first + rows - 1) };
         first += rows;
         let rest = rest(*rows);
-        PlannedChunk { rows: run, left: rest.left, right: rest.right }
+        PlannedChunk { rows: run, left: rest.left, right: rest.right, density: None }
     };
     let chunks = chunks.iter().map(cut).collect();
     Outcome::Planned { plan, chunks }

@@ -42,6 +42,7 @@ fn batch(state: RemoteState, created: u64) -> BatchRecord {
         key_print: None,
         input_gone: false,
         result_bytes: 0,
+        cost: None,
     }
 }
 

@@ -229,6 +229,7 @@ fn job(id: JobId, lines: &[Line]) -> Job {
     let chunk = Chunk::new(ChunkNo(1), ChunkNo(1), all, Rest::default());
     let state = JobState::Merging(plan);
     let (claimed, released, on_hold, key_print) = (Millis(1), false, false, None);
-    let head = Head { id, source, queue, claimed, released, on_hold, key_print, state };
+    let head =
+        Head { id, source, queue, claimed, released, on_hold, key_print, funds: None, state };
     Job { head, chunks: BTreeMap::from([(ChunkNo(1), chunk)]) }
 }

@@ -122,6 +122,18 @@ def embeddings(client, folder):
     return [job.name, of_file.name]
 
 
+def one_by_one(client):
+    """A single request, on the tier that a batch costs; older SDKs know no tiers."""
+    config = {"max_output_tokens": 100}
+    knows_tiers = "service_tier" in types.GenerateContentConfig.model_fields
+    if knows_tiers:
+        config["service_tier"] = "flex"
+    answer = client.models.generate_content(model=MODEL, contents="just one", config=config)
+    assert answer.text == "Echo of request: just one", answer
+    tier = {name.lower(): value for name, value in answer.sdk_http_response.headers.items()}["x-gemini-service-tier"]
+    assert tier == ("flex" if knows_tiers else "standard"), tier
+
+
 def in_pieces(client, folder):
     """Larger than a piece of an upload, which is 8 MiB; once from a path, once from a stream."""
     path = folder / "large.jsonl"
@@ -247,6 +259,7 @@ def main():
         made += of_the_guide(client, pathlib.Path(folder))
     made += [asyncio.run(without_blocking(client))]
     cancelled_and_deleted(client, made)
+    one_by_one(client)
     refused(client)
     print(len(made) + 1)
 

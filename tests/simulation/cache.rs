@@ -42,7 +42,7 @@ impl World {
             return;
         }
         // A cache on a real disk loses what was not written back.
-        if self.now.0 % 11 == 0 {
+        if self.now.0.is_multiple_of(11) {
             self.kept.clear();
         }
         let id = job.head.id;

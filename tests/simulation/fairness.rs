@@ -137,6 +137,7 @@ fn perform(effect: Effect, now: Millis) -> Result<Outcome, Failure> {
         other @ (Effect::Find { .. }
         | Effect::Rescue { .. }
         | Effect::CancelBatch { .. }
+        | Effect::Judge { .. }
         | Effect::Refuse { .. }
         | Effect::Hold { .. }
         | Effect::Notify { .. }

@@ -133,12 +133,18 @@ pub enum Tamper {
     ManifestFirst,
     /// After a restart, nobody knows what operators hold back.
     ForgetHolds,
+    /// Files are taken in without their windows.
+    NoWindows,
+    /// Files go out whole, whatever becomes of their canaries.
+    NoCanary,
     /// The cache answers with what another request got.
     ReuseAnything,
     /// Rows that the cache has answered are sent all the same.
     SendReused,
-    /// Files are taken in without their windows.
-    NoWindows,
+    /// The engine is not told of the budgets.
+    Overspend,
+    /// After a restart, nobody knows what was spent and set aside.
+    ForgetSpending,
 }
 
 /// In a row that contains it, a batch fails as a whole.

@@ -17,10 +17,12 @@ pub struct Dropped {
     pub bytes: u64,
     pub model: &'static str,
     pub priority: i64,
-    /// By when it is wanted, and what may be done for that.
-    pub wanted: Wanted,
     /// How long it waits for its window, milliseconds.
     pub window_ms: Option<u64>,
+    /// Whether its first chunk is a canary, and how many of that may be bad.
+    pub canary: Option<u64>,
+    /// By when it is wanted, and what may be done for that.
+    pub wanted: Wanted,
     /// Its owner took it back before anybody had read it.
     pub withdrawn: bool,
 }
@@ -58,8 +60,9 @@ impl Dropped {
             bytes: random.pick(&[1, 8 << 20, 1 << 30]),
             model: if random.chance(30) { "gemini-0-flash" } else { "gemini-2.5-flash" },
             priority: random.pick(&[0, 0, 5]),
-            wanted: Wanted::draw(random),
             window_ms: random.chance(300).then(|| 1 + random.below(DAY_MS)),
+            canary: random.chance(300).then(|| random.below(3)),
+            wanted: Wanted::draw(random),
             withdrawn: false,
         }
     }

@@ -7,6 +7,7 @@ use gemini_batchd::engine::job::{
     Accept, Plan, Queue, RemoteState, Share, Source, Task, Transport,
 };
 use gemini_batchd::engine::keys::Keys;
+use gemini_batchd::engine::money::Means;
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
 use gemini_batchd::engine::rescue::RescuePace;
 
@@ -29,6 +30,7 @@ pub fn limits() -> Policy {
         remote_cleanup: true,
         rescue: RescuePace::default(),
         keys: Keys::one("key"),
+        means: Means::default(),
     }
 }
 
@@ -51,7 +53,12 @@ pub fn plan(rows: u64, bytes: u64, sha256: String, planned: Millis) -> Plan {
 /// A plan of one chunk with one row of so many bytes.
 pub fn plan_of(bytes: u64) -> Outcome {
     let rows = Rows { first: Row(1), last: Row(1) };
-    let chunk = PlannedChunk { rows, left: Share { rows: 1, bytes }, right: Share::default() };
+    let chunk = PlannedChunk {
+        rows,
+        left: Share { rows: 1, bytes },
+        right: Share::default(),
+        density: None,
+    };
     Outcome::Planned { plan: plan(1, bytes, String::new(), Millis(0)), chunks: vec![chunk] }
 }
 

@@ -1,5 +1,6 @@
 //! People, and whoever else does something by himself.
 
+use gemini_batchd::engine::canary;
 use gemini_batchd::engine::ids::JobId;
 use gemini_batchd::engine::job::{ChunkState, Input, JobState};
 
@@ -36,8 +37,11 @@ impl World {
             }
             12..18 => self.steer(),
             _ => {
+                if self.random.chance(300) {
+                    return self.raise_budgets();
+                }
                 // The configuration is read again; nothing in it has changed.
-                let turn = self.engine.adopt(self.policy.clone(), self.clock());
+                let turn = self.engine.adopt(self.policy_in_force(), self.clock());
                 self.consume(turn)
             }
         }
@@ -57,7 +61,7 @@ impl World {
         };
         let Ok(turn) = turn else { return Ok(()) };
         self.told.on_hold.remove(&id);
-        self.told.closed.remove(&id);
+        self.told.let_go(id);
         self.note(format!("an operator {} {id}", if cancel { "cancels" } else { "releases" }));
         self.consume(turn)
     }
@@ -67,10 +71,12 @@ impl World {
     pub fn let_people_decide(&mut self) -> Step<bool> {
         let is_stuck = |state: &ChunkState| matches!(state, ChunkState::Stuck { .. });
         let stuck = self.engine.unfinished().find(|job| {
-            job.chunks.values().any(|chunk| is_stuck(&chunk.state))
+            (job.chunks.values().any(|chunk| is_stuck(&chunk.state)) || canary::is_stopped(job))
                 && self.disk.notices.contains(&job.head.id)
         });
-        let Some(id) = stuck.map(|job| job.head.id) else { return self.let_everything_go() };
+        let Some(id) = stuck.map(|job| job.head.id) else {
+            return Ok(self.let_everything_go()? || self.let_money_go()?);
+        };
         let now = self.clock();
         let cancel = self.random.chance(300);
         let turn = match cancel {
@@ -79,7 +85,7 @@ impl World {
         };
         let turn = turn.expect("what is stuck can be cancelled and released");
         self.told.on_hold.remove(&id);
-        self.told.closed.remove(&id);
+        self.told.let_go(id);
         self.note(format!("somebody found the note about {id}"));
         self.consume(turn)?;
         Ok(true)

@@ -9,6 +9,7 @@ use gemini_batchd::store::JobStore;
 use gemini_batchd::store::memory::Fault;
 
 use super::faults::{DAY_MS, HOUR_MS, Tamper};
+use super::money::periods;
 use super::world::{Halt, Step, World};
 
 impl World {
@@ -45,6 +46,7 @@ impl World {
         }
         // In production, too, the process ends when a save fails.
         self.store.save(&turn.save).map_err(|_| Halt::Crash("while saving"))?;
+        self.note_rescues(&turn.save);
         if self.tamper == Tamper::SaveWithoutSync && self.random.chance(500) {
             self.synced = self.store.clone();
         }
@@ -55,6 +57,7 @@ impl World {
         for issued in effects {
             self.check_may_begin(&issued.effect)?;
             self.check_is_free(&issued.effect)?;
+            self.check_means(&issued.effect)?;
             let slow = if self.is_faulty() { self.random.pick(&[50, 3000, 60_000]) } else { 50 };
             let at = self.now.plus(1 + self.random.below(slow));
             self.begun.push((at, issued));
@@ -71,6 +74,10 @@ impl World {
             let power = dies && self.random.chance(500);
             self.doom(power);
         }
+        let create = match &effect {
+            Effect::Create { which, .. } => Some(*which),
+            _ => None,
+        };
         let failure = match &effect {
             Effect::Create { .. } => Failure::Ambiguous("broken off".to_owned()),
             Effect::Merge { .. } | Effect::Deliver { .. } | Effect::Plan { .. } => {
@@ -84,6 +91,9 @@ impl World {
         };
         self.doom = None;
         self.safe = None;
+        if let Some(which) = create {
+            self.account_create(&which, &done);
+        }
         let event = match done {
             Ok(outcome) => Event::Done { ticket, outcome },
             Err(failure) => {
@@ -177,6 +187,7 @@ impl World {
         self.store
             .each_job(&mut |mut job| {
                 job.head.on_hold &= tamper != Tamper::ForgetHolds;
+                self.forget_spending(&mut job);
                 if tamper == Tamper::NoProbe {
                     believe_nothing_was_sent(&mut job);
                 }
@@ -185,7 +196,9 @@ impl World {
             .map_err(|error| Halt::Violation(format!("the store does not open: {error}")))?;
         recollection.room(self.full());
         recollection.pause(self.saved_pauses());
-        let (engine, turn) = recollection.resume(self.policy.clone(), self.clock());
+        self.saved_notes().iter().for_each(|(name, value)| recollection.note(name, value));
+        recollection.periods(periods(self.clock()));
+        let (engine, turn) = recollection.resume(self.policy_in_force(), self.clock());
         self.engine = engine;
         self.next_scan = self.now;
         self.consume(turn)
@@ -259,6 +272,7 @@ fn words(effect: &Effect) -> String {
         Effect::Discard { batch, .. } => format!("discard {}", batch.0),
         Effect::DropInput { file } => format!("drop {}", file.0),
         Effect::CancelBatch { batch } => format!("cancel {}", batch.0),
+        Effect::Judge { head } => job("judge", head.id),
         Effect::Merge { job: it } => job("merge", it.head.id),
         Effect::Deliver { job: it } => job("deliver", it.head.id),
         Effect::Clean { job: it } => job("clean", it.head.id),

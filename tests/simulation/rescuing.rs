@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gemini_batchd::engine::effect::Which;
+use gemini_batchd::engine::effect::{Change, Which};
 use gemini_batchd::engine::event::{Failure, Harvest, Outcome, Rescued};
 use gemini_batchd::engine::ids::{BatchName, JobId, Millis};
-use gemini_batchd::engine::job::{ChunkState, Deadline, Delivery, Job, Queue, Stuck, Tier, Tiers};
+use gemini_batchd::engine::job::{Chunk, ChunkState, Deadline, Job, Queue, Stuck, Tier, Tiers};
 
 use super::disk::Fate;
 use super::faults::{HOUR_MS, Tamper};
@@ -147,6 +147,11 @@ impl World {
         if is_paid {
             self.check_asked(which, row)?;
         }
+        // Between a call and its note a process dies as easily as anywhere else.
+        let often = if self.tamper == Tamper::AskBeforeNote { 100 } else { 0 };
+        if self.is_faulty() && self.random.chance(often) {
+            return Err(Halt::Crash("after asking"));
+        }
         self.step()?;
         if lost {
             self.is_uncertain(which, row);
@@ -186,7 +191,7 @@ impl World {
         let missing = harvest.rest.rows() - harvest.retryable;
         let harvest = Harvest { missing, ..harvest };
         let uncertain = notes.uncertain.len() as u64;
-        Outcome::Rescued(Box::new(Rescued { harvest, uncertain, refused: None, call_ms: None }))
+        Outcome::Rescued(Box::new(Rescued { harvest, uncertain, ..Rescued::default() }))
     }
 
     /// A row was answered and is paid for: it must have been meant, and nobody may have known that
@@ -244,13 +249,39 @@ impl World {
         Ok(())
     }
 
+    /// Takes note of rescues that begin when nothing is in their way any more.
+    pub fn note_rescues(&mut self, saved: &[Change]) {
+        for change in saved {
+            let Change::Head(head) = change else { continue };
+            let promise = head.state.plan().and_then(|plan| plan.promise.as_ref());
+            if promise.is_none_or(|promise| promise.rescue.is_none())
+                || self.rescues.contains_key(&head.id)
+            {
+                continue;
+            }
+            let is_doubtful = |chunk: &Chunk| {
+                matches!(
+                    chunk.state,
+                    ChunkState::Creating { .. }
+                        | ChunkState::Uncertain { .. }
+                        | ChunkState::Stuck { .. }
+                )
+            };
+            let job = self.engine.job(head.id);
+            let is_clear = job.is_some_and(|job| !job.chunks.values().any(is_doubtful));
+            // The last bad weather may outlast the faults.
+            let is_fair = self.weather.until == Millis(u64::MAX);
+            let is_calm = is_fair && self.now >= self.faults_until.plus(HOUR_MS) && self.ahead == 0;
+            self.rescues.insert(head.id, is_clear && is_calm);
+        }
+    }
+
     /// A job is delivered: in time, if its rescue had nothing in its way.
-    pub fn check_in_time(&self, job: &Job, delivery: &Delivery) -> Step {
+    pub fn check_in_time(&self, job: &Job) -> Step {
         let Some(by) = job.head.queue.moments.deliver_by else { return Ok(()) };
-        let begun = delivery.plan.promise.as_ref().and_then(|promise| promise.rescue);
-        let was_calm = begun.is_some_and(|begun| begun >= self.faults_until.plus(HOUR_MS));
-        let is_late = self.clock() > by && self.ahead == 0;
-        match was_calm && is_late {
+        let waited = self.account.waited.contains(&job.head.id);
+        let could_be_met = !waited && self.rescues.get(&job.head.id) == Some(&true);
+        match could_be_met && self.clock() > by {
             true => {
                 Err(Halt::Violation(format!("{} is late although it could be met", job.head.id)))
             }

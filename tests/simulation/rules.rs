@@ -167,7 +167,7 @@ impl World {
         let held = self.disk.held.contains(&number)
             && self.policy.duplicates == Duplicates::Hold
             && same > 1;
-        refused || held || file.withdrawn
+        refused || held || file.withdrawn || self.is_given_up(number)
     }
 
     /// Every row has its own answer, or an error that is no excuse for one that was paid for.

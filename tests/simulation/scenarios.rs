@@ -308,6 +308,7 @@ impl Scene {
                     job.chunks.insert(chunk.no, *chunk);
                 }
                 Change::Shed(_) | Change::Forget(_) => unreachable!("no job is that old here"),
+                Change::Note { .. } => {}
             }
         }
         self.under_way.extend(turn.then);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gemini_batchd::engine::effect::{Effect, Which};
 use gemini_batchd::engine::event::{Failure, Harvest, Outcome, PlannedChunk};
 use gemini_batchd::engine::ids::{BatchName, JobId, Row, Rows};
-use gemini_batchd::engine::job::{Head, Job, JobState, Plan, Refusal, Rest, Share, Tally};
+use gemini_batchd::engine::job::{Head, Job, JobState, Plan, Refusal, Rest, Share, Tally, Trial};
 use gemini_batchd::engine::verdict::{Verdict, judge_error};
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use super::disk::{Fate, Folder, Output, names};
 use super::faults::Tamper;
 use super::files::Kind;
 use super::fixtures;
+use super::money::tokens_of;
 use super::world::{Halt, Step, World};
 
 /// What came of an effect, unless the process died.
@@ -50,6 +51,7 @@ impl World {
             Effect::Discard { batch, input } => {
                 Ok(self.discard(&batch, &input)?.map(|()| Outcome::Discarded))
             }
+            Effect::Judge { head } => self.judge_canary(&head),
             Effect::Merge { job } => self.merge(&job),
             Effect::Deliver { job } => self.deliver(&job),
             Effect::Clean { job } => self.clean(&job),
@@ -116,20 +118,27 @@ impl World {
             let run = Rows { first: Row(first), last };
             let Rest { left, right } = self.rest(head.id, run);
             if left.rows + right.rows > 0 {
-                chunks.push(PlannedChunk { rows: run, left, right });
+                chunks.push(PlannedChunk { rows: run, left, right, density: None });
             }
             first = last.0 + 1;
         }
         if chunks.is_empty() {
             let (run, none) = (Rows { first: Row(1), last: Row(rows) }, Share::default());
-            chunks.push(PlannedChunk { rows: run, left: none, right: none });
+            chunks.push(PlannedChunk { rows: run, left: none, right: none, density: None });
         }
         if self.tamper == Tamper::SendReused {
             self.folder(head.id).outcomes.retain(|_, fate| *fate == Fate::Invalid);
         }
         let sha256 = format!("{:064x}", file.content);
-        let plan =
+        let mut plan =
             Plan { invalid, reused, ..fixtures::plan(rows, rows * 100, sha256, self.clock()) };
+        if head.queue.canary.is_some() && chunks.len() > 1 {
+            plan.canary = Some(Box::new(Trial::of(&chunks[..1])));
+            self.told.unjudged.insert(head.id, chunks[0].rows);
+            if self.tamper == Tamper::NoCanary {
+                plan.canary = None;
+            }
+        }
         Ok(Ok(Outcome::Planned { plan, chunks }))
     }
 
@@ -141,6 +150,7 @@ impl World {
         }
         if self.folder(which.job).answers.contains(&place) {
             let harvest = self.harvest(which, 0, 0);
+            self.account_results(&which, &harvest);
             return Ok(Ok(Outcome::Collected(harvest)));
         }
         // What an interrupted run noted of this attempt is taken back.
@@ -179,6 +189,7 @@ impl World {
         self.step()?;
         self.sync();
         let harvest = self.harvest(which, unknown, repeated);
+        self.account_results(&which, &harvest);
         Ok(Ok(Outcome::Collected(Harvest { missing: missing as u64, ..harvest })))
     }
 
@@ -202,11 +213,15 @@ impl World {
     pub fn harvest(&mut self, which: Which, unknown: u64, repeated: u64) -> Harvest {
         let rest = self.rest(which.job, which.rows);
         let folder = self.folder(which.job);
-        let of = folder.outcomes.values().filter(|fate| fate.is_of(which.chunk, which.attempt));
+        let of = folder.outcomes.iter();
+        let of = of.filter(|(_, fate)| fate.is_of(which.chunk, which.attempt));
         let mut harvest = Harvest { unknown, repeated, rest, ..Harvest::default() };
-        for fate in of {
+        for (row, fate) in of {
             match fate {
-                Fate::Answered(..) => harvest.answered += 1,
+                Fate::Answered(..) => {
+                    harvest.answered += 1;
+                    harvest.tokens.add(tokens_of(*row));
+                }
                 Fate::Failed(..) => harvest.failed += 1,
                 Fate::Retryable(..) => harvest.retryable += 1,
                 Fate::Invalid => {}
@@ -248,7 +263,7 @@ impl World {
             return Err(Halt::Violation("a job is delivered that is not merged".to_owned()));
         };
         let id = job.head.id;
-        self.check_in_time(job, delivery)?;
+        self.check_in_time(job)?;
         on_disk!(self);
         let [results, errors, manifest] = names(&delivery.stem);
         let is_ours = |output: Option<&Output>| match output {

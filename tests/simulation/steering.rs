@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gemini_batchd::engine::effect::Effect;
-use gemini_batchd::engine::ids::{JobId, Millis};
+use gemini_batchd::engine::ids::{JobId, Millis, Rows};
 use gemini_batchd::engine::job::{Head, JobState};
 use gemini_batchd::engine::steering::{Pauses, Retry};
 use gemini_batchd::store::JobStore;
@@ -23,10 +23,20 @@ pub struct Told {
     pub pauses: Pauses,
     /// Jobs whose windows have not opened, and when they do.
     pub closed: BTreeMap<JobId, Millis>,
+    /// Jobs whose canary is not judged yet, or was judged badly, and the rows of it.
+    pub unjudged: BTreeMap<JobId, Rows>,
     /// Jobs that were forgotten, and whether they had been cancelled.
     pub forgotten: BTreeMap<JobId, bool>,
     /// Files that were dropped once more.
     tries: u64,
+}
+
+impl Told {
+    /// Somebody wants a job to go on, whatever it waited for.
+    pub fn let_go(&mut self, id: JobId) {
+        self.closed.remove(&id);
+        self.unjudged.remove(&id);
+    }
 }
 
 impl World {
@@ -101,7 +111,7 @@ impl World {
             false => self.engine.release(id, now),
         };
         self.told.on_hold.remove(&id);
-        self.told.closed.remove(&id);
+        self.told.let_go(id);
         let Ok(turn) = turn else { return Ok(()) };
         self.note(format!("an operator lets {id} go"));
         self.consume(turn)
@@ -205,6 +215,9 @@ impl World {
             Effect::Claim { head, .. } => (head.id, false),
             _ => return Ok(()),
         };
+        if let Effect::Create { which, .. } | Effect::Upload { which, .. } = effect {
+            self.check_canary(which)?;
+        }
         let queue = self.engine.job(id).map_or("", |job| job.head.queue.name.as_str());
         if self.told.pauses.cover(queue) {
             let problem = format!("{id} goes on although its queue {queue:?} is paused");

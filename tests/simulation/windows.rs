@@ -1,11 +1,15 @@
-//! Release windows, as the world knows them: when each opens is written down beside the engine.
+//! Release windows and canaries, as the world knows them: when a window opens is written down beside
+//! the engine, and so is what goes first.
 
-use gemini_batchd::engine::effect::Change;
+use gemini_batchd::engine::effect::{Change, Which};
+use gemini_batchd::engine::event::{Failure, Outcome};
 use gemini_batchd::engine::ids::JobId;
-use gemini_batchd::engine::job::Moments;
+use gemini_batchd::engine::job::{Canary, Head, Job, Moments, Tolerance};
 
+use super::disk::Fate;
 use super::faults::Tamper;
-use super::world::{Step, World};
+use super::files::{Dropped, Kind};
+use super::world::{Halt, Step, World};
 
 impl World {
     /// The moments of a file that is found now.
@@ -44,4 +48,44 @@ impl World {
         }
         Ok(())
     }
+
+    /// Counts the lines of a canary that have no answer.
+    pub fn judge_canary(&mut self, head: &Head) -> Step<Result<Outcome, Failure>> {
+        self.step()?;
+        let runs = head.state.plan().and_then(|plan| plan.canary.clone()).map(|trial| trial.runs);
+        let file = self.file_of(head.id).clone();
+        let is_sent = |row: &u64| file.kinds[*row as usize - 1] != Kind::Invalid;
+        let rows: Vec<u64> = runs
+            .iter()
+            .flatten()
+            .flat_map(|run| run.first.0..=run.last.0)
+            .filter(is_sent)
+            .collect();
+        let outcomes = &self.folder(head.id).outcomes;
+        let is_bad = |row: &&u64| !matches!(outcomes.get(row), Some(Fate::Answered(..)));
+        let bad = rows.iter().filter(is_bad).count() as u64;
+        let limit = head.queue.canary.map_or(u64::MAX, |canary| canary.limit.of(u64::MAX));
+        if bad <= limit {
+            self.told.unjudged.remove(&head.id);
+        }
+        Ok(Ok(Outcome::Judged { bad }))
+    }
+
+    /// Nothing but the canary is sent before that was judged, and well.
+    pub fn check_canary(&self, which: &Which) -> Step {
+        let Some(run) = self.told.unjudged.get(&which.job) else { return Ok(()) };
+        let cancelled = |job: &Job| job.head.state.plan().is_some_and(|plan| plan.cancelled);
+        match run.contains(which.rows.first) || self.engine.job(which.job).is_some_and(cancelled) {
+            true => Ok(()),
+            false => {
+                let problem = format!("{} is sent before its canary is judged", which.stamp().0);
+                Err(Halt::Violation(problem))
+            }
+        }
+    }
+}
+
+/// What the queue of a file says of canaries.
+pub fn canary_of(file: &Dropped) -> Option<Canary> {
+    file.canary.map(|bad| Canary { lines: 1, limit: Tolerance::Lines(bad) })
 }

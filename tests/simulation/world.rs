@@ -11,6 +11,7 @@ use gemini_batchd::engine::event::Event;
 use gemini_batchd::engine::ids::{JobId, Millis};
 use gemini_batchd::engine::job::{Queue, Source};
 use gemini_batchd::engine::policy::{Duplicates, Policy, Uncertain};
+use gemini_batchd::provider::gemini::emulator::Faults;
 use gemini_batchd::store::MemoryStore;
 
 use super::api::Api;
@@ -18,10 +19,12 @@ use super::disk::Disk;
 use super::faults::{self, DAY_MS, HOUR_MS, Tamper, Weather};
 use super::files::Dropped;
 use super::fixtures::{limits, queue};
+use super::money::{self, Account};
 use super::network::Late;
 use super::random::Random;
 use super::rescuing::Asked;
 use super::steering::{Told, queue_of};
+use super::windows::canary_of;
 
 /// Everything there is.
 pub struct World {
@@ -61,6 +64,8 @@ pub struct World {
     pub origins: BTreeMap<JobId, u64>,
     /// Downloads that ended early, by batch.
     pub shorts: BTreeMap<String, u32>,
+    /// Rescues that were begun, and whether nothing was in their way.
+    pub rescues: BTreeMap<JobId, bool>,
     /// How often each row was asked by itself and answered.
     pub asked: Asked,
     /// What operators were told.
@@ -69,6 +74,10 @@ pub struct World {
     pub kept: BTreeMap<String, String>,
     /// Rows that were answered so.
     pub reused: u64,
+    /// What every create may cost.
+    pub account: Account,
+    /// Tokens that the API lets into the queue of a model; 0: any number.
+    queue_tokens: u64,
     jobs_made: u64,
     pub next_scan: Millis,
     next_housekeeping: Millis,
@@ -101,6 +110,7 @@ enum Next {
 impl World {
     pub fn new(seed: u64, tamper: Tamper) -> World {
         let mut random = Random::new(seed);
+        let (means, queue_tokens) = money::draw(seed);
         let storage_bytes = random.between(2000, 40_000);
         let policy = Policy {
             open_batches: random.between(2, 6) as usize,
@@ -118,6 +128,7 @@ impl World {
             duplicates: random.pick(&[Duplicates::Hold, Duplicates::Process]),
             duplicate_window_ms: 7 * DAY_MS,
             records_keep_ms: 60 * DAY_MS,
+            means,
             ..limits()
         };
         let now = Millis(1_760_000_000_000);
@@ -150,14 +161,19 @@ impl World {
             files: BTreeMap::new(),
             origins: BTreeMap::new(),
             shorts: BTreeMap::new(),
+            rescues: BTreeMap::new(),
             asked: Asked::default(),
             told: Told::default(),
             kept: BTreeMap::new(),
             reused: 0,
+            account: Account::default(),
+            queue_tokens,
             jobs_made: 0,
             next_scan: now,
             next_housekeeping: now.plus(DAY_MS),
         };
+        let (engine, _) = Engine::resume(Vec::new(), world.policy_in_force(), now);
+        world.engine = engine;
         world.plan_life();
         world
     }
@@ -203,6 +219,7 @@ impl World {
     /// Lets the next thing happen; `false` if nothing is left to happen.
     fn live_on(&mut self) -> Step<bool> {
         self.change_weather()?;
+        self.look_at_the_calendar()?;
         if self.is_faulty() {
             if self.random.chance(self.weather.deadly) {
                 return Err(Halt::Crash("at rest"));
@@ -257,8 +274,10 @@ impl World {
         let drop = first(&mut self.to_drop.iter().map(|(at, _)| *at));
         // When the disk has room again, the engine is told.
         let room = self.engine.full().map(|_| (self.weather.until.max(self.now), Next::Tick));
+        let dawn = self.end_of_the_night().map(|at| (at, Next::Tick));
         let things = [
             room,
+            dawn,
             late.map(|(at, index)| (at, Next::Late(index))),
             reply.map(|(at, index)| (at, Next::Reply(index))),
             begun.map(|(at, index)| (at, Next::Begun(index))),
@@ -307,13 +326,15 @@ impl World {
         for (name, number) in found {
             self.jobs_made += 1;
             let id = format!("{:026}", self.jobs_made).parse().expect("an id");
-            let file = self.files[&number].clone();
+            let window_ms = self.files[&number].window_ms;
+            let moments = self.moments_of(id, window_ms);
+            let file = &self.files[&number];
             let source = Source { folder: String::new(), name, bytes: file.bytes, sidecar: None };
             let (model, priority) = (file.model.to_owned(), file.priority);
-            let window_ms = file.window_ms;
-            let moments = self.moments_of(id, window_ms);
             let name = queue_of(number).to_owned();
-            let queue = Queue { name, model, priority, moments, cache_ms: file.cache_ms(), ..queue() };
+            let canary = canary_of(&self.files[&number]);
+            let cache_ms = file.cache_ms();
+            let queue = Queue { name, model, priority, canary, moments, cache_ms, ..queue() };
             let queue = file.with_deadline(queue, self.clock());
             self.tell(Event::Arrived { id, source, queue })?;
         }
@@ -326,12 +347,13 @@ impl World {
         }
         if !self.is_faulty() {
             self.weather = Weather { until: Millis(u64::MAX), ..Weather::default() };
-            self.api.set_faults(faults::always());
+            let enqueued_tokens = self.queue_tokens;
+            self.api.set_faults(Faults { enqueued_tokens, ..faults::always() });
             return self.tell(Event::Room(None));
         }
         self.weather = Weather::draw(&mut self.random, self.now);
         let drawn = faults::draw_faults(&mut self.random, self.late_results);
-        self.api.set_faults(drawn);
+        self.api.set_faults(Faults { enqueued_tokens: self.queue_tokens, ..drawn });
         self.note(format!("{:?}", self.weather));
         self.tell(Event::Room(self.full()))
     }

@@ -101,6 +101,7 @@ impl Dice {
             released: false,
             on_hold: false,
             key_print: None,
+            funds: None,
             state: self.job_state(state),
         }
     }
@@ -149,6 +150,8 @@ impl Dice {
             attempt: self.attempt(),
             tries: self.roll() as u16,
             key_print: None,
+            density: None,
+            purse: None,
             state: self.chunk_state(state),
             batches: (0..self.below(3)).map(|_| self.batch_record()).collect(),
             last_error: self.maybe(Dice::error),
@@ -298,6 +301,7 @@ impl Dice {
             key_print: None,
             input_gone: false,
             result_bytes: 0,
+            cost: None,
         }
     }
 }

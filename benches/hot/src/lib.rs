@@ -144,6 +144,7 @@ fn job(id: JobId, plan: Plan) -> Job {
         released: false,
         on_hold: false,
         key_print: None,
+        funds: None,
         state: JobState::Merging(plan),
     };
     let chunk = Chunk::new(ChunkNo(1), ChunkNo(1), rows, Rest::default());

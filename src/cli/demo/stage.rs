@@ -102,7 +102,10 @@ async fn watch(handle: &Handle, bars: &Bars) {
 }
 
 /// Writes a configuration file into the spool and reads it, and nothing else.
-fn configure(spool: &Path, url: &str, settings: &str) -> Result<Config, Failure> {
+///
+/// # Errors
+/// If it can not be written.
+pub fn configure(spool: &Path, url: &str, settings: &str) -> Result<Config, Failure> {
     durable::make_folder(spool)?;
     let file = spool.join("gemini-batchd.toml");
     let text = format!(

@@ -22,7 +22,7 @@ mod tests {
 
     fn report(trouble: &[&str]) -> Report {
         let trouble = trouble.iter().map(|why| (*why).to_owned()).collect();
-        Gathering::new(Millis(0), Millis(1000)).finish(&History::default(), trouble)
+        Gathering::new(Millis(0), Millis(1000)).finish(&History::default(), None, trouble)
     }
 
     #[test]

@@ -28,7 +28,11 @@ pub fn occasions(
         let Some(id) = draft.job else { continue };
         let changed = changes.iter().rev().find_map(|change| match change {
             Change::Head(head) if head.id == id => Some((**head).clone()),
-            Change::Head(_) | Change::Chunk(..) | Change::Shed(_) | Change::Forget(_) => None,
+            Change::Head(_)
+            | Change::Chunk(..)
+            | Change::Shed(_)
+            | Change::Forget(_)
+            | Change::Note { .. } => None,
         });
         let Some(head) = changed.or_else(|| head_of(id)) else { continue };
         let text = draft.text.clone();
@@ -44,7 +48,11 @@ pub fn occasions(
         } else if draft.kind == Kind::Stuck {
             let chunks = changes.iter().filter_map(|change| match change {
                 Change::Chunk(of, chunk) if *of == id => stuck::stuck(chunk),
-                Change::Chunk(..) | Change::Head(_) | Change::Shed(_) | Change::Forget(_) => None,
+                Change::Chunk(..)
+                | Change::Head(_)
+                | Change::Shed(_)
+                | Change::Forget(_)
+                | Change::Note { .. } => None,
             });
             let batches: Vec<&str> = chunks.map(|name| name.0.as_str()).collect();
             let id = format!("{id}-stuck-{}", batches.join("+"));
@@ -65,7 +73,11 @@ fn stuck_of(changes: &[Change], id: JobId) -> Option<&Chunk> {
         Change::Chunk(of, chunk) if *of == id => {
             matches!(chunk.state, ChunkState::Stuck { .. }).then_some(&**chunk)
         }
-        Change::Chunk(..) | Change::Head(_) | Change::Shed(_) | Change::Forget(_) => None,
+        Change::Chunk(..)
+        | Change::Head(_)
+        | Change::Shed(_)
+        | Change::Forget(_)
+        | Change::Note { .. } => None,
     })
 }
 

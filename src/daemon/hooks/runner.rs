@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::{Call, Hooks, Occasion};
 use crate::engine::ids::{JobId, Millis};
-use crate::view::{self, Kind};
+use crate::view::Kind;
 
 use super::command;
 use super::pending::{Page, Pending};
@@ -203,7 +203,7 @@ impl Runner {
         let mut text = format!("{hook}: {call}: ");
         text.push_str(came.problem.as_deref().unwrap_or("told"));
         if !came.output.is_empty() {
-            text.push_str(&format!(": {}", view::shortened(&came.output)));
+            text.push_str(&format!(": {}", came.output));
         }
         match is_bad {
             true => tracing::warn!(text, "a hook failed"),

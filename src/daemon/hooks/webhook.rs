@@ -3,6 +3,7 @@
 //! Redirects are not followed, what is answered is not read, and nothing of the URL beyond its host
 //! is told to anybody.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -22,19 +23,22 @@ pub struct Refused {
 }
 
 /// Sends to webhooks. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Sender {
-    client: reqwest::Client,
+    /// Made when something is sent first: most daemons have no webhook, and reading the
+    /// certificates of the machine takes time.
+    clients: Arc<OnceLock<Result<Clients, String>>>,
+}
+
+#[derive(Debug)]
+struct Clients {
+    far: reqwest::Client,
     /// For URLs on this machine, where a proxy has no business.
     near: reqwest::Client,
 }
 
-impl Sender {
-    /// A sender; nothing is sent yet.
-    ///
-    /// # Errors
-    /// If the certificates or the proxy settings of this machine can not be used; in words.
-    pub fn new() -> Result<Sender, String> {
+impl Clients {
+    fn new() -> Result<Clients, String> {
         // Whoever came first has installed the same.
         drop(rustls::crypto::ring::default_provider().install_default());
         let build = || {
@@ -46,11 +50,16 @@ impl Sender {
                 .http1_only()
                 .pool_max_idle_per_host(0)
         };
-        let say = |error: reqwest::Error| error.without_url().to_string();
-        let client = build().build().map_err(say)?;
-        Ok(Sender { client, near: build().no_proxy().build().map_err(say)? })
+        let say = |error: reqwest::Error| {
+            let error = error.without_url();
+            format!("{error}; check the CA certificates and the proxy settings of this machine")
+        };
+        let far = build().build().map_err(say)?;
+        Ok(Clients { far, near: build().no_proxy().build().map_err(say)? })
     }
+}
 
+impl Sender {
     /// Posts an event.
     ///
     /// # Errors
@@ -64,7 +73,7 @@ impl Sender {
         patience: Duration,
     ) -> Result<(), Refused> {
         let (body, timestamp) = (told.json(), (now.0 / 1000).to_string());
-        let mut request = self.client(url).post(url.clone()).timeout(patience);
+        let mut request = self.client(url)?.post(url.clone()).timeout(patience);
         request = request.header(CONTENT_TYPE, "application/json");
         request = request.header(signature::ID, &told.id).header(signature::TIMESTAMP, &timestamp);
         if let Some(secret) = secret {
@@ -79,12 +88,15 @@ impl Sender {
     /// # Errors
     /// As [`Sender::post`].
     pub async fn ping(&self, url: &Url, patience: Duration) -> Result<(), Refused> {
-        taken(self.client(url).get(url.clone()).timeout(patience).send().await)
+        taken(self.client(url)?.get(url.clone()).timeout(patience).send().await)
     }
 
-    fn client(&self, url: &Url) -> &reqwest::Client {
-        let is_near = url.scheme() == "http";
-        if is_near { &self.near } else { &self.client }
+    fn client(&self, url: &Url) -> Result<&reqwest::Client, Refused> {
+        match self.clients.get_or_init(Clients::new) {
+            Ok(clients) if url.scheme() == "http" => Ok(&clients.near),
+            Ok(clients) => Ok(&clients.far),
+            Err(why) => Err(Refused { why: why.clone(), pause: None }),
+        }
     }
 }
 

@@ -37,6 +37,7 @@ impl World {
             released: false,
             on_hold: false,
             key_print: None,
+            funds: None,
             state: JobState::Done(delivery.clone()),
         };
         let world = World { _folder: folder, folders, head, delivery };

@@ -132,3 +132,17 @@ impl StuckV1 {
         matches!(self, StuckV1::Report)
     }
 }
+
+/// Most requests set no limit for their answers.
+pub(super) fn is_no_bound(value: &u32) -> bool {
+    *value == 0
+}
+
+/// All of a thousand.
+pub(super) fn all() -> u16 {
+    1000
+}
+
+pub(super) fn are_all(value: &u16) -> bool {
+    *value == all()
+}

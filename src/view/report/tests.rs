@@ -19,7 +19,8 @@ fn job(number: u64, name: &str, state: JobState) -> Job {
     let source = Source { folder: String::new(), name: name.to_owned(), bytes: 10, sidecar: None };
     let (released, on_hold, key_print, claimed) = (false, false, None, EVENING.plus(1000));
     let queue = Queue::default();
-    let head = Head { id, source, queue, claimed, released, on_hold, key_print, state };
+    let head =
+        Head { id, source, queue, claimed, released, on_hold, key_print, funds: None, state };
     Job { head, chunks: BTreeMap::new() }
 }
 
@@ -35,6 +36,7 @@ fn delivered(number: u64, answered: u64, failures: &[(&str, u64)], at: Millis) -
     let mut chunk = Chunk::new(ChunkNo(1), ChunkNo(1), rows, Rest::default());
     chunk.state = ChunkState::Settled;
     chunk.batches.push(BatchRecord {
+        cost: None,
         name: BatchName(format!("batches/b{number}")),
         attempt: Attempt(1),
         input: Input::Inline,
@@ -66,7 +68,7 @@ fn report(jobs: &[Job]) -> Report {
             gathering.take_in_open(job, &JobView::at(job, MORNING, None));
         }
     }
-    gathering.finish(&history, Vec::new())
+    gathering.finish(&history, None, Vec::new())
 }
 
 #[test]
@@ -171,4 +173,34 @@ fn a_report_is_read_back_as_it_was_written() {
     let report = report(&[delivered(1, 40, &[("blocked", 3)], EVENING.plus(3_600_000))]);
     let text = serde_json::to_string(&report).expect("JSON");
     assert_eq!(serde_json::from_str::<Report>(&text).expect("read"), report);
+}
+
+#[test]
+fn money_and_what_did_not_come_from_batches_alone_are_told_where_there_is_any() {
+    let mut job = delivered(1, 40, &[], EVENING.plus(3_600_000));
+    if let JobState::Done(delivery) = &mut job.head.state {
+        delivery.plan.reused = 7;
+        delivery.tally.wasted = 2;
+        delivery.plan.promise = Some(Box::new(crate::engine::job::Promise {
+            flex: 30,
+            uncertain: 1,
+            wasted: 1,
+            ..Default::default()
+        }));
+    }
+    let funds = crate::engine::job::Funds { currency: "EUR".to_owned(), ..Default::default() };
+    job.head.funds = Some(Box::new(funds));
+    let report = report(&[job]);
+    assert_eq!((report.other.reused, report.other.flex, report.other.wasted), (7, 30, 3));
+    let told = report.told(&TimeZone::UTC);
+    let fact =
+        |name: &str| told.facts.iter().find(|(of, _)| *of == name).map(|(_, it)| it.as_str());
+    assert_eq!(
+        fact("besides"),
+        Some(
+            "7 answered before and used again, 30 rescued through flex, 1 calls nobody knows the \
+             end of, 3 answers that came twice"
+        )
+    );
+    assert!(fact("cost").is_some_and(|cost| cost.ends_with(" EUR")), "{told:?}");
 }

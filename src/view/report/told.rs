@@ -56,6 +56,8 @@ impl Report {
         let (from, to) = (local(&self.from, zone, MINUTE), local(&self.to, zone, MINUTE));
         let mut facts = vec![("files", self.files_told()), ("lines", self.lines_told())];
         facts.extend(self.failures_told().map(|told| ("failed", told)));
+        facts.extend(self.cost_told().map(|told| ("cost", told)));
+        facts.extend(self.other_told().map(|told| ("besides", told)));
         if let Some(slowest) = &self.slowest {
             let (seconds, batch) = (span(slowest.seconds), &slowest.batch);
             let (file, model) = (&slowest.file, &slowest.model);
@@ -163,6 +165,38 @@ impl Report {
         let told: Vec<String> =
             told.map(|failure| format!("{} {}", number(failure.lines), failure.reason)).collect();
         (!told.is_empty()).then(|| format!("{}; see NAME.errors.jsonl", told.join(", ")))
+    }
+
+    fn cost_told(&self) -> Option<String> {
+        let mut told: Vec<String> =
+            self.cost.iter().map(|(currency, cost)| format!("{cost} {currency}")).collect();
+        for budget in self.spending.iter().flat_map(|spending| &spending.budgets) {
+            if let Some(limit) = &budget.limit {
+                let of = match &budget.queue {
+                    Some(queue) => format!("queue {queue}"),
+                    None => format!("this {}", budget.period),
+                };
+                told.push(format!("{} of {limit} spent {of}", budget.spent));
+            }
+        }
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    fn other_told(&self) -> Option<String> {
+        let other = &self.other;
+        let parts = [
+            (other.reused, "answered before and used again"),
+            (other.flex, "rescued through flex"),
+            (other.standard, "rescued through standard"),
+            (other.uncertain, "calls nobody knows the end of"),
+            (other.wasted, "answers that came twice"),
+        ];
+        let told: Vec<String> = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{} {what}", number(*count)))
+            .collect();
+        (!told.is_empty()).then(|| told.join(", "))
     }
 
     fn deadlines_told(&self, zone: &TimeZone) -> Option<String> {

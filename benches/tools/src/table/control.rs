@@ -132,9 +132,10 @@ fn pairs(
 ) -> Result<Vec<Pair>, String> {
     let pair = |round: usize| {
         // What was removed before slows a file system down: each goes first every other time.
-        let first = take(bench, server, files, pace, round % 2 == 0)?;
-        let second = take(bench, server, files, pace, round % 2 != 0)?;
-        let (with, without) = if round % 2 == 0 { (first, second) } else { (second, first) };
+        let first = take(bench, server, files, pace, round.is_multiple_of(2))?;
+        let second = take(bench, server, files, pace, !round.is_multiple_of(2))?;
+        let (with, without) =
+            if round.is_multiple_of(2) { (first, second) } else { (second, first) };
         let (whole, wait) = (with.seconds / without.seconds, with.wait / without.wait);
         Ok(Pair { whole, wait, with, without })
     };

@@ -73,6 +73,7 @@ pub(super) fn begin(
         released: false,
         on_hold: false,
         key_print: prints.first().map(|print| (*print).to_owned()),
+        funds: None,
         state: JobState::Planning,
     };
     Ok(Start { folder, head })

@@ -105,6 +105,7 @@ mod tests {
             released: false,
             on_hold: false,
             key_print: Some("former".to_owned()),
+            funds: None,
             state: JobState::Active(Plan::default()),
         };
         let chunks = [polled, other].into_iter().map(|chunk| (chunk.no, chunk)).collect();

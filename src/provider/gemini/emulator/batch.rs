@@ -32,6 +32,8 @@ pub struct Batch {
     pub input: StoreId,
     /// How many there are.
     pub rows: u64,
+    /// Tokens of their prompts, about.
+    pub tokens: u64,
     /// When it was made.
     pub created: Moment,
     /// When it starts to run.

@@ -13,6 +13,7 @@ use super::batch::{Batch, LIFETIME, Output, Shown, Stage};
 use super::clock::Moment;
 use super::create::{Create, CreateInput};
 use super::journal::{Happened, InputKind};
+use super::layer::exhausted;
 use super::reply::{Refusal, Reply, StoreId};
 use super::rows::Survey;
 use super::server::{ProjectNo, Server};
@@ -109,9 +110,26 @@ impl Server {
             return reply;
         }
         self.hold(input);
+        if !self.has_room_in_queue(who, model, survey) {
+            let reply = exhausted();
+            self.create_refused(who, &create.display_name, &reply, now);
+            self.release(input);
+            return reply;
+        }
         let batch = self.new_batch(model, task, create, input, survey, now);
         let (operation, _) = batch.operation(now, self.shown(true));
         self.enter(who, batch, now).unwrap_or(Reply::Json(operation))
+    }
+
+    /// Whether so many more tokens may be enqueued for a model (API contract, 8).
+    fn has_room_in_queue(&self, who: ProjectNo, model: &str, survey: &Survey) -> bool {
+        let limit = self.faults.enqueued_tokens;
+        let batches = self.projects[who.0].batches.values();
+        let is_in = |batch: &&Batch| {
+            matches!(batch.stage, Stage::Open) && batch.model.strip_prefix("models/") == Some(model)
+        };
+        let enqueued: u64 = batches.filter(is_in).map(|batch| batch.tokens).sum();
+        limit == 0 || enqueued + survey.bytes / BYTES_A_TOKEN <= limit
     }
 
     /// Puts a new batch down. Answers with what its client gets in the place of the batch, if a
@@ -153,7 +171,8 @@ impl Server {
         let vanishes = self.faults.vanish.take();
         let ends_as =
             self.faults.ends.as_mut().and_then(|ends| ends.times.take().then(|| ends.clone()));
-        let starts = if stuck { Moment::NEVER } else { now.after(self.rules.pending_for) };
+        let times = self.faults.slow_models.get(model).copied().unwrap_or(1).max(1);
+        let starts = if stuck { Moment::NEVER } else { now.after(self.rules.pending_for * times) };
         Batch {
             id: self.draw(36),
             model: format!("models/{model}"),
@@ -164,9 +183,10 @@ impl Server {
             file,
             input,
             rows: survey.rows,
+            tokens: survey.bytes / BYTES_A_TOKEN,
             created: now,
             starts,
-            ends: starts.after(self.rules.running_for),
+            ends: starts.after(self.rules.running_for * times),
             vanishes: if vanishes { starts } else { Moment::NEVER },
             cancel_asked: None,
             poison: self.faults.poison.clone().filter(|_| survey.contains[1]),
@@ -418,4 +438,6 @@ pub const MODELS: &[&str] = &[
 ];
 
 const PAGE_DEFAULT: usize = 50;
+/// A rule of thumb, for the queues of models.
+const BYTES_A_TOKEN: u64 = 4;
 const PAGE_MAX: usize = 100;

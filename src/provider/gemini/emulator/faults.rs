@@ -4,6 +4,8 @@
 //! can be replaced while the emulator runs. The server asks [`Budget::take`] at the moment a fault
 //! would strike; what is left of a budget is part of the server's state.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Every fault there is. See each field for when it strikes.
@@ -22,6 +24,11 @@ pub struct Faults {
     pub create_drop_after: Budget,
     /// Creates with a row that contains this text are refused with an opaque 400.
     pub create_opaque_400: Option<String>,
+    /// Not a fault: tokens that may be enqueued for a model, in open batches and the new one; a create
+    /// beyond them is answered 429 without details. 0: any number. A token is four bytes.
+    pub enqueued_tokens: u64,
+    /// Batches of these models, from now on created, take so many times as long.
+    pub slow_models: BTreeMap<String, u32>,
     /// Batches with a row that contains a text end FAILED as a whole.
     pub poison: Option<Poison>,
 

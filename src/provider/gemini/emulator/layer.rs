@@ -139,6 +139,7 @@ impl Server {
             Create { display_name: String::new(), priority: 0, input: CreateInput::File(file) };
         let counted = rows::Survey {
             rows: survey.rows,
+            bytes: 0,
             errors: Vec::new(),
             contains: [false, survey.poisoned],
         };
@@ -229,11 +230,15 @@ impl Server {
             return Err(unavailable());
         }
         if self.faults.create_429.take() {
-            let message = "Resource has been exhausted (e.g. check quota).";
-            return Err(Reply::refused(429, message));
+            return Err(exhausted());
         }
         Ok(())
     }
+}
+
+/// The bare answer to a create for which a quota has no room (API contract, 9.3).
+pub(super) fn exhausted() -> Reply {
+    Reply::refused(429, "Resource has been exhausted (e.g. check quota).")
 }
 
 impl Batch {

@@ -89,6 +89,8 @@ impl<'a> Row<'a> {
 pub struct Survey {
     /// Rows there are.
     pub rows: u64,
+    /// Bytes of them all.
+    pub bytes: u64,
     /// One sentence for each bad line, up to 100.
     pub errors: Vec<String>,
     /// Whether a row contains the text that a fault looks for, in the order given.
@@ -115,6 +117,7 @@ pub fn survey(
             continue;
         }
         survey.rows += 1;
+        survey.bytes += line.len() as u64;
         for (found, finder) in survey.contains.iter_mut().zip(&finders) {
             *found |= finder.as_ref().is_some_and(|finder| finder.find(&line).is_some());
         }

@@ -1,0 +1,174 @@
+//! The ledger of what was spent and is set aside; what that is for is said in `budget`.
+
+use std::collections::BTreeMap;
+
+use super::budget::Periods;
+use super::ids::{JobId, Millis};
+use super::job::{Chunk, Job};
+use super::lanes::Unit;
+use super::money::{Amount, Cost};
+
+/// Everything spent and set aside.
+#[derive(Debug, Default)]
+pub(super) struct Spending {
+    pub(super) periods: Periods,
+    /// By quarters of an hour since 1970, and queue.
+    spent: BTreeMap<Slot, Amount>,
+    /// What is set aside, and for which queue.
+    held: BTreeMap<Unit, (Box<str>, Cost)>,
+    /// What was spent and is set aside for chunks of jobs under way.
+    parts: BTreeMap<Unit, Amount>,
+    /// The same by jobs.
+    pub(super) by_job: BTreeMap<JobId, Amount>,
+    /// The note is behind.
+    is_new: bool,
+    /// There may be more to spend than before.
+    pub(super) freed: bool,
+}
+
+type Slot = (u32, Box<str>);
+
+/// What complete and other saved jobs have spent, while they are read.
+#[derive(Debug, Default)]
+pub(super) struct Spent(BTreeMap<Slot, Amount>);
+
+impl Spent {
+    /// Takes in a job as it was saved.
+    pub(super) fn take_in(&mut self, job: &Job) {
+        for cost in job.chunks.values().flat_map(costs) {
+            add(&mut self.0, &job.head.queue.name, cost);
+        }
+    }
+}
+
+impl Spending {
+    /// What is known after a restart: by the note, or, where that is lost, by the jobs.
+    pub(super) fn recalled(note: &str, seen: Spent, periods: Periods, now: Millis) -> Spending {
+        let known = |spent| Spending { spent, periods, freed: true, ..Spending::default() };
+        let mut noted = known(BTreeMap::new());
+        for line in note.lines() {
+            let mut parts = line.splitn(3, ' ');
+            let (Some(slot), Some(nano), Some(queue)) = (parts.next(), parts.next(), parts.next())
+            else {
+                continue;
+            };
+            if let (Ok(slot), Ok(nano)) = (slot.parse(), nano.parse()) {
+                noted.spent.insert((slot, queue.into()), Amount(nano));
+            }
+        }
+        let mut seen = known(seen.0);
+        noted.merge_old(now, FINE_SLOTS);
+        seen.merge_old(now, FINE_SLOTS);
+        for (slot, amount) in seen.spent {
+            let known = noted.spent.entry(slot).or_default();
+            *known = amount.max(*known);
+        }
+        noted
+    }
+
+    pub(super) fn spend(&mut self, queue: &str, cost: Cost) {
+        add(&mut self.spent, queue, cost);
+        self.is_new = true;
+    }
+
+    /// What was spent and is set aside since a moment, by a queue or by all.
+    pub(super) fn since(&self, from: Millis, queue: Option<&str>) -> (Amount, Amount) {
+        let is_of = |of: &str| queue.is_none_or(|queue| queue == of);
+        let spent = self.spent.range((slot(from), "".into())..);
+        let spent = spent.filter(|((_, of), _)| is_of(of));
+        let held = self.held.values().filter(|(of, held)| is_of(of) && held.at >= from);
+        (
+            spent.fold(Amount::default(), |sum, (_, amount)| sum.plus(*amount)),
+            held.fold(Amount::default(), |sum, (_, held)| sum.plus(held.amount)),
+        )
+    }
+
+    /// Keeps the count of what a chunk of a job under way has of the money; `None` if there is none
+    /// any more.
+    pub(super) fn account(&mut self, unit: Unit, of: Option<(&Job, &Chunk)>) {
+        let held = of.and_then(|(_, chunk)| chunk.purse.as_ref()?.held);
+        let costs = of.into_iter().flat_map(|(_, chunk)| costs(chunk)).chain(held);
+        let all = costs.fold(Amount::default(), |sum, cost| sum.plus(cost.amount));
+        let before_held = match (held, of) {
+            (Some(held), Some((job, _))) => {
+                let queue = job.head.queue.name.as_str().into();
+                self.held.insert(unit, (queue, held))
+            }
+            (Some(_) | None, _) => self.held.remove(&unit),
+        };
+        let before = match all == Amount::default() {
+            true => self.parts.remove(&unit),
+            false => self.parts.insert(unit, all),
+        };
+        let before = before.unwrap_or_default();
+        self.freed |=
+            all < before || before_held.map(|(_, cost)| cost.amount) > held.map(|it| it.amount);
+        if all != before {
+            let sum = self.by_job.entry(unit.job).or_default();
+            *sum = sum.plus(all).minus(before);
+            if *sum == Amount::default() {
+                self.by_job.remove(&unit.job);
+            }
+        }
+    }
+
+    /// Of what is longer ago than some slots, only days are told apart, and no queues.
+    fn merge_old(&mut self, now: Millis, fine: u32) {
+        let (now, month) = (slot(now), slot(self.periods.month));
+        let limit = now.saturating_sub(fine);
+        let newer = self.spent.split_off(&(limit, "".into()));
+        for ((at, _), amount) in std::mem::replace(&mut self.spent, newer) {
+            // What was spent this month stays in this month.
+            let day = at - at % DAY_SLOTS;
+            let day = if at >= month { day.max(month) } else { day };
+            let sum = self.spent.entry((day, "".into())).or_default();
+            *sum = sum.plus(amount);
+        }
+        while self.spent.range(..(limit, "".into())).count() > DAYS_MAX {
+            self.spent.pop_first();
+        }
+    }
+
+    /// The note, if it has to be saved.
+    pub(super) fn note(&mut self, now: Millis) -> Option<String> {
+        if !std::mem::take(&mut self.is_new) {
+            return None;
+        }
+        let mut text = String::new();
+        for fine in [FINE_SLOTS, DAY_SLOTS, 0] {
+            self.merge_old(now, fine);
+            text = self.spent.iter().fold(String::new(), |text, ((slot, queue), amount)| {
+                text + &format!("{slot} {} {queue}\n", amount.0)
+            });
+            if text.len() <= NOTE_BYTES_MAX {
+                break;
+            }
+        }
+        Some(text)
+    }
+}
+
+/// Everything that was spent for a chunk.
+pub(super) fn costs(chunk: &Chunk) -> impl Iterator<Item = Cost> {
+    let doubtful = chunk.purse.iter().flat_map(|purse| &purse.doubtful).copied();
+    chunk.batches.iter().filter_map(|batch| batch.cost).chain(doubtful)
+}
+
+fn add(spent: &mut BTreeMap<Slot, Amount>, queue: &str, cost: Cost) {
+    let sum = spent.entry((slot(cost.at), queue.into())).or_default();
+    *sum = sum.plus(cost.amount);
+}
+
+fn slot(at: Millis) -> u32 {
+    u32::try_from(at.0 / SLOT_MS).unwrap_or(u32::MAX)
+}
+
+/// Every zone's noon and midnight lie on one.
+const SLOT_MS: u64 = 900_000;
+const DAY_SLOTS: u32 = 96;
+/// For so long quarters of an hour and queues are told apart: a clock may be days off.
+const FINE_SLOTS: u32 = 8 * DAY_SLOTS;
+/// Days that are kept, more than there are in a month and the one before.
+const DAYS_MAX: usize = 100;
+/// A record may have 64 KiB.
+const NOTE_BYTES_MAX: usize = 48 * 1024;
