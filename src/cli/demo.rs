@@ -228,18 +228,20 @@ fn farewell(keep: Option<&Path>, out: &mut dyn Write) -> std::io::Result<()> {
 
 const EXAMPLES: &[Embedded] = &[
     Embedded { path: "guide.jsonl", content: include_bytes!("../../examples/inbox/guide.jsonl") },
-    Embedded {
-        path: "translate.jsonl",
-        content: include_bytes!("../../examples/inbox/translate.jsonl"),
-    },
+    TRANSLATE,
     Embedded {
         path: "questions-zh.json",
         content: include_bytes!("../../examples/inbox/questions-zh.json"),
     },
-    Embedded {
-        path: "reviews/classify.jsonl",
-        content: include_bytes!("../../examples/inbox/reviews/classify.jsonl"),
-    },
+    CLASSIFY,
 ];
+const TRANSLATE: Embedded = Embedded {
+    path: "translate.jsonl",
+    content: include_bytes!("../../examples/inbox/translate.jsonl"),
+};
+const CLASSIFY: Embedded = Embedded {
+    path: "reviews/classify.jsonl",
+    content: include_bytes!("../../examples/inbox/reviews/classify.jsonl"),
+};
 const REVIEWS: &str = "[queue.\"reviews\"]\nmodel = \"gemini-2.5-flash-lite\"\n";
 const ANSWERS_SHOWN: usize = 2;

@@ -28,6 +28,7 @@ use crate::view::event::EventFilter;
 
 use super::features::Embedded;
 use super::stage::configure;
+use super::{CLASSIFY, TRANSLATE};
 
 /// Plays the night; gives the exit code of its worst job, or `None` after Ctrl-C.
 ///
@@ -42,8 +43,8 @@ pub async fn play(spool: &Path, talk: &mut dyn Write) -> Result<Option<ExitCode>
     let clock = Arc::new(FastClock::new(evening, SLOW));
     let setup = Setup::open(Arc::clone(&config), Arc::clone(&clock) as Arc<dyn Clock>)?;
     for file in FILES {
-        let mut content = file.content;
-        drop_into(&config.folders.inbox.join(QUEUE), file.path, &mut content)?;
+        let (mut content, name) = (file.content, file.path.rsplit('/').next());
+        drop_into(&config.folders.inbox.join(QUEUE), name.unwrap_or(file.path), &mut content)?;
     }
     let handle = setup.daemon.handle();
     let teller = Teller::new(&config, &handle, &clock);
@@ -81,7 +82,11 @@ fn stand_in(evening: Millis) -> Options {
         start: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(evening.0)),
         pending_for: Duration::from_secs(20 * 60),
         running_for: Duration::from_secs(55 * 60),
-        faults: Faults { stuck_pending: Budget::times(1), ..Faults::default() },
+        faults: Faults {
+            stuck_pending: Budget::times(1),
+            flex_shed_503: Budget::times(2),
+            ..Faults::default()
+        },
         ..Options::default()
     }
 }
@@ -185,16 +190,7 @@ rescue = [\"flex\"]          # … one by one if need be, at the same price
 [report]
 schedule = \"0 7 * * *\"
 ";
-const FILES: [Embedded; 2] = [
-    Embedded {
-        path: "open.jsonl",
-        content: include_bytes!("../../../examples/inbox/reviews/classify.jsonl"),
-    },
-    Embedded {
-        path: "translate.jsonl",
-        content: include_bytes!("../../../examples/inbox/translate.jsonl"),
-    },
-];
+const FILES: [Embedded; 2] = [CLASSIFY, TRANSLATE];
 const NO_REPORT: &str = "the morning came without a report";
 /// How many times as fast the clocks go while much happens.
 const SLOW: u32 = 120;
