@@ -8,7 +8,6 @@
 
 mod command;
 mod message;
-mod night;
 mod occasions;
 mod pending;
 mod runner;
@@ -24,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{self, Call, Occasion};
 use crate::engine::effect::Change;
 use crate::engine::ids::Millis;
-use crate::view::report::Report;
+use crate::view::report::told;
 
 use super::chronicle::Draft;
 use super::{Daemon, Handle, lock, spawn};
@@ -195,9 +194,7 @@ impl Daemon {
         let all = occasions::occasions(drafts, changes, head_of, folders, now);
         self.hooks.note(all, now);
     }
-}
 
-impl Daemon {
     /// Notes for hooks that the report of the time since a moment lies in the outbox.
     pub(super) fn note_report(&mut self, since: Millis, stem: &str, headline: &str, now: Millis) {
         let id = format!("report-{}", since.0);
@@ -207,13 +204,16 @@ impl Daemon {
     }
 
     /// Sends the ping, if a report says that the night was good.
-    pub(super) fn ping_after(&self, report: &Report) {
+    pub(super) fn ping_after(&self, report: &told::Told) {
         if self.config.hooks.ping.is_none() {
             return;
         }
-        match night::trouble_in(report) {
-            Some(why) => tracing::warn!(why, "the night was not good: no ping is sent"),
-            None => self.hooks.ping(),
+        match report.is_good {
+            true => self.hooks.ping(),
+            false => {
+                let why = &report.headline;
+                tracing::warn!(why, "the night was not good: no ping is sent");
+            }
         }
     }
 }

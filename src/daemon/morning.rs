@@ -44,11 +44,11 @@ impl Daemon {
         match tokio::task::block_in_place(|| self.write_report(now)) {
             Ok(None) => {}
             Ok(Some((stem, report))) => {
-                let headline = report.told(&TimeZone::system()).headline;
-                let text = format!("reports/{stem}.md in the outbox: {headline}");
+                let told = report.told(&TimeZone::system());
+                let text = format!("reports/{stem}.md in the outbox: {}", told.headline);
                 tracing::info!(stem, "the morning report was written");
                 self.note(Draft::of_daemon(Kind::Report, text));
-                self.ping_after(&report);
+                self.ping_after(&told);
             }
             Err(error) => tracing::error!(%error, "the morning report was not written"),
         }

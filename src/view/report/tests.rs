@@ -121,12 +121,38 @@ fn a_bad_night_says_what_failed_what_was_late_and_what_needs_somebody() {
     assert_eq!((report.deadlines.met, report.deadlines.missed), (1, 2));
     let told = report.told(&TimeZone::UTC);
     assert_eq!(told.headline, "1 file needs you, 6 lines failed, 2 deadlines were missed.");
+    assert!(!told.is_good);
     let text = report.markdown(&TimeZone::UTC);
     assert!(text.contains("twice.jsonl (held, 01JD"), "{text}");
     assert!(text.contains("gemini-batchd release X"), "{text}");
     assert!(text.contains("later.jsonl was wanted by"), "{text}");
     assert!(text.contains("waiting until "), "{text}");
     assert!(text.contains("- failed: 5 blocked, 1 empty; see NAME.errors.jsonl"), "{text}");
+}
+
+#[test]
+fn each_thing_that_goes_wrong_spoils_the_night() {
+    let refusal = Refusal {
+        reason: "no_valid_line".to_owned(),
+        message: "no line is valid".to_owned(),
+        remedy: String::new(),
+        line: None,
+        column: None,
+    };
+    let refused = report(&[job(1, "bad.jsonl", JobState::Failed(refusal))]);
+    assert!(!refused.told(&TimeZone::UTC).is_good, "{refused:?}");
+    let spoil: [fn(&mut Report); 4] = [
+        |report| report.lines.failed = 1,
+        |report| report.deadlines.missed = 1,
+        |report| report.attention_total = 1,
+        |report| report.trouble = vec!["no room".to_owned()],
+    ];
+    for spoil in spoil {
+        let mut bad = report(&[]);
+        spoil(&mut bad);
+        let told = bad.told(&TimeZone::UTC);
+        assert!(!told.is_good && !told.headline.contains("All is well"), "{bad:?}");
+    }
 }
 
 #[test]

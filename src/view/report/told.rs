@@ -68,10 +68,7 @@ impl Report {
             facts.push(("now", self.standing_told()));
         }
         facts.extend(self.trouble.iter().map(|why| ("trouble", why.clone())));
-        let is_good = self.attention_total == 0
-            && self.trouble.is_empty()
-            && self.lines.failed == 0
-            && self.deadlines.missed == 0;
+        let complaints = self.complaints();
         let this = NightRow {
             day: local(&self.to, zone, DAY),
             files: self.files.delivered,
@@ -82,8 +79,8 @@ impl Report {
         let before = self.nights.iter().map(|night| row(night, zone));
         Told {
             title: format!("Report from {from} to {to}"),
-            headline: self.headline(),
-            is_good,
+            headline: self.headline(&complaints),
+            is_good: complaints.is_empty(),
             facts,
             attention: items(&self.attention, self.attention_total),
             waiting: items(&self.waiting, self.waiting_total),
@@ -91,7 +88,8 @@ impl Report {
         }
     }
 
-    fn headline(&self) -> String {
+    /// What went wrong, or still waits for somebody; nothing, after a good night.
+    fn complaints(&self) -> Vec<String> {
         let mut parts = Vec::new();
         match self.attention_total {
             0 => {}
@@ -108,8 +106,12 @@ impl Report {
         if !self.trouble.is_empty() {
             parts.push("something is wrong".to_owned());
         }
-        match (parts.is_empty(), self.files.delivered) {
-            (false, _) => sentence(&parts.join(", ")),
+        parts
+    }
+
+    fn headline(&self, complaints: &[String]) -> String {
+        match (complaints.is_empty(), self.files.delivered) {
+            (false, _) => sentence(&complaints.join(", ")),
             (true, 0) => {
                 "All is well: there was nothing to deliver, and nothing needs you.".to_owned()
             }
