@@ -6,8 +6,7 @@
 //! as an image, counts as much as an image does. Requests come from outside: whatever stands in
 //! them, the worst is a wrong estimate.
 
-use memchr::memchr2;
-
+use super::quotes::closing;
 use crate::engine::job::Density;
 
 /// Looks at some of the requests of a chunk.
@@ -89,7 +88,7 @@ impl<'a> Walk<'a> {
         loop {
             let start = memchr::memchr(b'"', self.rest)? + 1;
             let inside = self.rest.get(start..)?;
-            let len = string_len(inside)?;
+            let len = closing(inside, 0)?;
             let (text, rest) = (&inside[..len], &inside[len + 1..]);
             self.rest = rest;
             if let Some(value) = rest.trim_ascii_start().strip_prefix(b":") {
@@ -108,18 +107,6 @@ impl<'a> Walk<'a> {
                 _ => return Some(Found::Text(text)),
             }
         }
-    }
-}
-
-/// Bytes up to the end of a string.
-fn string_len(inside: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let found = at + memchr2(b'"', b'\\', inside.get(at..)?)?;
-        if inside[found] == b'"' {
-            return Some(found);
-        }
-        at = found + 2;
     }
 }
 
