@@ -140,7 +140,7 @@ async fn without_leave_to_rescue_the_job_is_only_told_to_be_late() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_whose_answers_get_lost_are_counted_and_asked_again_once() {
+async fn calls_whose_answers_get_lost_are_counted_and_asked_again() {
     let faults = Faults { ask_drop_after: Budget::times(2), ..stuck() };
     let rig = Rig::with(faults, &[BY, FLEX]).await;
     rig.drop_file("a.jsonl", requests(8));

@@ -24,8 +24,19 @@ fn a_slow_disk_only_makes_it_slow() {
     }
     let notices = UnixDatagram::bind(rig.aside("notify")).expect("a socket");
     let slow = format!("inject=fsync,fdatasync:delay_exit={}", SYNC.as_micros());
-    let strace =
-        ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", &slow];
+    // With -D the daemon is our child and strace is not, so that killing it leaves nobody behind.
+    let strace = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fsync,fdatasync",
+        "-e",
+        &slow,
+    ];
     let mut command = rig.through(&strace, &["run"]);
     command.env("NOTIFY_SOCKET", rig.aside("notify"));
     command.env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());

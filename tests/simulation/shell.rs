@@ -106,7 +106,8 @@ impl World {
         let known = self.reuse(&file, head.queue.cache_ms);
         let reused = known.len() as u64;
         self.folder(head.id).reused = known.keys().copied().collect();
-        let outcomes = outcomes.into_iter().chain(known).collect();
+        let believed = if self.tamper == Tamper::SendReused { BTreeMap::new() } else { known };
+        let outcomes = outcomes.into_iter().chain(believed).collect();
         self.folder(head.id).outcomes = outcomes;
         self.step()?;
         self.sync();
@@ -125,9 +126,6 @@ impl World {
         if chunks.is_empty() {
             let (run, none) = (Rows { first: Row(1), last: Row(rows) }, Share::default());
             chunks.push(PlannedChunk { rows: run, left: none, right: none, density: None });
-        }
-        if self.tamper == Tamper::SendReused {
-            self.folder(head.id).outcomes.retain(|_, fate| *fate == Fate::Invalid);
         }
         let sha256 = format!("{:064x}", file.content);
         let mut plan =

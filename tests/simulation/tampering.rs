@@ -73,8 +73,7 @@ fn an_answer_that_is_used_again_for_another_request_is_seen() {
 #[test]
 fn rows_that_the_cache_has_answered_are_not_sent() {
     let (_, problem) = broken_with(Tamper::SendReused);
-    let seen = ["answered from the cache, and paid", "was never sent"];
-    assert!(seen.iter().any(|words| problem.contains(words)), "{problem}");
+    assert!(problem.contains("answered from the cache, and paid"), "{problem}");
 }
 
 #[test]
