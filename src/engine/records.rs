@@ -5,7 +5,7 @@ use super::ids::{ChunkNo, JobId, Millis};
 use super::job::{Chunk, ChunkState, Delivery, Doubt, JobState, Plan};
 use super::lanes::{Lane, Unit};
 use super::machine::{Engine, find, find_mut};
-use super::stalled::BUDGET;
+use super::stalled::{BUDGET, waits_for_budget};
 
 impl Engine {
     /// Stops a job: nothing more is sent, its batches are cancelled, what they have is collected.
@@ -81,6 +81,7 @@ impl Engine {
         let stuck: Vec<_> = job.chunks.values().filter_map(stuck).collect();
         if let JobState::Held(refusal) = &job.head.state {
             if refusal.reason == BUDGET {
+                self.set_on_hold(id, false, &mut turn);
                 self.allow_over(id, &mut turn);
             } else if refusal.reason != DUPLICATE {
                 return Err(format!("the file of job {id} lies in held/: {}", refusal.remedy));
@@ -151,8 +152,8 @@ impl Engine {
         }
         job.head.state = state;
         let (is_active, is_over) = (matches!(job.head.state, JobState::Active(_)), job.is_over());
-        // Nothing more of it is going to be sent.
-        job.head.on_hold &= job.head.state.may_send();
+        // Otherwise nothing more of it is going to be sent.
+        job.head.on_hold &= job.head.state.may_send() || waits_for_budget(&job.head.state);
         turn.save.push(Change::Head(Box::new(job.head.clone())));
         if is_over {
             self.forget_troubles(id);

@@ -151,7 +151,9 @@ impl Engine {
 
     /// Held files for which the budgets have become enough are claimed again.
     fn fetch_back_what_fits(&mut self, turn: &mut Turn) {
-        let wants = |job: &&Job| matches!(&job.head.state, JobState::Held(refusal) if refusal.reason == BUDGET);
+        let wants = |job: &&Job| {
+            matches!(job.head.state, JobState::Held(_)) && waits_for_budget(&job.head.state)
+        };
         let held: Vec<JobId> = self.jobs.values().filter(wants).map(|job| job.head.id).collect();
         if held.is_empty() {
             return;
@@ -377,6 +379,11 @@ fn remedy(head: &Head, short: &Short) -> String {
 
 fn refusal(message: String, remedy: String) -> Refusal {
     Refusal { reason: BUDGET.to_owned(), message, remedy, line: None, column: None }
+}
+
+/// Whether a file is held, or about to be, until a budget is enough for it.
+pub(super) fn waits_for_budget(state: &JobState) -> bool {
+    matches!(state, JobState::Holding(why) | JobState::Held(why) if why.reason == BUDGET)
 }
 
 /// The reason of a file that is held because a budget is not enough.

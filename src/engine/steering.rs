@@ -12,6 +12,7 @@ use super::ids::{ChunkNo, JobId, Millis};
 use super::job::{Chunk, ChunkState, Delivery, Doubt, Head, Job, JobState};
 use super::lanes::Unit;
 use super::machine::{Engine, find};
+use super::stalled::waits_for_budget;
 
 /// The queues of which nothing new is taken in or sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,6 +95,8 @@ impl Engine {
             Some(JobState::Active(_)) => {
                 return Err(format!("job {id} is being cancelled: nothing more of it is sent"));
             }
+            // Such a file comes back as soon as there is enough for it.
+            Some(state) if waits_for_budget(state) => {}
             Some(JobState::Holding(_) | JobState::Held(_)) => {
                 return Err(format!(
                     "job {id} waits for a person already: `gemini-batchd status {id}` says for what"

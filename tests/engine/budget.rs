@@ -416,3 +416,36 @@ fn a_file_is_held_whole_when_its_turn_comes_and_the_money_is_gone() {
     rig.restart();
     assert_eq!(held(&rig, 2).reason, "budget");
 }
+
+#[test]
+fn a_file_that_a_person_holds_stays_so_when_its_money_is_there_again() {
+    let mut rig = rig_with(nightly(20), &[10, 10]);
+    finish(&mut rig, "b", 10, 10_000);
+    finish(&mut rig, "c", 10, 10_000);
+    let hold = |rig: &mut Rig, number| {
+        let turn = rig.engine.hold(id(number), rig.now).expect("it comes back by itself");
+        rig.consume(turn);
+    };
+    let plan = |rig: &mut Rig, number: u64| {
+        rig.answer("claim", Ok(plan_of(&format!("content {number}"), &[5])));
+    };
+    rig.arrive(2, inline(), 100);
+    hold(&mut rig, 2);
+    plan(&mut rig, 2);
+    rig.answer("hold", Ok(Outcome::Moved));
+    rig.arrive(3, inline(), 100);
+    plan(&mut rig, 3);
+    rig.answer("hold", Ok(Outcome::Moved));
+    hold(&mut rig, 3);
+    assert_eq!((held(&rig, 2).reason, held(&rig, 3).reason), ("budget".into(), "budget".into()));
+    rig.restart();
+    rig.tell(Event::Periods(tomorrow()));
+    plan(&mut rig, 2);
+    plan(&mut rig, 3);
+    assert_eq!(count(&rig, "create"), 0, "{:?}", rig.kinds());
+    for number in [2, 3] {
+        let turn = rig.engine.release(id(number), rig.now).expect("it is on hold");
+        rig.consume(turn);
+    }
+    assert_eq!(count(&rig, "create"), 2);
+}

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gemini_batchd::engine::budget::Periods;
+use gemini_batchd::engine::canary;
 use gemini_batchd::engine::effect::{Effect, Which};
 use gemini_batchd::engine::event::{Failure, Harvest, Outcome};
 use gemini_batchd::engine::ids::{JobId, Millis};
@@ -23,7 +24,7 @@ use super::world::{Halt, Step, World};
 #[derive(Debug, Default)]
 pub struct Account {
     creates: BTreeMap<String, (Cost, String)>,
-    /// Jobs that ever waited for money, or for room in a queue: no promise holds for them.
+    /// Jobs that ever waited for money, for room in a queue, or, after a bad canary, for a person: no promise holds for them.
     pub waited: BTreeSet<JobId>,
 }
 
@@ -99,7 +100,10 @@ impl World {
 
     /// The engine is told when it is another night by its clock.
     pub fn look_at_the_calendar(&mut self) -> Step {
-        let waits = |job: &&Job| self.engine.waits_for_means(job).is_some() || self.is_short(job);
+        let waits = |job: &&Job| {
+            let is_stopped = canary::is_stopped(job);
+            is_stopped || self.engine.waits_for_means(job).is_some() || self.is_short(job)
+        };
         let waiting: Vec<JobId> =
             self.engine.unfinished().filter(waits).map(|job| job.head.id).collect();
         self.account.waited.extend(waiting);
@@ -198,7 +202,8 @@ impl World {
     }
 
     /// No more tokens are enqueued than configured, but for a tenth that is kept for small jobs,
-    /// and for what is larger than the queue and goes alone.
+    /// and for what goes alone: each of small and other jobs may have one chunk in the queue,
+    /// whatever else is there.
     fn check_queue(&self, job: &Job, which: &Which, jobs: &[Job]) -> Step {
         let limit = self.policy.means.tokens;
         if limit == 0 || self.tamper != Tamper::None {
@@ -206,22 +211,22 @@ impl World {
         }
         let tokens = |chunk: &Chunk| chunk.density.unwrap_or_default().prompt(chunk.rest.bytes());
         let is_small = |job: &Job| job.head.source.bytes <= 1 << 20;
-        let (mut all, mut same, mut own) = (0, 0, 0);
-        for other in jobs.iter().filter(|it| it.head.queue.model == job.head.queue.model) {
-            for chunk in other.chunks.values().filter(|chunk| is_enqueued(chunk)) {
-                if (other.head.id, chunk.no) == (which.job, which.chunk) {
-                    own = tokens(chunk);
-                    continue;
-                }
-                all += tokens(chunk);
-                same += if is_small(other) == is_small(job) { tokens(chunk) } else { 0 };
-            }
+        // Of the jobs of its size, and of others. All that was decided is there, also what was
+        // decided after this one and before it begins.
+        let (mut same, mut others) = (Vec::new(), Vec::new());
+        let counts = |of: &&Job| !of.is_over() && of.head.queue.model == job.head.queue.model;
+        for of in jobs.iter().filter(counts) {
+            let kin = if is_small(of) == is_small(job) { &mut same } else { &mut others };
+            kin.extend(of.chunks.values().filter(|chunk| is_enqueued(chunk)).map(tokens));
         }
-        match same == 0 || all + own <= limit || is_small(job) && same + own <= limit / 10 {
+        let sum = |of: &[u64]| of.iter().sum::<u64>();
+        let most = limit + limit / 10;
+        let counted = if others.len() > 1 { sum(&same) + sum(&others) } else { sum(&same) };
+        match same.len() <= 1 || counted <= most {
             true => Ok(()),
             false => {
                 let stamp = which.stamp().0;
-                Err(Halt::Violation(format!("{stamp}: {all} and {own} tokens of {limit}")))
+                Err(Halt::Violation(format!("{stamp}: {same:?} and {others:?} tokens of {limit}")))
             }
         }
     }

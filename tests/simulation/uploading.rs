@@ -4,6 +4,8 @@ use gemini_batchd::engine::effect::Which;
 use gemini_batchd::engine::event::{Failure, Outcome};
 use gemini_batchd::engine::ids::FileName;
 
+use serde_json::Value;
+
 use super::api::{Answer, Sent};
 use super::world::{Step, World};
 
@@ -38,7 +40,16 @@ impl World {
                     match (started, session) {
                         (Ok(_), Some(session)) => session,
                         (Err(Failure::Transient(why)), _) if why.contains("ALREADY_EXISTS") => {
-                            return Ok(done);
+                            match self.is_there(file, bytes.len())? {
+                                Ok(true) => return Ok(done),
+                                Ok(false) => {}
+                                Err(failure) => return Ok(Err(failure)),
+                            }
+                            // A torn try of its own, or what the file was before it was read anew.
+                            match self.drop_input(file)? {
+                                Ok(()) => continue,
+                                Err(failure) => return Ok(Err(failure)),
+                            }
                         }
                         (Err(failure), _) => return Ok(Err(failure)),
                         (Ok(_), None) => unreachable!("a start opens a session or is refused"),
@@ -52,9 +63,9 @@ impl World {
                 Ok(true) => return Ok(done),
                 Ok(false) => {
                     self.folder(which.job).sessions.remove(&place);
-                    match self.call(|api, now| api.get_file(&file.0, now))? {
-                        Ok(_) => return Ok(done),
-                        Err(Failure::Gone(_) | Failure::Denied(_)) => {}
+                    match self.is_there(file, bytes.len())? {
+                        Ok(true) => return Ok(done),
+                        Ok(false) => {}
                         Err(failure) => return Ok(Err(failure)),
                     }
                 }
@@ -62,6 +73,18 @@ impl World {
             }
         }
         Ok(Err(Failure::Transient("upload: three sessions were of no use".to_owned())))
+    }
+
+    /// Whether a file is there whole.
+    fn is_there(&mut self, file: &FileName, len: usize) -> Step<Result<bool, Failure>> {
+        Ok(match self.call(|api, now| api.get_file(&file.0, now))? {
+            Ok(answer) => {
+                let file: Value = serde_json::from_slice(&answer.body).expect("the API's JSON");
+                Ok(file["sizeBytes"].as_str() == Some(&len.to_string()))
+            }
+            Err(Failure::Gone(_) | Failure::Denied(_)) => Ok(false),
+            Err(failure) => Err(failure),
+        })
     }
 
     /// Sends what a session does not have yet; `false` if it is lost.
