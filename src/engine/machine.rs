@@ -296,9 +296,16 @@ impl Engine {
 
     fn succeeded(&mut self, running: &Running, outcome: &Outcome) {
         self.reopen(running);
-        // A look that only makes sure before a create is sent again says nothing about the create.
-        if !matches!(outcome, Outcome::Found(_) | Outcome::Unlisted(_)) {
-            for unit in &running.units {
+        for unit in &running.units {
+            let is_limited = || self.troubles.get(unit).is_some_and(|trouble| trouble.limited);
+            let says_nothing = match outcome {
+                // A look that only makes sure before a create is sent again, and its file that is
+                // there already, say nothing about the create.
+                Outcome::Found(_) | Outcome::Unlisted(_) => true,
+                Outcome::Uploaded { .. } => is_limited(),
+                _ => false,
+            };
+            if !says_nothing {
                 self.troubles.remove(unit);
             }
         }

@@ -21,6 +21,8 @@ pub struct Trouble {
     pub gone_since: Option<Millis>,
     /// How often in a row that was told.
     pub gone: u32,
+    /// Whether the last one was that too much was asked.
+    pub limited: bool,
     /// The next try is not before this.
     pub not_before: Millis,
     /// What the last one said.
@@ -42,6 +44,7 @@ impl Trouble {
             unready_since: self.unready_since.or(is_unready.then_some(now)),
             gone_since: is_gone.then(|| self.gone_since.unwrap_or(now)),
             gone: if is_gone { self.gone.saturating_add(1) } else { 0 },
+            limited: matches!(failure, Failure::RateLimited { .. }),
             not_before,
             message: failure.message().to_owned(),
         }

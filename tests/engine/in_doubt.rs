@@ -210,6 +210,23 @@ fn a_create_turned_away_for_its_rate_takes_its_file_again() {
 }
 
 #[test]
+fn a_create_that_is_turned_away_again_and_again_is_tried_ever_more_rarely() {
+    let mut rig = Rig::with_job(policy(), queue(Transport::File), &[10]);
+    let limited = || Failure::RateLimited { retry_after_ms: None, message: "slow".to_owned() };
+    let pauses = [1_000, 2_000, 4_000, 8_000].map(|expected| {
+        let ChunkState::Uploading { file } = rig.state(1).clone() else { unreachable!() };
+        rig.answer("upload", Ok(Outcome::Uploaded { file }));
+        rig.answer("create", Err(limited()));
+        let pause = rig.wait();
+        found(&mut rig, Vec::new());
+        (expected, pause)
+    });
+    let grows =
+        |(expected, pause): (u64, u64)| pause * 4 >= expected * 3 && pause * 4 <= expected * 5;
+    assert!(pauses.into_iter().all(grows), "{pauses:?}");
+}
+
+#[test]
 fn a_cancelled_job_does_not_send_again_what_was_not_found() {
     let mut rig = in_doubt(policy());
     let turn = rig.engine.cancel(id(1), rig.now).expect("it is under way");
