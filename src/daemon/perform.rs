@@ -147,13 +147,13 @@ impl Performer {
             Effect::Notify { head, refusal } => self.notify(*head, refusal).await,
             Effect::Judge { head } => self.judge(*head).await,
             Effect::Withdraw { head } => {
-                let this = Arc::clone(self);
+                let (this, id) = (Arc::clone(self), head.id);
                 self.on_disk(move |folders| {
                     let _one = this.notes.lock().unwrap_or_else(PoisonError::into_inner);
                     aside::withdraw_notice(folders, head.id, &head.source)
                 })
                 .await?;
-                Ok(Outcome::Told)
+                Ok(Outcome::Withdrawn(id))
             }
         }
     }

@@ -332,7 +332,12 @@ impl Engine {
 
     /// A note was written. If a person decided while it was, it is taken back.
     pub(super) fn note_told(&mut self, unit: Unit, turn: &mut Turn) {
+        // If one was taken back meanwhile, nobody knows which came last: it is written again.
+        let is_crossed = self.crossed.remove(&unit);
         if unit.chunk.is_none() && self.stalled.note_told(unit.job) {
+            if is_crossed {
+                self.stalled.tell_again(unit.job);
+            }
             return;
         }
         let Some(job) = self.jobs.get(&unit.job) else { return };
@@ -340,11 +345,24 @@ impl Engine {
         if find(&self.jobs, unit).is_some_and(|(_, chunk)| is_stuck(chunk))
             || unit.chunk.is_none() && canary::is_stopped(job)
         {
-            self.told.insert(unit);
-        } else if !canary::is_stopped(job) && !job.chunks.values().any(is_stuck) {
+            if !is_crossed {
+                self.told.insert(unit);
+            }
+        } else {
+            // What else the job waits for is told again when this note is gone.
             let head = Box::new(job.head.clone());
             self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, None, turn);
         }
+    }
+
+    /// The note about a job is gone. A job has only one: what else it told of is told again.
+    pub(super) fn withdrawn(&mut self, id: JobId) {
+        self.told.retain(|unit| unit.job != id);
+        self.stalled.tell_again(id);
+        let moves = self.running.values().filter(|running| running.lane == Lane::Move);
+        let under_way = moves.flat_map(|running| &running.units).filter(|unit| unit.job == id);
+        self.crossed.extend(under_way);
+        self.refile_job(id);
     }
 }
 

@@ -140,6 +140,8 @@ pub enum Outcome {
     Discarded,
     /// People were told.
     Told,
+    /// What people were told of a job was taken back.
+    Withdrawn(JobId),
 }
 
 /// What a refused create was refused for.

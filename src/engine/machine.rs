@@ -39,6 +39,8 @@ pub struct Engine {
     pub(super) stopping: BTreeSet<BatchName>,
     /// Chunks that wait for people who were told so.
     pub(super) told: BTreeSet<Unit>,
+    /// Whose notes are being written while one was taken back.
+    pub(super) crossed: BTreeSet<Unit>,
     pub(super) discarded: BTreeSet<BatchName>,
     /// Removals under way at the API, and what they remove.
     pub(super) removing: BTreeMap<Ticket, Removal>,

@@ -77,6 +77,7 @@ impl Recollection {
             polls: BTreeMap::new(),
             stopping: BTreeSet::new(),
             told: BTreeSet::new(),
+            crossed: BTreeSet::new(),
             discarded: BTreeSet::new(),
             removing: BTreeMap::new(),
             no_room: BTreeMap::new(),

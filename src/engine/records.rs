@@ -189,6 +189,7 @@ impl Engine {
     /// What went wrong with a job does not matter any more.
     fn forget_troubles(&mut self, id: JobId) {
         self.troubles.retain(|unit, _| unit.job != id);
+        self.crossed.retain(|unit| unit.job != id);
     }
 
     /// Changes what is known of an active job; the closure says whether anything changed.

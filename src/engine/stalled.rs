@@ -54,6 +54,11 @@ impl Stalled {
         self.fresh.remove(&id);
     }
 
+    /// A note about a job is gone.
+    pub(super) fn tell_again(&mut self, id: JobId) {
+        self.told.remove(&id);
+    }
+
     /// A note about a job was written; answers whether it was one of ours.
     pub(super) fn note_told(&mut self, id: JobId) -> bool {
         self.has(id) && self.told.insert(id)
@@ -66,7 +71,9 @@ impl Engine {
         let (job, chunk) = find(&self.jobs, unit)?;
         let is_paid = chunk.purse.as_ref().is_some_and(|purse| purse.held.is_some());
         let short = match is_paid {
-            true => None,
+            // While it was uploaded, others may have taken more than was set aside for them, or
+            // were let go over the budget.
+            true => self.short_of(&job.head, Some(Amount::default()), true),
             false => self.short_of(&job.head, self.need_of(&job.head, chunk), true),
         };
         // A file is not begun before there is enough for all of it.
@@ -143,8 +150,6 @@ impl Engine {
         if was_told && let Some(job) = self.jobs.get(&id) {
             let head = Box::new(job.head.clone());
             self.issue(Lane::Move, Vec::new(), Effect::Withdraw { head }, None, turn);
-            // The note may have been about something else as well: that is told again.
-            self.told.retain(|unit| unit.job != id);
         }
         self.refile_job(id);
     }

@@ -23,6 +23,9 @@ impl Engine {
         turn: &mut Turn,
     ) {
         let (units, print) = (&running.units, running.print.as_deref());
+        if let Outcome::Withdrawn(id) = outcome {
+            return self.withdrawn(id);
+        }
         let Some(&unit) = units.first() else { return };
         let id = unit.job;
         match outcome {
@@ -101,7 +104,7 @@ impl Engine {
                 }
             }
             Outcome::Told => self.note_told(unit, turn),
-            Outcome::Discarded => {}
+            Outcome::Withdrawn(_) | Outcome::Discarded => {}
         }
     }
 

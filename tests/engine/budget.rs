@@ -5,8 +5,8 @@ use gemini_batchd::engine::effect::Effect;
 use gemini_batchd::engine::event::{Event, Failure, Harvest, Outcome, PlannedChunk, Polled};
 use gemini_batchd::engine::job::{Cost, Density, Queue, Refusal, RemoteState, Tokens, Transport};
 use gemini_batchd::engine::money::{Amount, Means, Price};
-use gemini_batchd::engine::policy::Policy;
-use gemini_batchd::engine::{ChunkState, JobState, Millis};
+use gemini_batchd::engine::policy::{Policy, Uncertain};
+use gemini_batchd::engine::{ChunkNo, ChunkState, JobState, Millis};
 
 use crate::rig::{Rig, START, id, planned, policy, queue, rest};
 
@@ -448,4 +448,62 @@ fn a_file_that_a_person_holds_stays_so_when_its_money_is_there_again() {
         rig.consume(turn);
     }
     assert_eq!(count(&rig, "create"), 2);
+}
+
+#[test]
+fn a_file_that_is_uploaded_is_not_created_when_others_have_taken_its_money_meanwhile() {
+    let mut rig = rig_with(nightly(25), &[10]);
+    add(&mut rig, 2, queue(Transport::File), &[10]);
+    assert_eq!(night(&rig).1, lines(20), "enough is set aside for both");
+    finish(&mut rig, "b", 10, 20_000);
+    let ChunkState::Uploading { file } =
+        rig.engine.job(id(2)).expect("known").chunks[&ChunkNo(1)].state.clone()
+    else {
+        panic!("uploading")
+    };
+    rig.answer("upload", Ok(Outcome::Uploaded { file }));
+    assert_eq!(count(&rig, "create"), 0, "20 of 25 are spent, and 10 are needed");
+    assert_eq!(night(&rig), (lines(20), Amount(0)), "for others what is left is there");
+    assert_eq!(held(&rig, 2).reason, "budget");
+}
+
+#[test]
+fn a_note_that_goes_when_money_is_there_leaves_one_for_a_create_in_doubt() {
+    // Either note may still be on its way when the money comes.
+    for late in [None, Some("budget"), Some("uncertain")] {
+        let hold = Policy { uncertain: Uncertain::Hold, ..nightly(30) };
+        let mut rig = rig_with(hold.clone(), &[10, 10, 10]);
+        rig.answer("create", Err(Failure::Ambiguous("reset".to_owned())));
+        rig.create("b");
+        rig.end("b", RemoteState::Succeeded);
+        rig.collect(answered(10, 15_000));
+        rig.answer("create", Err(Failure::Transient("not sent".to_owned())));
+        while !matches!(rig.state(1), ChunkState::Stuck { .. }) {
+            rig.wait();
+            if rig.kinds().contains(&"find") {
+                rig.answer("find", Ok(Outcome::Found(Vec::new())));
+            }
+        }
+        let told = |ticket| Event::Done { ticket, outcome: Outcome::Told };
+        let mut on_its_way = None;
+        for note in [rig.take("notify"), rig.take("notify")] {
+            let Effect::Notify { refusal, .. } = &note.effect else { unreachable!() };
+            match late == Some(refusal.reason.as_str()) {
+                true => on_its_way = Some(told(note.ticket)),
+                false => rig.tell(told(note.ticket)),
+            }
+        }
+        assert_eq!(on_its_way.is_some(), late.is_some());
+        let enough = Means { night: Some(lines(40)), ..means() };
+        let turn = rig.engine.adopt(Policy { means: enough, ..hold }, rig.now);
+        rig.consume(turn);
+        if late == Some("budget") {
+            on_its_way.take().into_iter().for_each(|event| rig.tell(event));
+        }
+        rig.answer("withdraw", Ok(Outcome::Withdrawn(id(1))));
+        on_its_way.into_iter().for_each(|event| rig.tell(event));
+        assert!(rig.engine.has_news(), "a file has one note, and that is gone");
+        rig.answer("notify", Ok(Outcome::Told));
+        assert!(!rig.engine.has_news());
+    }
 }

@@ -172,7 +172,7 @@ fn a_note_that_a_person_was_faster_than_is_taken_back() {
     look_in_vain(&mut rig);
     let turn = rig.engine.cancel(id(1), rig.now).expect("it waits");
     rig.consume(turn);
-    rig.answer("withdraw", Ok(Outcome::Told));
+    rig.answer("withdraw", Ok(Outcome::Withdrawn(id(1))));
     assert!(!rig.engine.has_news());
     rig.answer("notify", Ok(Outcome::Told));
     assert!(rig.kinds().contains(&"withdraw"), "{:?}", rig.kinds());
@@ -324,7 +324,7 @@ fn what_was_sent_with_a_former_key_is_not_sent_again_unless_a_person_says_so() {
     exchange_key(&mut rig, "key");
     let turn = rig.engine.release(id(1), rig.now).expect("it waits");
     rig.consume(turn);
-    rig.answer("withdraw", Ok(Outcome::Told));
+    rig.answer("withdraw", Ok(Outcome::Withdrawn(id(1))));
     found(&mut rig, vec![remote("first")]);
     assert!(
         matches!(rig.state(1), ChunkState::Polling(batch) if batch.adopted),
@@ -339,7 +339,7 @@ fn a_release_looks_once_more_before_it_sends_again() {
     rig.answer("notify", Ok(Outcome::Told));
     let turn = rig.engine.release(id(1), rig.now).expect("it waits");
     rig.consume(turn);
-    rig.answer("withdraw", Ok(Outcome::Told));
+    rig.answer("withdraw", Ok(Outcome::Withdrawn(id(1))));
     rig.restart();
     assert_eq!(rig.kinds(), ["find"], "it still looks, and nobody is asked again");
     found(&mut rig, Vec::new());

@@ -169,7 +169,7 @@ fn a_note_that_came_after_the_decision_is_taken_back() {
     let turn = scene.engine.release(scene.job, scene.now).expect("it is stuck");
     scene.take_in(turn);
     let withdrawal = scene.begun("withdraw");
-    scene.done(withdrawal, Outcome::Told);
+    scene.done(withdrawal, Outcome::Withdrawn(scene.job));
     scene.done(note, Outcome::Told);
     scene.begun("withdraw");
 }

@@ -67,7 +67,7 @@ impl World {
                 on_disk!(self);
                 self.disk.notices.remove(&head.id);
                 self.sync();
-                Ok(Ok(Outcome::Told))
+                Ok(Ok(Outcome::Withdrawn(head.id)))
             }
         }
     }
