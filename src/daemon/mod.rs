@@ -355,13 +355,23 @@ impl Daemon {
         spawn(work.instrument(span));
     }
 
-    /// Begins nothing new; saves what ends within a moment.
+    /// Begins nothing new; saves what ends within a moment. Lines that are being asked one by one
+    /// are waited for longer: of an answer that nobody takes in, nobody knows whether it was paid.
     async fn wind_down(&mut self) -> Result<Ended, DaemonError> {
         self.watchdog.stopping();
         self.note(Draft::of_daemon(Kind::Stopping, "what is under way goes on at the next start"));
         lock(&self.engine).drain();
-        let deadline = tokio::time::Instant::now() + WIND_DOWN;
-        while lock(&self.engine).is_busy() {
+        self.performer.rescue_calls.close();
+        let began = tokio::time::Instant::now();
+        loop {
+            let (is_busy, is_asking) = {
+                let engine = lock(&self.engine);
+                (engine.is_busy(), engine.is_asking())
+            };
+            if !is_busy {
+                break;
+            }
+            let deadline = began + if is_asking { WIND_DOWN_PAID } else { WIND_DOWN };
             match tokio::time::timeout_at(deadline, self.messages.recv()).await {
                 Ok(Some(Message::StopNow) | None) | Err(_) => break,
                 Ok(Some(event @ Message::Event(_))) => self.take_in(event)?,
@@ -433,5 +443,7 @@ const MESSAGES_A_SAVE: usize = 256;
 const CHANGES_A_SAVE: usize = 512;
 /// How long effects under way may go on after a stop.
 const WIND_DOWN: Duration = Duration::from_secs(4);
+/// The same while lines are asked one by one; service managers kill after 20 seconds.
+const WIND_DOWN_PAID: Duration = Duration::from_secs(15);
 /// The loop looks up so often, if for nothing else.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);

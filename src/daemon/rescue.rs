@@ -242,7 +242,7 @@ impl Work<'_> {
         let mut under_way = FuturesUnordered::new();
         let mut more = true;
         loop {
-            let is_open = self.stop.is_none() && self.performer.clock.now() < self.order.until;
+            let is_open = self.stop.is_none() && self.may_ask();
             let paused = self.pause.filter(|pause| *pause > Instant::now());
             if is_open && paused.is_none() && under_way.len() < self.width {
                 if self.slice.is_empty() && more {
@@ -274,6 +274,11 @@ impl Work<'_> {
             Some(stop) => Err(stop),
             None => Ok(()),
         }
+    }
+
+    /// Whether there is time for more, and the daemon does not stop.
+    fn may_ask(&self) -> bool {
+        self.performer.clock.now() < self.order.until && !self.performer.rescue_calls.is_closed()
     }
 
     /// Notes the next rows. Answers whether there may be others; with nothing under way it waits
@@ -316,9 +321,8 @@ impl Work<'_> {
         let (client, until) = (self.client.clone(), self.order.until);
         let (model, task, tier) = (self.order.model.clone(), self.order.task, self.order.tier);
         async move {
-            let _turn = turn.acquire_owned().await;
-            let now = clock.now();
-            if now >= until {
+            let turn = turn.acquire_owned().await;
+            if turn.is_err() || clock.now() >= until {
                 return (ask, None, Duration::ZERO);
             }
             let began = Instant::now();

@@ -245,6 +245,11 @@ impl Engine {
         !self.running.is_empty()
     }
 
+    /// Whether lines are asked one by one.
+    pub fn is_asking(&self) -> bool {
+        self.running.values().any(|running| running.lane == Lane::Rescue)
+    }
+
     /// The settings in force.
     pub fn policy(&self) -> &Policy {
         &self.policy

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gemini_batchd::clock::Clock;
-use gemini_batchd::daemon::{Setup, Until};
+use gemini_batchd::daemon::{Message, Setup, Until};
 use gemini_batchd::engine::Millis;
+use gemini_batchd::provider::gemini::emulator::faults::{CallKind, Slow};
 use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Happened, Options};
 use serde_json::Value;
 
@@ -180,6 +181,31 @@ async fn after_a_kill_in_the_middle_what_was_answered_is_kept_and_the_rest_is_un
     let uncertain = manifest["rescued"]["uncertain"].as_u64().expect("a number");
     assert!(twice <= uncertain && uncertain <= 40, "{twice} {manifest}");
     assert!(asked.values().all(|tiers| tiers.len() <= 2), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_waits_for_the_lines_that_are_being_asked_and_leaves_none_in_doubt() {
+    let slow = Slow { ms: 100, call: Some(CallKind::Ask), times: Budget::Always };
+    let faults = Faults { slow: Some(slow), ..stuck() };
+    let rig = Rig::with(faults, &[BY, FLEX, "limits.rescue_parallel = 4"]).await;
+    rig.drop_file("a.jsonl", requests(40));
+    let clock = clock(20);
+    let setup = rig.fast(&clock);
+    let handle = setup.daemon.handle();
+    let run = tokio::spawn(async move { setup.daemon.run(Until::Stopped).await });
+    while rig.asked().len() < 10 {
+        assert!(!run.is_finished(), "it ended");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    handle.tell(Message::Stop).await;
+    run.await.expect("no panic").expect("its store works");
+    let before = rig.asked().len();
+    assert!(before < 40, "{before} were asked: it began nothing more");
+    rig.drain_fast(&clock).await;
+    rig.answers_fit(40);
+    let manifest = rig.manifest("a");
+    assert_eq!(manifest["rescued"]["uncertain"], 0, "{manifest}");
+    assert!(rig.asked().values().all(|tiers| tiers.len() == 1), "{:?}", rig.asked());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
