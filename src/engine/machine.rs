@@ -303,16 +303,13 @@ impl Engine {
 
     fn succeeded(&mut self, running: &Running, outcome: &Outcome) {
         self.reopen(running);
+        // A look that only makes sure before a create is sent again, and its file that is there
+        // already, say nothing about the create.
+        let is_look = matches!(outcome, Outcome::Found(_) | Outcome::Unlisted(_));
+        let is_upload = matches!(outcome, Outcome::Uploaded { .. });
         for unit in &running.units {
             let is_limited = || self.troubles.get(unit).is_some_and(|trouble| trouble.limited);
-            let says_nothing = match outcome {
-                // A look that only makes sure before a create is sent again, and its file that is
-                // there already, say nothing about the create.
-                Outcome::Found(_) | Outcome::Unlisted(_) => true,
-                Outcome::Uploaded { .. } => is_limited(),
-                _ => false,
-            };
-            if !says_nothing {
+            if !(is_look || is_upload && is_limited()) {
                 self.troubles.remove(unit);
             }
         }
