@@ -155,3 +155,21 @@ async fn prepared_lines_are_known_too_and_what_defaults_change_is_another_questi
     assert_eq!(rig.manifest("two")["reused"], 3);
     assert!(rig.manifest("three").get("reused").is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_is_made_of_lines_that_are_not_known() {
+    let canary = ["queue.default.canary = 6", "queue.default.canary_limit = \"1\""];
+    let rig = Rig::with(Faults::default(), &[ON[0], ON[1], canary[0], canary[1]]).await;
+    rig.drop_file("first.jsonl", requests(10));
+    rig.drain().await;
+    let known_first = sent(&rig);
+    rig.drop_file("second.jsonl", requests(70));
+    rig.drain().await;
+    let manifest = rig.manifest("second");
+    assert_eq!((&manifest["answered"], &manifest["reused"]), (&70.into(), &10.into()));
+    assert_eq!(manifest["canary"], serde_json::json!({"lines": 6, "bad": 0}));
+    let all = sent(&rig).iter().sum::<u64>();
+    assert_eq!(all, known_first.iter().sum::<u64>() + 60, "each line goes once: {:?}", sent(&rig));
+    let expected: Vec<String> = (1..=70).map(|n| format!("k{n}")).collect();
+    assert_eq!(keys(&rig.lines("second.results.jsonl")), expected);
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use gemini_batchd::provider::gemini::emulator::{Budget, Faults};
+use gemini_batchd::provider::gemini::emulator::{Budget, Faults, Happened};
 
 use super::rig::{Rig, requests};
 
@@ -52,4 +52,26 @@ async fn a_damaged_store_is_set_aside_and_rebuilt_and_nothing_is_sent_twice() {
 async fn a_store_that_is_gone_is_rebuilt_for_a_job_of_very_many_chunks_too() {
     let settings = ["queue.default.lines_per_batch = 1", "limits.open_batches = 100"];
     survives(&settings, 100, remove).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_before_is_not_sent_when_the_store_is_gone() {
+    let settings = ["queue.default.cache = \"30d\"", "intake.duplicates = \"process\""];
+    let rig = Rig::with(Faults::default(), &settings).await;
+    rig.drop_file("first.jsonl", requests(10));
+    rig.drain().await;
+    rig.emulator.set_faults(Faults { stuck_pending: Budget::Always, ..Faults::default() });
+    rig.drop_file("second.jsonl", requests(25));
+    rig.run_until(|rig| rig.creates().len() == 2).await;
+    remove(&rig);
+    rig.emulator.set_faults(Faults::default());
+    rig.emulator.advance(Duration::from_secs(49 * 3600));
+    rig.drain().await;
+    let manifest = rig.manifest("second");
+    assert_eq!((&manifest["answered"], &manifest["reused"]), (&25.into(), &10.into()));
+    let rows = rig.emulator.journal().into_iter().filter_map(|entry| match entry.what {
+        Happened::Created { rows, .. } => Some(rows),
+        _ => None,
+    });
+    assert_eq!(rows.collect::<Vec<u64>>(), [10, 15, 15], "the one that expired is sent once more");
 }
