@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use gemini_batchd::engine::job::{
-    Aid, Answers, By, Conversion, Deadline, Family, Media, MediaTally, OpenAiLines, Promise, Stuck,
-    Tier, Tiers,
+    Aid, Amount, Answers, By, Canary, Conversion, Cost, Deadline, Density, Family, Funds, Media,
+    MediaTally, OpenAiLines, Promise, Purse, Stuck, Tier, Tiers, Tolerance, Trial, Window,
 };
-use gemini_batchd::engine::{ChunkNo, ChunkState, Head, Job, JobState, Millis};
+use gemini_batchd::engine::{ChunkNo, ChunkState, Head, Job, JobState, Millis, Row, Rows};
 use gemini_batchd::store::record::{self, Record, from_mirror, mirror};
 
 use crate::dice::{CHUNK_STATES, Dice, JOB_STATES, id};
@@ -138,6 +138,55 @@ fn deadlines_and_what_was_done_for_them_are_kept() {
             left: dice.maybe(|_| batch),
             resent: (seed % 3) as u8,
         }));
+        assert_eq!(from_mirror(&mirror(&job)), Ok(job), "seed {seed}");
+    }
+}
+
+#[test]
+fn windows_canaries_and_money_are_kept() {
+    for seed in 0..50 {
+        let mut dice = Dice(seed);
+        let mut job = job_in(2);
+        let queue = &mut job.head.queue;
+        queue.window =
+            dice.maybe(|dice| Arc::new(Window { release: dice.text(), zone: dice.text() }));
+        queue.moments.opens = dice.maybe(|dice| Millis(dice.number()));
+        queue.budget = dice.maybe(|dice| Amount(dice.number()));
+        queue.canary = dice.maybe(|dice| {
+            let limit = dice.number();
+            let limit =
+                if dice.coin() { Tolerance::Lines(limit) } else { Tolerance::Percent(limit) };
+            Canary { lines: dice.number(), limit }
+        });
+        job.head.funds = dice.maybe(|dice| {
+            let (likely, most) = (Amount(dice.number()), Amount(dice.number()));
+            Box::new(Funds { over: dice.coin(), likely, most, currency: dice.text() })
+        });
+        let JobState::Active(plan) = &mut job.head.state else { panic!("{:?}", job.head.state) };
+        plan.canary = dice.maybe(|dice| {
+            let run =
+                |dice: &mut Dice| Rows { first: Row(dice.number()), last: Row(dice.number()) };
+            let runs = vec![run(dice), run(dice)];
+            let bad = dice.maybe(Dice::number);
+            Box::new(Trial { runs, lines: dice.number(), bad, stopped: dice.coin() })
+        });
+        let cost =
+            |dice: &mut Dice| Cost { amount: Amount(dice.number()), at: Millis(dice.number()) };
+        for chunk in job.chunks.values_mut() {
+            let held = dice.maybe(cost);
+            let doubtful =
+                if dice.coin() { vec![cost(&mut dice), cost(&mut dice)] } else { Vec::new() };
+            let purse = Purse { held, doubtful };
+            chunk.purse = (purse != Purse::default()).then(|| Box::new(purse));
+            chunk.density = dice.maybe(|dice| Density {
+                per_kb: dice.number() as u32,
+                bound: dice.number() as u32,
+                unbounded: dice.number() as u16,
+            });
+            for batch in &mut chunk.batches {
+                batch.cost = dice.maybe(cost);
+            }
+        }
         assert_eq!(from_mirror(&mirror(&job)), Ok(job), "seed {seed}");
     }
 }
