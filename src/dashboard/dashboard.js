@@ -409,8 +409,12 @@ function fillDetails(job) {
     ["Size", job.bytes ? size(job.bytes) : null],
     ["Failed lines", failuresOf(job).replace(/^Failed: /, "") || null],
     ["Tokens", spent],
+    ["Cost", job.cost && costOf(job.cost)],
+    ["Answered from the cache", job.reused > 0 ? number(job.reused) : null],
     ["Chunks", chunks || null],
     ["Outbox", job.output ? `${job.output}.results.jsonl` : null],
+    ["Sent from", job.opens && timed(job.opens)],
+    ["Wanted by", job.deadline && el("span", {}, timed(job.deadline.by), `: ${deadlineOf(job.deadline)}`)],
     ["Taken", times.claimed && timed(times.claimed)],
     ["Read", times.planned && timed(times.planned)],
     ["First batch", times.first_create && timed(times.first_create)],
@@ -420,6 +424,21 @@ function fillDetails(job) {
   $("job-facts").replaceChildren(...facts.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
   say($("job-batches-count"), number(job.batches_total));
   $("job-batches").replaceChildren(job.batches.length > 0 ? batchTable(job.batches) : el("p", { class: "none" }, "None yet."));
+}
+
+function costOf({ currency, spent, set_aside, estimated, most, budget }) {
+  const limit = budget ? `, of ${budget} at most` : "";
+  return `${spent} ${currency}, and ${set_aside} set aside; estimated ${estimated} to ${most}${limit}`;
+}
+
+/** How it stands with the moment for which results are wanted. */
+function deadlineOf({ state, expected, late_s, rescued, uncertain, not_rescued }) {
+  const late = late_s ? `late by about ${span(late_s)}` : null;
+  const open = late ?? (expected ? `expected ${moment(expected)}, in time` : state === "danger" ? "in danger" : "nothing is known of the end yet");
+  const how = { met: "kept", late: late ?? "late", missed: "missed", rescuing: "lines are asked one by one" }[state] ?? open;
+  const asked = rescued > 0 ? `${number(rescued)} lines asked one by one` : null;
+  const doubt = uncertain > 0 ? `${number(uncertain)} calls without an answer` : null;
+  return [how, asked, doubt, not_rescued].filter(Boolean).join("; ");
 }
 
 function batchTable(list) {

@@ -77,7 +77,7 @@ impl Place {
         let settings = format!(
             "[spool]\ndir = {:?}\n[api]\nbase_url = {emulator:?}\nuncertain_window = \"1s\"\nbackoff_max = \"1s\"\n[control]\nlisten = \
              \"127.0.0.1:{port}\"\n[intake]\nsettle = \"0s\"\nrescan = \"200ms\"\n[poll]\nmin = \
-             \"100ms\"\nmax = \"200ms\"\n",
+             \"100ms\"\nmax = \"200ms\"\n[queue.default]\ndeliver_by = \"48h\"\n[price.\"gemini-2.5-flash\"]\noutput = 2.5\ninput = 0.3\n",
             folder.path().join("spool")
         );
         std::fs::write(folder.path().join("gemini-batchd.toml"), settings).expect("written");
