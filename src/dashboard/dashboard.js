@@ -428,7 +428,8 @@ function fillDetails(job) {
 
 function costOf({ currency, spent, set_aside, estimated, most, budget }) {
   const limit = budget ? `, of ${budget} at most` : "";
-  return `${spent} ${currency}, and ${set_aside} set aside; estimated ${estimated} to ${most}${limit}`;
+  const aside = Number(set_aside) > 0 ? `, and ${set_aside} set aside` : "";
+  return `${spent} ${currency}${aside}; estimated ${estimated} to ${most}${limit}`;
 }
 
 /** How it stands with the moment for which results are wanted. */

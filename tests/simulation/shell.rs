@@ -130,6 +130,8 @@ impl World {
         let sha256 = format!("{:064x}", file.content);
         let mut plan =
             Plan { invalid, reused, ..fixtures::plan(rows, rows * 100, sha256, self.clock()) };
+        // What was read before, and put aside for want of money, may have had one.
+        self.told.unjudged.remove(&head.id);
         if head.queue.canary.is_some() && chunks.len() > 1 {
             plan.canary = Some(Box::new(Trial::of(&chunks[..1])));
             self.told.unjudged.insert(head.id, chunks[0].rows);
