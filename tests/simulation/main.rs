@@ -52,6 +52,7 @@ fn nothing_is_lost_doubled_or_paid_twice_whatever_fails() {
     let (first, days) = (seed.unwrap_or(0), days.unwrap_or(DAYS));
     let (next, lived_ms, batches) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
     let (asked, rescues, calm) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (wanted, kept) = (AtomicU64::new(0), AtomicU64::new(0));
     // Every world is a thread's own; only the counts are shared.
     let live_some = || {
         while lived_ms.load(Relaxed) < days * DAY_MS {
@@ -62,6 +63,8 @@ fn nothing_is_lost_doubled_or_paid_twice_whatever_fails() {
             rescues.fetch_add(world.rescues.len() as u64, Relaxed);
             let in_time = world.rescues.values().filter(|is_calm| **is_calm).count();
             calm.fetch_add(in_time as u64, Relaxed);
+            wanted.fetch_add(world.wanted.len() as u64, Relaxed);
+            kept.fetch_add(world.wanted.values().filter(|kept| **kept).count() as u64, Relaxed);
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
@@ -71,12 +74,14 @@ fn nothing_is_lost_doubled_or_paid_twice_whatever_fails() {
     });
     let (days, seeds) = (lived_ms.into_inner() / DAY_MS, next.into_inner());
     println!(
-        "campaign: simulated days {days}, batches {}, rescues {} of {} rows, {} without a fault in their way and all of these in time, lost 0, doubled 0, paid twice 0, \
-         seeds {first} to {}",
+        "campaign: simulated days {days}, batches {}, rescues {} of {} rows, {} without a fault in their way and all of these in time, deadlines {} of which {} kept whatever failed, \
+         lost 0, doubled 0, paid twice 0, seeds {first} to {}",
         batches.into_inner(),
         rescues.into_inner(),
         asked.into_inner(),
         calm.into_inner(),
+        wanted.into_inner(),
+        kept.into_inner(),
         seeds - 1
     );
 }

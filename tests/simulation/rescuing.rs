@@ -277,8 +277,9 @@ impl World {
     }
 
     /// A job is delivered: in time, if its rescue had nothing in its way.
-    pub fn check_in_time(&self, job: &Job) -> Step {
+    pub fn check_in_time(&mut self, job: &Job) -> Step {
         let Some(by) = job.head.queue.moments.deliver_by else { return Ok(()) };
+        self.wanted.insert(job.head.id, self.clock() <= by);
         let waited = self.account.waited.contains(&job.head.id);
         let could_be_met = !waited && self.rescues.get(&job.head.id) == Some(&true);
         match could_be_met && self.clock() > by {

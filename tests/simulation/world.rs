@@ -66,6 +66,8 @@ pub struct World {
     pub shorts: BTreeMap<String, u32>,
     /// Rescues that were begun, and whether nothing was in their way.
     pub rescues: BTreeMap<JobId, bool>,
+    /// Jobs that were delivered of those that were wanted by some time, and whether they were in time.
+    pub wanted: BTreeMap<JobId, bool>,
     /// How often each row was asked by itself and answered.
     pub asked: Asked,
     /// What operators were told.
@@ -162,6 +164,7 @@ impl World {
             origins: BTreeMap::new(),
             shorts: BTreeMap::new(),
             rescues: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             asked: Asked::default(),
             told: Told::default(),
             kept: BTreeMap::new(),
