@@ -11,6 +11,7 @@ use crate::engine::job::Queue;
 use crate::slots::Slots;
 use crate::view::schedule::Timetable;
 
+use super::deadlines::deliver_by;
 use super::{Daemon, add, lock};
 
 /// Works out moments; many files of one queue cost little more than one.
@@ -47,9 +48,10 @@ impl Daemon {
         let mut openings = Openings::default();
         for id in engine.windows_in_doubt(now) {
             let queue = engine.job(id).map(|job| job.head.queue.clone());
-            if let Some(queue) = queue {
-                let opens = openings.of(&queue, now, now);
-                let more = engine.set_window(id, opens, now);
+            if let Some(mut queue) = queue {
+                queue.moments.opens = openings.of(&queue, now, now);
+                queue.moments.deliver_by = deliver_by(&queue, now);
+                let more = engine.set_moments(id, queue.moments, now);
                 add(turn, more);
             }
         }

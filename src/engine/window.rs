@@ -7,7 +7,7 @@
 
 use super::effect::{Change, Turn};
 use super::ids::{JobId, Millis};
-use super::job::{Chunk, ChunkState, Head, Job, JobState};
+use super::job::{Chunk, ChunkState, Head, Job, JobState, Moments};
 use super::lanes::Unit;
 use super::machine::Engine;
 
@@ -52,11 +52,14 @@ impl Engine {
         self.jobs.values().filter(is_odd).map(|job| job.head.id).collect()
     }
 
-    /// A job that waits for its moment waits for another one from now on; with `None`, for none.
-    pub fn set_window(&mut self, id: JobId, opens: Option<Millis>, now: Millis) -> Turn {
+    /// A job that waits for its moment waits for another one from now on, if for any; its results
+    /// are wanted by another one, too.
+    pub fn set_moments(&mut self, id: JobId, moments: Moments, now: Millis) -> Turn {
         let mut turn = Turn::default();
-        if self.jobs.get(&id).and_then(|job| closed_until(&job.head)).is_some() {
-            self.change_window(id, opens, &mut turn);
+        let closed = |job: &&mut Job| closed_until(&job.head).is_some();
+        if let Some(job) = self.jobs.get_mut(&id).filter(closed) {
+            job.head.queue.moments = moments;
+            turn.save.push(Change::Head(Box::new(job.head.clone())));
             self.refile_job(id);
             self.pump(now, &mut turn);
         }
@@ -68,7 +71,7 @@ impl Engine {
         let opens = self.jobs.get(&id).and_then(|job| closed_until(&job.head));
         let was_closed = opens.is_some_and(|opens| opens > now);
         if was_closed {
-            self.change_window(id, None, turn);
+            self.forget_window(id, turn);
             self.refile_job(id);
         }
         was_closed
@@ -76,7 +79,7 @@ impl Engine {
 
     /// The first attempt of a job is begun: its window has opened, for good.
     pub(super) fn note_window_open(&mut self, id: JobId, turn: &mut Turn) {
-        self.change_window(id, None, turn);
+        self.forget_window(id, turn);
     }
 
     /// Whether the window of a job lets something of it go to the API now.
@@ -84,10 +87,9 @@ impl Engine {
         closed_until(head).is_none_or(|opens| opens <= self.latest)
     }
 
-    fn change_window(&mut self, id: JobId, opens: Option<Millis>, turn: &mut Turn) {
+    fn forget_window(&mut self, id: JobId, turn: &mut Turn) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        if job.head.queue.moments.opens != opens {
-            job.head.queue.moments.opens = opens;
+        if job.head.queue.moments.opens.take().is_some() {
             turn.save.push(Change::Head(Box::new(job.head.clone())));
         }
     }

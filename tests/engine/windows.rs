@@ -148,20 +148,23 @@ fn a_moment_that_a_wrong_clock_made_is_in_doubt_and_can_be_set_right() {
     let mut rig = Rig::new(policy());
     let queue = nightly(Transport::Inline);
     rig.now = START.plus(1000 * HOUR_MS);
-    let far = Moments { opens: Some(START.plus(1001 * HOUR_MS)), deliver_by: None };
+    let at = |hours: u64| Some(START.plus(hours * HOUR_MS));
+    let far = Moments { opens: at(1001), deliver_by: at(1008) };
     rig.add_job(1, Queue { moments: far, ..queue }, &[10]);
     assert!(rig.engine.windows_in_doubt(rig.now).is_empty());
     rig.now = START;
     rig.tell(Event::Tick);
     assert_eq!(rig.engine.windows_in_doubt(rig.now), [id(1)]);
-    let turn = rig.engine.set_window(id(1), Some(START.plus(HOUR_MS)), rig.now);
+    let near = Moments { opens: at(1), deliver_by: at(8) };
+    let turn = rig.engine.set_moments(id(1), near, rig.now);
     rig.consume(turn);
     rig.restart();
+    assert_eq!(rig.engine.job(id(1)).expect("known").head.queue.moments, near);
     rig.pass(HOUR_MS - 1);
     assert_eq!(rig.kinds(), Vec::<&str>::new());
     rig.pass(1);
     assert_eq!(rig.kinds(), ["create"]);
-    let turn = rig.engine.set_window(id(1), Some(START.plus(9 * HOUR_MS)), rig.now);
+    let turn = rig.engine.set_moments(id(1), Moments { opens: at(9), ..near }, rig.now);
     assert_eq!(turn, Default::default(), "one that has opened is not closed again");
 }
 

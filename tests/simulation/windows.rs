@@ -36,14 +36,18 @@ impl World {
     pub fn mend_windows(&mut self) -> Step {
         let now = self.clock();
         for id in self.engine.windows_in_doubt(now) {
-            let Some(window_ms) = self.origins.get(&id).and_then(|it| self.files[it].window_ms)
+            let file = self.origins.get(&id).map(|it| &self.files[it]);
+            let Some((window_ms, within)) =
+                file.and_then(|it| Some((it.window_ms?, it.wanted.within)))
             else {
                 continue;
             };
             self.note(format!("the window of {id} is worked out anew"));
             let opens = now.plus(window_ms);
             self.told.closed.insert(id, opens);
-            let turn = self.engine.set_window(id, Some(opens), now);
+            let deliver_by = within.map(|within| opens.plus(within));
+            let moments = Moments { opens: Some(opens), deliver_by };
+            let turn = self.engine.set_moments(id, moments, now);
             self.consume(turn)?;
         }
         Ok(())
