@@ -15,7 +15,7 @@ const PRICE: Price =
     Price { input: 0, output: 2_000_000, cached: 0, image: None, batch_factor: 500_000 };
 const LINE: u64 = 1_000_000;
 
-fn lines(count: u64) -> Amount {
+pub fn lines(count: u64) -> Amount {
     Amount(count * LINE)
 }
 
@@ -28,7 +28,7 @@ fn with(means: Means) -> Policy {
     Policy { means, ..policy() }
 }
 
-fn nightly(night: u64) -> Policy {
+pub fn nightly(night: u64) -> Policy {
     with(Means { night: Some(lines(night)), ..means() })
 }
 
@@ -37,14 +37,14 @@ fn inline() -> Queue {
 }
 
 /// What planning tells of lines whose answers have a limit.
-fn plan_of(content: &str, chunks: &[u64]) -> Outcome {
+pub fn plan_of(content: &str, chunks: &[u64]) -> Outcome {
     let Outcome::Planned { plan, chunks } = planned(content, chunks) else { unreachable!() };
     let density = Some(Density { per_kb: 0, bound: 1000, unbounded: 0 });
     let chunks = chunks.into_iter().map(|chunk| PlannedChunk { density, ..chunk }).collect();
     Outcome::Planned { plan, chunks }
 }
 
-fn add(rig: &mut Rig, number: u64, queue: Queue, chunks: &[u64]) {
+pub fn add(rig: &mut Rig, number: u64, queue: Queue, chunks: &[u64]) {
     rig.arrive(number, queue, 100);
     rig.answer("claim", Ok(plan_of(&format!("content {number}"), chunks)));
 }
@@ -56,7 +56,7 @@ fn rig_with(policy: Policy, chunks: &[u64]) -> Rig {
     rig
 }
 
-fn tonight() -> Periods {
+pub fn tonight() -> Periods {
     let hour = |hours: u64| Millis(START.0 + hours * 3_600_000);
     Periods {
         night: Millis(START.0 - 3_600_000),
@@ -79,13 +79,13 @@ fn count(rig: &Rig, kind: &str) -> usize {
 }
 
 /// Spent and set aside in this night.
-fn night(rig: &Rig) -> (Amount, Amount) {
+pub fn night(rig: &Rig) -> (Amount, Amount) {
     let standings = rig.engine.standings();
     let night = standings.iter().find(|it| it.budget == Budget::Night).expect("always told");
     (night.spent, night.held)
 }
 
-fn answered(rows: u64, output: u64) -> Harvest {
+pub fn answered(rows: u64, output: u64) -> Harvest {
     let tokens = Tokens { output, total: output, ..Tokens::default() };
     Harvest { answered: rows, tokens, ..Harvest::default() }
 }
@@ -506,4 +506,32 @@ fn a_note_that_goes_when_money_is_there_leaves_one_for_a_create_in_doubt() {
         rig.answer("notify", Ok(Outcome::Told));
         assert!(!rig.engine.has_news());
     }
+}
+
+#[test]
+fn a_night_and_a_month_last_from_their_begin_to_before_their_end() {
+    let night = tonight();
+    let before = |at: Millis| Millis(at.0 - 1);
+    assert!(night.hold(night.night) && night.hold(before(night.night_end)));
+    assert!(!night.hold(before(night.night)) && !night.hold(night.night_end));
+    let month_begins = Periods { month: night.night.plus(10), ..night };
+    assert!(!month_begins.hold(night.night) && month_begins.hold(night.night.plus(10)));
+    let month_ends = Periods { month_end: night.night.plus(10), ..night };
+    assert!(month_ends.hold(night.night) && !month_ends.hold(night.night.plus(10)));
+    let rig = rig_with(nightly(10), &[1]);
+    assert_eq!(rig.engine.periods(), night);
+}
+
+#[test]
+fn a_job_remembers_in_which_currency_it_was_estimated_and_what_it_has_cost() {
+    let means = Means { currency: "EUR".to_owned(), ..means() };
+    let mut rig = rig_with(with(means), &[10, 10]);
+    let funds = rig.saved[&id(1)].head.funds.clone().expect("its model has a price");
+    assert_eq!((funds.currency.as_str(), funds.most), ("EUR", lines(20)));
+    let spent = |rig: &Rig| rig.engine.spent_for(rig.engine.job(id(1)).expect("known"));
+    assert_eq!(spent(&rig), Some((Amount(0), lines(20))));
+    finish(&mut rig, "b", 10, 3_000);
+    assert_eq!(spent(&rig), Some((lines(3), lines(10))));
+    let rig = Rig::with_job(policy(), inline(), &[10]);
+    assert_eq!(spent(&rig), None, "nobody counts where there is no price");
 }

@@ -1,12 +1,12 @@
 //! The canary: a few lines go first, and the rest only if they came back well.
 
-use gemini_batchd::engine::ChunkState;
 use gemini_batchd::engine::effect::Effect;
 use gemini_batchd::engine::event::{Event, Failure, Harvest, Outcome};
 use gemini_batchd::engine::job::{
     Canary, JobState, Queue, RemoteState, Tolerance, Transport, Trial,
 };
 use gemini_batchd::engine::policy::Policy;
+use gemini_batchd::engine::{ChunkState, canary};
 
 use crate::rig::{Rig, id, planned, policy, queue};
 
@@ -61,6 +61,7 @@ fn a_canary_that_comes_back_badly_stops_the_job_until_a_person_decides() {
     assert_eq!(rig.kinds(), Vec::<&str>::new());
     let job = rig.engine.job(id(1)).expect("known");
     assert!(rig.engine.waits_for_a_person(job));
+    assert_eq!(canary::told(job), Some(refusal));
     rig.restart();
     assert_eq!(rig.kinds(), ["notify"], "a note may have been lost");
     rig.answer("notify", Ok(Outcome::Told));

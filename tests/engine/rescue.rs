@@ -52,7 +52,12 @@ fn need(rows: u64, flex: bool, standard: bool) -> u64 {
 /// A job whose batch runs until its rescue begins.
 fn late(queue: Queue) -> Rig {
     let tiers = queue.rescue();
-    let mut rig = Rig::with_job(policy(), queue, &[10]);
+    let rig = Rig::with_job(policy(), queue, &[10]);
+    into_its_rescue(rig, tiers)
+}
+
+/// The only job has ten lines in one chunk, and its batch runs until its rescue begins.
+pub fn into_its_rescue(mut rig: Rig, tiers: Tiers) -> Rig {
     rig.create("batches/b");
     let begins = START.plus(10 * HOUR_MS - need(10, tiers.flex, tiers.standard));
     run_until(&mut rig, "batches/b", Millis(begins.0 - 1));
