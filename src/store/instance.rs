@@ -109,8 +109,10 @@ fn write(
 
 /// A fingerprint of this machine. Its id itself is not for other files.
 fn machine() -> Option<String> {
-    let id = std::fs::read_to_string("/etc/machine-id").ok()?;
-    let id = id.trim();
+    fingerprint(std::fs::read_to_string("/etc/machine-id").ok()?.trim())
+}
+
+fn fingerprint(id: &str) -> Option<String> {
     let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_id.then(|| {
         let digest = Sha256::new().chain_update("gemini-batchd ").chain_update(id).finalize();
@@ -162,11 +164,16 @@ mod tests {
 
     #[test]
     fn a_machine_is_told_by_a_fingerprint_and_not_by_its_id() {
-        let Some(print) = machine() else { return };
+        let id = "0123456789abcdef0123456789abcdef";
+        let print = fingerprint(id).expect("that is an id");
         assert!(print.len() == 16 && print.bytes().all(|byte| byte.is_ascii_hexdigit()), "{print}");
-        let id = std::fs::read_to_string("/etc/machine-id").expect("read before");
         assert!(!id.contains(&print), "{print}");
-        assert_eq!(machine().as_ref(), Some(&print), "the same each time");
+        assert_eq!(fingerprint(id), Some(print), "the same each time");
+        for other in ["", "uninitialized", &id[1..], "g123456789abcdef0123456789abcdef"] {
+            assert_eq!(fingerprint(other), None, "{other}");
+        }
+        let here = std::fs::read_to_string("/etc/machine-id").ok();
+        assert_eq!(machine(), here.and_then(|id| fingerprint(id.trim())));
     }
 
     #[test]

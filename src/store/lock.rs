@@ -99,6 +99,16 @@ mod tests {
         StateLock::take(folder.path()).expect("free again");
     }
 
+    #[test]
+    fn a_copy_of_the_handle_in_a_child_does_not_keep_the_lock() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let held = StateLock::take(folder.path()).expect("free");
+        let copy = held.file.try_clone().expect("copied");
+        drop(held);
+        StateLock::take(folder.path()).expect("free again");
+        drop(copy);
+    }
+
     /// Fault 19.
     #[test]
     fn a_lock_file_left_by_a_dead_process_locks_nothing() {

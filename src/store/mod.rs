@@ -270,5 +270,12 @@ mod tests {
         let says = |kind| StoreError::says_full(&Error::from(kind));
         assert!(says(ErrorKind::StorageFull) && says(ErrorKind::QuotaExceeded));
         assert!(!says(ErrorKind::PermissionDenied) && !says(ErrorKind::NotFound));
+        let failed = |kind: ErrorKind| StoreError::Io {
+            action: "write",
+            path: "jobs".into(),
+            source: kind.into(),
+        };
+        assert!(failed(ErrorKind::StorageFull).is_about_room());
+        assert!(!failed(ErrorKind::PermissionDenied).is_about_room());
     }
 }

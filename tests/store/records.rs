@@ -11,6 +11,7 @@ use gemini_batchd::engine::job::{
     MediaTally, OpenAiLines, Promise, Purse, Stuck, Tier, Tiers, Tolerance, Trial, Window,
 };
 use gemini_batchd::engine::{ChunkNo, ChunkState, Head, Job, JobState, Millis, Row, Rows};
+use gemini_batchd::store::layout::{assemble, chunk_key, head_key};
 use gemini_batchd::store::record::{self, Record, from_mirror, mirror};
 
 use crate::dice::{CHUNK_STATES, Dice, JOB_STATES, id};
@@ -210,6 +211,22 @@ fn a_torn_mirror_is_an_error_wherever_it_is_torn() {
         assert!(from_mirror(&bytes[..cut]).is_err(), "cut at {cut}");
     }
     from_mirror(&bytes[..end]).expect("only the line end is gone");
+}
+
+#[test]
+fn a_chunk_among_the_records_of_another_job_is_an_error() {
+    let mut dice = Dice(3);
+    let (head, chunk) = (dice.head_in(id(1), 2), dice.chunk_in(ChunkNo(1), 0));
+    for (of, is_read) in [(id(1), true), (id(2), false)] {
+        let records = [
+            (head_key(id(1)), record::write_head(&head)),
+            (chunk_key(of, chunk.no), record::write_chunk(of, &chunk)),
+        ];
+        let mut jobs = Vec::new();
+        let read = assemble(records.into_iter().map(Ok), &mut |job| jobs.push(job));
+        assert_eq!(read.is_ok(), is_read, "{read:?}");
+        assert_eq!(jobs.len(), usize::from(is_read));
+    }
 }
 
 #[test]
