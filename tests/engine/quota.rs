@@ -2,12 +2,12 @@
 
 use gemini_batchd::engine::ChunkState;
 use gemini_batchd::engine::effect::Effect;
-use gemini_batchd::engine::event::{Event, Failure, Harvest, Outcome};
+use gemini_batchd::engine::event::{Event, Failure, Harvest, Outcome, Polled};
 use gemini_batchd::engine::job::{Queue, RemoteState, Transport};
 use gemini_batchd::engine::money::Means;
 use gemini_batchd::engine::policy::Policy;
 
-use crate::rig::{Rig, id, planned, policy, queue, rest};
+use crate::rig::{ROW_BYTES, Rig, batch, id, planned, policy, queue, remote, rest};
 
 /// A line has a hundred bytes, and so this many tokens by estimate.
 const LINE: u64 = 25;
@@ -134,10 +134,17 @@ fn what_a_refusal_taught_is_forgotten_after_some_hours() {
     refuse(&mut rig);
     assert_eq!(ceiling(&rig), Some(10 * LINE), "one chunk at least");
     rig.begun.clear();
-    for _ in 0..8 {
-        rig.pass(3_600_000);
+    let forgotten = rig.now.plus(6 * 3_600_000);
+    while rig.now < forgotten {
+        assert_eq!(ceiling(&rig), Some(10 * LINE), "{:?}", rig.now);
+        let next = rig.engine.next_wakeup().expect("it looks up when that is over");
+        rig.until(next.min(forgotten));
         if rig.kinds().contains(&"find") {
             rig.answer("find", Ok(Outcome::Found(Vec::new())));
+        }
+        if rig.kinds().contains(&"poll") {
+            let seen = vec![(batch("b"), Polled::Seen(remote("b")))];
+            rig.answer("poll", Ok(Outcome::Polled(seen)));
         }
     }
     assert_eq!(ceiling(&rig), None);
@@ -191,6 +198,7 @@ fn a_chunk_that_is_refused_alone_again_and_again_is_halved() {
     refuse_alone(&mut rig, 1);
     assert!(matches!(rig.state(1), ChunkState::Split { .. }), "{:?}", rig.state(1));
     assert_eq!((rig.chunk(2).rest.rows(), rig.chunk(3).rest.rows()), (5, 5));
+    assert_eq!((&rig.chunk(2).aid, &rig.chunk(3).aid), (&None, &None));
     assert!(rig.plan().warnings[0].contains("too large for the API's queue"));
     refuse_alone(&mut rig, 12);
     let waiting = rig.saved[&id(1)].chunks.len();
@@ -213,6 +221,10 @@ fn halves_are_halved_again_and_every_row_is_sent() {
         .collect();
     let rows: u64 = open.iter().map(|(first, last)| last - first + 1).sum();
     assert!(rows == 40 && open.len() > 2, "{open:?}");
+    let rest = rig.saved[&id(1)].leaves().fold((0, 0), |(rows, bytes), chunk| {
+        (rows + chunk.rest.rows(), bytes + chunk.rest.bytes())
+    });
+    assert_eq!(rest, (40, 40 * ROW_BYTES), "all of them are still to be sent");
 }
 
 #[test]
@@ -252,4 +264,29 @@ fn tokens_are_counted_for_what_is_in_doubt_and_after_a_restart() {
     rig.collect(Harvest { answered: 4, rest: rest(6), ..Harvest::default() });
     rig.tell(Event::Tick);
     assert_eq!(tokens(&rig), 20 * LINE, "what is to be sent again is not in the queue");
+}
+
+#[test]
+fn a_file_that_is_uploaded_does_not_count_itself_as_in_its_way() {
+    let mut rig = Rig::with_job(enqueued(15), queue(Transport::File), &[10]);
+    let ChunkState::Uploading { file } = rig.state(1).clone() else { panic!("{:?}", rig.state(1)) };
+    rig.answer("upload", Ok(Outcome::Uploaded { file }));
+    assert_eq!(count(&rig, "create"), 1);
+}
+
+#[test]
+fn people_are_told_of_queues_in_which_something_is_or_whose_ceiling_is_known() {
+    let mut rig = Rig::with_job(policy(), inline(), &[10]);
+    let rooms = |rig: &Rig| {
+        let rooms = rig.engine.queue_rooms().into_iter();
+        rooms.map(|room| (room.enqueued, room.ceiling)).collect::<Vec<_>>()
+    };
+    assert_eq!(rooms(&rig), [(10 * LINE, None)]);
+    rig.create("b");
+    finish(&mut rig, "b", 10);
+    assert_eq!(rooms(&rig), []);
+    let turn = rig.engine.adopt(enqueued(50), rig.now);
+    rig.consume(turn);
+    rig.add_job(2, inline(), &[10]);
+    assert_eq!(rooms(&rig), [(10 * LINE, Some(50 * LINE))]);
 }
