@@ -14,7 +14,7 @@ use super::job::{Chunk, ChunkState, Head, Job, JobState, Refusal};
 use super::keys::KeyNo;
 use super::lanes::{Lane, Size, Unit};
 use super::machine::{Engine, find};
-use super::money::{Amount, Funds};
+use super::money::{Amount, Funds, Tier};
 use super::steering::as_argument;
 
 /// Jobs that wait for money or for room in the API's queue.
@@ -287,7 +287,9 @@ impl Engine {
             job.leaves().filter(|chunk| matches!(chunk.state, ChunkState::Waiting { .. }));
         let waiting: u64 = waiting.map(|chunk| chunk.rest.rows()).sum();
         let rows = head.state.plan().map_or(0, |plan| plan.rows);
-        let need = find(&self.jobs, *unit).and_then(|(_, chunk)| self.need_of(head, chunk));
+        let asks = self.is_rescuing(job).then(|| self.rescue_tier(job, self.latest)).flatten();
+        let tier = asks.map_or(Tier::Batch, Tier::from);
+        let need = find(&self.jobs, *unit).and_then(|(_, chunk)| self.need_for(head, chunk, tier));
         let sent = rows.saturating_sub(waiting);
         let says = self.says(head, need, short);
         let message = format!("{sent} of {rows} lines are sent, {waiting} wait: {says}");

@@ -6,10 +6,11 @@ use gemini_batchd::engine::effect::Effect;
 use gemini_batchd::engine::event::{Failure, Harvest, Outcome, Polled, Rescued};
 use gemini_batchd::engine::ids::Millis;
 use gemini_batchd::engine::job::{
-    ChunkState, Deadline, JobState, Promise, Queue, RemoteState, Task, Tier, Tiers, Transport,
+    ChunkState, Deadline, Family, JobState, Promise, Queue, RemoteState, Task, Tier, Tiers,
+    Transport,
 };
 use gemini_batchd::engine::policy::Policy;
-use gemini_batchd::engine::rescue::{RescuePace, tier_at};
+use gemini_batchd::engine::rescue::{RescuePace, not_for, tier_at};
 
 use crate::rig::{Rig, START, batch, id, policy, queue, remote, rest};
 
@@ -306,4 +307,135 @@ fn a_pause_that_the_api_asks_for_is_kept_between_two_runs() {
     assert_eq!(rig.kinds(), [] as [&str; 0]);
     rig.pass(20_000);
     assert_eq!(rig.kinds(), ["rescue"]);
+}
+
+#[test]
+fn the_last_quarter_is_kept_for_the_second_tier() {
+    let both = wanted(true, true);
+    let promise = Promise { rescue: Some(START), ..Promise::default() };
+    let hours = |count: u64| START.plus(count * HOUR_MS);
+    let tier = |now| tier_at(&both, &promise, hours(8), now);
+    assert_eq!(tier(START), Some((Tier::Flex, hours(6))));
+    assert_eq!(tier(Millis(hours(6).0 - 1)), Some((Tier::Flex, hours(6))));
+    assert_eq!(tier(hours(6)), Some((Tier::Standard, hours(8))));
+    let pace = RescuePace { parallel: 16, call_ms: 12_000, patience_ms: 1_000, margin_ms: 500 };
+    let need = |flex, standard| pace.need_ms(160, Tiers { flex, standard });
+    assert_eq!((need(true, false), need(false, true)), (133_500, 133_500));
+    assert_eq!(need(true, true), 133_500 + 132_000 / 3);
+}
+
+#[test]
+fn those_that_are_wanted_later_or_may_not_be_rescued_do_not_make_a_rescue_begin_earlier() {
+    let none = Policy { open_batches: 0, ..policy() };
+    let mut rig = Rig::with_job(none, wanted(true, false), &[1000]);
+    rig.add_job(2, wanted(false, false), &[1000]);
+    let mut later = wanted(true, false);
+    later.moments.deliver_by = Some(START.plus(20 * HOUR_MS));
+    rig.add_job(3, later, &[1000]);
+    let begins = START.plus(10 * HOUR_MS - need(1000, true, false));
+    rig.until(Millis(begins.0 - 1));
+    assert_eq!(rig.kinds(), [""; 0]);
+    rig.until(begins);
+    assert_eq!(rig.kinds(), ["rescue"]);
+}
+
+#[test]
+fn how_long_calls_took_says_when_the_next_rescue_begins() {
+    let mut rig = late(wanted(true, false));
+    stopped(&mut rig, 0);
+    for (answered, missing, took) in [(5, 5, 80_000), (5, 0, 40_000)] {
+        let harvest = Harvest { answered, missing, rest: rest(missing), ..Harvest::default() };
+        let outcome = Rescued { harvest, call_ms: Some(took), ..Rescued::default() };
+        rig.answer("rescue", Ok(Outcome::Rescued(Box::new(outcome))));
+    }
+    let mut next = wanted(true, false);
+    let by = rig.now.plus(10 * HOUR_MS);
+    next.moments.deliver_by = Some(by);
+    rig.add_job(2, next, &[800]);
+    let tiers = Tiers { flex: true, standard: false };
+    let learned = RescuePace { call_ms: 70_000, ..RescuePace::default() };
+    let begins = Millis(by.0 - learned.need_ms(800, tiers));
+    let begun = |rig: &Rig| {
+        let plan = rig.engine.job(id(2)).and_then(|job| job.head.state.plan()).expect("active");
+        plan.promise.as_ref().is_some_and(|promise| promise.rescue.is_some())
+    };
+    rig.until(Millis(begins.0 - 1));
+    assert!(!begun(&rig));
+    rig.until(begins);
+    assert!(begun(&rig));
+}
+
+#[test]
+fn an_answer_that_calls_for_another_try_counts_as_one_and_a_missing_one_does_not() {
+    let brought = |retryable, missing| {
+        let left = retryable + missing;
+        let harvest = Harvest { retryable, missing, rest: rest(left), ..Harvest::default() };
+        Ok(Outcome::Rescued(Box::new(Rescued { harvest, ..Rescued::default() })))
+    };
+    let mut rig = late(Queue { attempts: 2, ..wanted(true, false) });
+    stopped(&mut rig, 0);
+    for (retryable, missing, tries) in [(0, 10, 0), (4, 6, 1), (4, 6, 2)] {
+        rig.answer("rescue", brought(retryable, missing));
+        assert_eq!(rig.chunk(1).tries, tries);
+        asked_again(&mut rig);
+    }
+    rig.answer("rescue", brought(10, 0));
+    assert_eq!(rig.state(1), &ChunkState::Settled, "each has had its tries");
+}
+
+/// What is left is asked after a pause.
+fn asked_again(rig: &mut Rig) {
+    while !rig.kinds().contains(&"rescue") {
+        rig.wait();
+    }
+}
+
+#[test]
+fn the_last_results_are_those_of_the_last_call_that_brought_any() {
+    let mut rig = late(wanted(true, false));
+    stopped(&mut rig, 1);
+    let before = rig.plan().last_result;
+    rig.pass(60_000);
+    rig.answer("rescue", Ok(brought(0, 9)));
+    assert_eq!(rig.plan().last_result, before);
+    asked_again(&mut rig);
+    for harvest in [
+        Harvest { answered: 1, missing: 8, rest: rest(8), ..Harvest::default() },
+        Harvest { failed: 1, missing: 7, rest: rest(7), ..Harvest::default() },
+    ] {
+        rig.pass(1_000);
+        asked_again(&mut rig);
+        rig.answer(
+            "rescue",
+            Ok(Outcome::Rescued(Box::new(Rescued { harvest, ..Rescued::default() }))),
+        );
+        assert_eq!(rig.plan().last_result, Some(rig.now));
+    }
+}
+
+#[test]
+fn whose_lines_can_not_be_rescued_is_told_only_to_those_who_want_it() {
+    let rig = Rig::with_job(policy(), wanted(true, false), &[10]);
+    let head = |rig: &Rig, task, tiers| {
+        let mut head = rig.engine.job(id(1)).expect("known").head.clone();
+        head.queue.task = task;
+        let deadline = Deadline { rescue: tiers, ..Deadline::USUAL };
+        head.queue.deadline = Some(Arc::new(deadline));
+        head
+    };
+    let tiers = |flex, standard| Tiers { flex, standard };
+    for (task, rescue, says) in [
+        (Task::Generate, tiers(true, false), None),
+        (Task::Embed, tiers(true, false), Some("embeddings")),
+        (Task::Embed, tiers(true, true), None),
+        (Task::Embed, tiers(false, false), None),
+    ] {
+        let why = not_for(&head(&rig, task, rescue));
+        assert_eq!(why.is_some(), says.is_some(), "{task:?} {rescue:?} {why:?}");
+        assert!(why.unwrap_or_default().starts_with(says.unwrap_or_default()), "{why:?}");
+    }
+    let mut of_layer = head(&rig, Task::Generate, tiers(true, true));
+    let JobState::Active(plan) = &mut of_layer.state else { panic!("{:?}", rig.job()) };
+    plan.family = Family::OpenAi;
+    assert!(not_for(&of_layer).is_some_and(|why| why.contains("OpenAI")));
 }

@@ -1,5 +1,6 @@
 //! What lines cost that are asked one by one, and batches that were left for them.
 
+use gemini_batchd::engine::effect::Effect;
 use gemini_batchd::engine::event::{Event, Harvest, Outcome, Rescued};
 use gemini_batchd::engine::job::{RemoteState, Tier, Tiers};
 use gemini_batchd::engine::money::Amount;
@@ -77,4 +78,21 @@ fn a_batch_that_is_left_to_itself_may_have_cost_all_that_was_set_aside() {
     rig.answer("rescue", Ok(brought(10, 4_000, 0)));
     assert_eq!(night(&rig), (lines(14), Amount(0)));
     assert_eq!(rig.engine.spent_for(&rig.saved[&id(1)]), Some((lines(14), Amount(0))));
+}
+
+#[test]
+fn a_rescue_that_no_budget_allows_waits_and_people_are_told() {
+    let mut rig = Rig::new(nightly(15));
+    rig.tell(Event::Periods(tonight()));
+    add(&mut rig, 1, wanted(false, true), &[10]);
+    let mut rig = into_its_rescue(rig, Tiers { flex: false, standard: true });
+    rig.answer("cancel", Ok(Outcome::Cancelled));
+    stopped(&mut rig);
+    assert!(matches!(rig.state(1), ChunkState::Waiting { .. }), "{:?}", rig.state(1));
+    let Effect::Notify { refusal, .. } = rig.take("notify").effect else { unreachable!() };
+    assert!(refusal.message.contains("up to 0.02 USD are needed"), "{}", refusal.message);
+    let turn = rig.engine.release(id(1), rig.now).expect("it waits for that");
+    rig.consume(turn);
+    assert!(rig.kinds().contains(&"rescue"), "{:?}", rig.kinds());
+    assert_eq!(night(&rig), (Amount(0), lines(20)));
 }
