@@ -172,3 +172,51 @@ const FINE_SLOTS: u32 = 8 * DAY_SLOTS;
 const DAYS_MAX: usize = 100;
 /// A record may have 64 KiB.
 const NOTE_BYTES_MAX: usize = 48 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A moment in a slot of a day.
+    fn at(day: u32, slot: u32) -> Millis {
+        Millis(u64::from(day * DAY_SLOTS + slot) * SLOT_MS)
+    }
+
+    fn spent(entries: &[(u32, u32, &str, u64)], periods: Periods) -> Spending {
+        let mut spending = Spending { periods, ..Spending::default() };
+        for (day, slot, queue, amount) in entries {
+            spending.spend(queue, Cost { amount: Amount(*amount), at: at(*day, *slot) });
+        }
+        spending
+    }
+
+    #[test]
+    fn of_what_is_long_ago_only_days_are_told_apart_and_no_queues() {
+        let entries =
+            [(80, 3, "a", 1), (80, 95, "b", 2), (81, 0, "a", 4), (98, 7, "a", 8), (98, 7, "b", 16)];
+        let note = spent(&entries, Periods::default()).note(at(100, 0)).expect("it has changed");
+        assert_eq!(note, "7680 3 \n7776 4 \n9415 8 a\n9415 16 b\n");
+        let recalled = Spending::recalled(&note, Spent::default(), Periods::default(), at(100, 0));
+        assert_eq!(recalled.since(at(81, 0), None).0, Amount(28));
+        assert_eq!(recalled.since(at(0, 0), Some("b")).0, Amount(16));
+        assert!(recalled.freed, "after a restart everybody looks again");
+    }
+
+    #[test]
+    fn what_was_spent_in_a_month_stays_in_it_wherever_its_day_begins() {
+        // The month began in the middle of a day of UTC.
+        let periods = Periods { month: at(80, 40), ..Periods::default() };
+        let mut spending = spent(&[(80, 39, "a", 1), (80, 41, "a", 2), (81, 5, "a", 4)], periods);
+        spending.note(at(100, 0)).expect("it has changed");
+        assert_eq!(spending.since(periods.month, None).0, Amount(6));
+        assert_eq!(spending.since(at(80, 0), None).0, Amount(7));
+    }
+
+    #[test]
+    fn a_hundred_days_are_kept_and_those_that_are_told_apart() {
+        let entries: Vec<(u32, u32, &str, u64)> = (1..=400).map(|day| (day, 0, "a", 1)).collect();
+        let note = spent(&entries, Periods::default()).note(at(400, 1)).expect("it has changed");
+        assert_eq!(note.lines().filter(|line| line.ends_with(' ')).count(), DAYS_MAX);
+        assert_eq!(note.lines().filter(|line| line.ends_with(" a")).count(), 9 - 1);
+    }
+}

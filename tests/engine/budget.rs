@@ -5,8 +5,8 @@ use gemini_batchd::engine::effect::Effect;
 use gemini_batchd::engine::event::{Event, Failure, Harvest, Outcome, PlannedChunk, Polled};
 use gemini_batchd::engine::job::{Cost, Density, Queue, Refusal, RemoteState, Tokens, Transport};
 use gemini_batchd::engine::money::{Amount, Means, Price};
-use gemini_batchd::engine::policy::{Policy, Uncertain};
-use gemini_batchd::engine::{ChunkNo, ChunkState, JobState, Millis};
+use gemini_batchd::engine::policy::Policy;
+use gemini_batchd::engine::{ChunkState, JobState, Millis};
 
 use crate::rig::{Rig, START, id, planned, policy, queue, rest};
 
@@ -19,12 +19,12 @@ pub fn lines(count: u64) -> Amount {
     Amount(count * LINE)
 }
 
-fn means() -> Means {
+pub fn means() -> Means {
     let prices = [("gemini-2.5-flash".to_owned(), PRICE)].into();
     Means { prices, ..Means::default() }
 }
 
-fn with(means: Means) -> Policy {
+pub fn with(means: Means) -> Policy {
     Policy { means, ..policy() }
 }
 
@@ -32,7 +32,7 @@ pub fn nightly(night: u64) -> Policy {
     with(Means { night: Some(lines(night)), ..means() })
 }
 
-fn inline() -> Queue {
+pub fn inline() -> Queue {
     queue(Transport::Inline)
 }
 
@@ -49,7 +49,7 @@ pub fn add(rig: &mut Rig, number: u64, queue: Queue, chunks: &[u64]) {
     rig.answer("claim", Ok(plan_of(&format!("content {number}"), chunks)));
 }
 
-fn rig_with(policy: Policy, chunks: &[u64]) -> Rig {
+pub fn rig_with(policy: Policy, chunks: &[u64]) -> Rig {
     let mut rig = Rig::new(policy);
     rig.tell(Event::Periods(tonight()));
     add(&mut rig, 1, inline(), chunks);
@@ -66,7 +66,7 @@ pub fn tonight() -> Periods {
     }
 }
 
-fn tomorrow() -> Periods {
+pub fn tomorrow() -> Periods {
     Periods {
         night: tonight().night_end,
         night_end: tonight().night_end.plus(86_400_000),
@@ -74,7 +74,7 @@ fn tomorrow() -> Periods {
     }
 }
 
-fn count(rig: &Rig, kind: &str) -> usize {
+pub fn count(rig: &Rig, kind: &str) -> usize {
     rig.kinds().iter().filter(|begun| **begun == kind).count()
 }
 
@@ -91,13 +91,13 @@ pub fn answered(rows: u64, output: u64) -> Harvest {
 }
 
 /// The only batch under way ends, and its answers take so many tokens.
-fn finish(rig: &mut Rig, name: &str, rows: u64, output: u64) {
+pub fn finish(rig: &mut Rig, name: &str, rows: u64, output: u64) {
     rig.create(name);
     rig.end(name, RemoteState::Succeeded);
     rig.collect(answered(rows, output));
 }
 
-fn held(rig: &Rig, number: u64) -> Refusal {
+pub fn held(rig: &Rig, number: u64) -> Refusal {
     match rig.job_of(number) {
         JobState::Holding(refusal) | JobState::Held(refusal) => refusal.clone(),
         other => panic!("it is not held: {other:?}"),
@@ -415,123 +415,4 @@ fn a_file_is_held_whole_when_its_turn_comes_and_the_money_is_gone() {
     rig.answer("hold", Ok(Outcome::Moved));
     rig.restart();
     assert_eq!(held(&rig, 2).reason, "budget");
-}
-
-#[test]
-fn a_file_that_a_person_holds_stays_so_when_its_money_is_there_again() {
-    let mut rig = rig_with(nightly(20), &[10, 10]);
-    finish(&mut rig, "b", 10, 10_000);
-    finish(&mut rig, "c", 10, 10_000);
-    let hold = |rig: &mut Rig, number| {
-        let turn = rig.engine.hold(id(number), rig.now).expect("it comes back by itself");
-        rig.consume(turn);
-    };
-    let plan = |rig: &mut Rig, number: u64| {
-        rig.answer("claim", Ok(plan_of(&format!("content {number}"), &[5])));
-    };
-    rig.arrive(2, inline(), 100);
-    hold(&mut rig, 2);
-    plan(&mut rig, 2);
-    rig.answer("hold", Ok(Outcome::Moved));
-    rig.arrive(3, inline(), 100);
-    plan(&mut rig, 3);
-    rig.answer("hold", Ok(Outcome::Moved));
-    hold(&mut rig, 3);
-    assert_eq!((held(&rig, 2).reason, held(&rig, 3).reason), ("budget".into(), "budget".into()));
-    rig.restart();
-    rig.tell(Event::Periods(tomorrow()));
-    plan(&mut rig, 2);
-    plan(&mut rig, 3);
-    assert_eq!(count(&rig, "create"), 0, "{:?}", rig.kinds());
-    for number in [2, 3] {
-        let turn = rig.engine.release(id(number), rig.now).expect("it is on hold");
-        rig.consume(turn);
-    }
-    assert_eq!(count(&rig, "create"), 2);
-}
-
-#[test]
-fn a_file_that_is_uploaded_is_not_created_when_others_have_taken_its_money_meanwhile() {
-    let mut rig = rig_with(nightly(25), &[10]);
-    add(&mut rig, 2, queue(Transport::File), &[10]);
-    assert_eq!(night(&rig).1, lines(20), "enough is set aside for both");
-    finish(&mut rig, "b", 10, 20_000);
-    let ChunkState::Uploading { file } =
-        rig.engine.job(id(2)).expect("known").chunks[&ChunkNo(1)].state.clone()
-    else {
-        panic!("uploading")
-    };
-    rig.answer("upload", Ok(Outcome::Uploaded { file }));
-    assert_eq!(count(&rig, "create"), 0, "20 of 25 are spent, and 10 are needed");
-    assert_eq!(night(&rig), (lines(20), Amount(0)), "for others what is left is there");
-    assert_eq!(held(&rig, 2).reason, "budget");
-}
-
-#[test]
-fn a_note_that_goes_when_money_is_there_leaves_one_for_a_create_in_doubt() {
-    // Either note may still be on its way when the money comes.
-    for late in [None, Some("budget"), Some("uncertain")] {
-        let hold = Policy { uncertain: Uncertain::Hold, ..nightly(30) };
-        let mut rig = rig_with(hold.clone(), &[10, 10, 10]);
-        rig.answer("create", Err(Failure::Ambiguous("reset".to_owned())));
-        rig.create("b");
-        rig.end("b", RemoteState::Succeeded);
-        rig.collect(answered(10, 15_000));
-        rig.answer("create", Err(Failure::Transient("not sent".to_owned())));
-        while !matches!(rig.state(1), ChunkState::Stuck { .. }) {
-            rig.wait();
-            if rig.kinds().contains(&"find") {
-                rig.answer("find", Ok(Outcome::Found(Vec::new())));
-            }
-        }
-        let told = |ticket| Event::Done { ticket, outcome: Outcome::Told };
-        let mut on_its_way = None;
-        for note in [rig.take("notify"), rig.take("notify")] {
-            let Effect::Notify { refusal, .. } = &note.effect else { unreachable!() };
-            match late == Some(refusal.reason.as_str()) {
-                true => on_its_way = Some(told(note.ticket)),
-                false => rig.tell(told(note.ticket)),
-            }
-        }
-        assert_eq!(on_its_way.is_some(), late.is_some());
-        let enough = Means { night: Some(lines(40)), ..means() };
-        let turn = rig.engine.adopt(Policy { means: enough, ..hold }, rig.now);
-        rig.consume(turn);
-        if late == Some("budget") {
-            on_its_way.take().into_iter().for_each(|event| rig.tell(event));
-        }
-        rig.answer("withdraw", Ok(Outcome::Withdrawn(id(1))));
-        on_its_way.into_iter().for_each(|event| rig.tell(event));
-        assert!(rig.engine.has_news(), "a file has one note, and that is gone");
-        rig.answer("notify", Ok(Outcome::Told));
-        assert!(!rig.engine.has_news());
-    }
-}
-
-#[test]
-fn a_night_and_a_month_last_from_their_begin_to_before_their_end() {
-    let night = tonight();
-    let before = |at: Millis| Millis(at.0 - 1);
-    assert!(night.hold(night.night) && night.hold(before(night.night_end)));
-    assert!(!night.hold(before(night.night)) && !night.hold(night.night_end));
-    let month_begins = Periods { month: night.night.plus(10), ..night };
-    assert!(!month_begins.hold(night.night) && month_begins.hold(night.night.plus(10)));
-    let month_ends = Periods { month_end: night.night.plus(10), ..night };
-    assert!(month_ends.hold(night.night) && !month_ends.hold(night.night.plus(10)));
-    let rig = rig_with(nightly(10), &[1]);
-    assert_eq!(rig.engine.periods(), night);
-}
-
-#[test]
-fn a_job_remembers_in_which_currency_it_was_estimated_and_what_it_has_cost() {
-    let means = Means { currency: "EUR".to_owned(), ..means() };
-    let mut rig = rig_with(with(means), &[10, 10]);
-    let funds = rig.saved[&id(1)].head.funds.clone().expect("its model has a price");
-    assert_eq!((funds.currency.as_str(), funds.most), ("EUR", lines(20)));
-    let spent = |rig: &Rig| rig.engine.spent_for(rig.engine.job(id(1)).expect("known"));
-    assert_eq!(spent(&rig), Some((Amount(0), lines(20))));
-    finish(&mut rig, "b", 10, 3_000);
-    assert_eq!(spent(&rig), Some((lines(3), lines(10))));
-    let rig = Rig::with_job(policy(), inline(), &[10]);
-    assert_eq!(spent(&rig), None, "nobody counts where there is no price");
 }

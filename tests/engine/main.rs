@@ -19,6 +19,7 @@ mod rescue_money;
 mod rig;
 mod road;
 mod room;
+mod spending;
 mod steering;
 mod stuck;
 mod values;
