@@ -113,6 +113,7 @@ fn a_chunk_that_is_not_created_yet_is_asked_at_once_and_the_intent_is_saved_firs
     rig.until(START.plus(10 * HOUR_MS - need(10, true, false)));
     assert_eq!(rig.kinds(), ["rescue"]);
     assert!(matches!(rig.state(1), ChunkState::Rescuing { tier: Tier::Flex, .. }));
+    assert_eq!(rig.saved[&id(1)].head.key_print.as_deref(), Some("key"));
     rig.restart();
     assert_eq!(rig.kinds(), ["rescue"], "it goes on where it was");
     assert_eq!(rig.chunk(1).attempt.0, 1);
@@ -438,4 +439,35 @@ fn whose_lines_can_not_be_rescued_is_told_only_to_those_who_want_it() {
     let JobState::Active(plan) = &mut of_layer.state else { panic!("{:?}", rig.job()) };
     plan.family = Family::OpenAi;
     assert!(not_for(&of_layer).is_some_and(|why| why.contains("OpenAI")));
+}
+
+#[test]
+fn what_was_begun_is_taken_in_at_once_when_it_may_not_go_on() {
+    for is_held in [true, false] {
+        let mut rig = late(wanted(true, true));
+        stopped(&mut rig, 0);
+        rig.take("rescue");
+        if is_held {
+            let turn = rig.engine.hold(id(1), rig.now).expect("it is under way");
+            rig.consume(turn);
+        } else {
+            // It is the turn of the other tier.
+            rig.now = Millis(START.0 + 10 * HOUR_MS - 1_000);
+        }
+        rig.restart();
+        let Effect::Rescue { tier, until, .. } = rig.take("rescue").effect else {
+            panic!("rescue")
+        };
+        assert_eq!((tier, until), (Tier::Flex, rig.now), "nothing more is asked");
+    }
+}
+
+#[test]
+fn only_a_batch_that_was_left_to_itself_can_have_answered_in_vain() {
+    let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[10]);
+    rig.create("batches/b");
+    rig.end("batches/b", RemoteState::Succeeded);
+    rig.collect(Harvest { answered: 10, unknown: 3, ..Harvest::default() });
+    assert_eq!(rig.plan().promise, None);
+    assert!(rig.plan().warnings[0].contains("3"), "{:?}", rig.plan().warnings);
 }

@@ -62,7 +62,9 @@ fn it_is_stopped_collected_and_sent_again_twice_at_most_and_none_of_that_is_a_tr
     let mut rig = Rig::with_job(policy(), queue_with(Stuck::Resubmit), &[10]);
     for name in ["batches/a", "batches/b"] {
         rig.create(name);
-        wait(&mut rig, name, 7 * HOUR_MS);
+        wait(&mut rig, name, HOUR_MS);
+        assert!(!rig.kinds().contains(&"cancel"), "another one was stuck");
+        wait(&mut rig, name, 6 * HOUR_MS);
         stop(&mut rig, name);
         rig.pass(5_000);
         assert_eq!(rig.chunk(1).tries, 0);
@@ -105,4 +107,13 @@ fn how_long_is_too_long_can_be_set() {
     rig.create("batches/b");
     wait(&mut rig, "batches/b", 2 * HOUR_MS);
     assert_eq!(stuck(rig.chunk(1)), Some(&batch("batches/b")));
+}
+
+#[test]
+fn a_batch_that_somebody_else_stopped_is_no_stuck_one() {
+    let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[10]);
+    rig.create("batches/b");
+    rig.end("batches/b", RemoteState::Cancelled);
+    rig.collect(Harvest { missing: 10, rest: rest(10), ..Harvest::default() });
+    assert_eq!((&rig.chunk(1).aid, rig.chunk(1).tries), (&None, 1));
 }

@@ -152,6 +152,9 @@ fn a_moment_that_a_wrong_clock_made_is_in_doubt_and_can_be_set_right() {
     let far = Moments { opens: at(1001), deliver_by: at(1008) };
     rig.add_job(1, Queue { moments: far, ..queue }, &[10]);
     assert!(rig.engine.windows_in_doubt(rig.now).is_empty());
+    let claimed = rig.now.0;
+    let in_doubt = |ahead| !rig.engine.windows_in_doubt(Millis(claimed - ahead)).is_empty();
+    assert_eq!([120_000, 120_001].map(in_doubt), [false, true], "two minutes are an accident");
     rig.now = START;
     rig.tell(Event::Tick);
     assert_eq!(rig.engine.windows_in_doubt(rig.now), [id(1)]);
@@ -184,4 +187,23 @@ fn what_is_sent_again_does_not_wait_for_another_window() {
     assert!(matches!(rig.state(1), ChunkState::Waiting { .. }));
     rig.pass(60_000);
     assert_eq!(rig.kinds(), ["create"]);
+}
+
+#[test]
+fn a_job_that_waits_for_its_moment_or_after_an_error_says_until_when() {
+    let mut rig =
+        Rig::with_job(Policy { open_batches: 0, ..policy() }, nightly(Transport::Inline), &[10]);
+    let says = |rig: &Rig| {
+        let job = rig.engine.job(id(1)).expect("known");
+        (rig.engine.opens(job), rig.engine.wakes(job))
+    };
+    let opens = START.plus(HOUR_MS);
+    rig.until(Millis(opens.0 - 1));
+    assert_eq!(says(&rig), (Some(opens), Some(opens)));
+    rig.until(opens);
+    assert_eq!(says(&rig), (None, None), "now it waits for room");
+    let mut rig = Rig::with_job(policy(), queue(Transport::Inline), &[10]);
+    rig.answer("create", Err(Failure::Transient("not sent".to_owned())));
+    assert_eq!(says(&rig), (None, rig.engine.next_wakeup()));
+    assert!(says(&rig).1.is_some());
 }
