@@ -12,7 +12,7 @@ use crate::budget::{
     add, answered, count, finish, held, inline, lines, means, night, nightly, plan_of, rig_with,
     tomorrow, tonight, with,
 };
-use crate::rig::{Rig, id, policy, queue};
+use crate::rig::{Rig, batch, id, policy, queue};
 
 #[test]
 fn a_file_that_a_person_holds_stays_so_when_its_money_is_there_again() {
@@ -174,4 +174,48 @@ fn another_night_brings_back_what_that_night_can_pay_and_not_what_its_own_budget
     assert_eq!(count(&rig, "claim"), 1);
     let Effect::Claim { head, .. } = rig.take("claim").effect else { unreachable!() };
     assert_eq!(head.id, id(2));
+}
+
+#[test]
+fn a_file_of_which_a_create_was_turned_away_before_stays_and_people_are_told() {
+    let mut rig = rig_with(nightly(25), &[10]);
+    let message = "slow".to_owned();
+    rig.answer("create", Err(Failure::RateLimited { retry_after_ms: None, message }));
+    rig.wait();
+    rig.answer("find", Ok(Outcome::Found(Vec::new())));
+    rig.answer("create", Err(Failure::Transient("not sent".to_owned())));
+    assert!(matches!(rig.state(1), ChunkState::Waiting { .. }), "{:?}", rig.state(1));
+    let turn = rig.engine.hold(id(1), rig.now).expect("it waits");
+    rig.consume(turn);
+    add(&mut rig, 2, inline(), &[10]);
+    let created = Outcome::Created { batch: batch("b"), created: Some(rig.now) };
+    rig.answer("create", Ok(created));
+    rig.end("b", RemoteState::Succeeded);
+    rig.collect(answered(10, 20_000));
+    rig.pass(10_000);
+    let turn = rig.engine.release(id(1), rig.now).expect("it is on hold");
+    rig.consume(turn);
+    assert_eq!((count(&rig, "notify"), count(&rig, "hold")), (1, 0), "{:?}", rig.kinds());
+}
+
+#[test]
+fn a_note_about_money_that_is_taken_back_too_late_is_written_again() {
+    let mut rig = rig_with(nightly(30), &[10, 10, 10]);
+    finish(&mut rig, "b", 10, 25_000);
+    rig.answer("create", Err(Failure::Transient("not sent".to_owned())));
+    rig.wait();
+    rig.answer("notify", Ok(Outcome::Told));
+    // There is more money for a moment.
+    let night = |limit| Means { night: Some(lines(limit)), ..means() };
+    let turn = rig.engine.adopt(with(night(60)), rig.now);
+    rig.consume(turn);
+    let withdrawal = rig.take("withdraw");
+    let turn = rig.engine.adopt(with(night(30)), rig.now);
+    rig.consume(turn);
+    rig.answer("create", Err(Failure::Transient("not sent".to_owned())));
+    rig.pass(10_000);
+    rig.answer("notify", Ok(Outcome::Told));
+    assert!(!rig.engine.has_news());
+    rig.tell(Event::Done { ticket: withdrawal.ticket, outcome: Outcome::Withdrawn(id(1)) });
+    assert!(rig.engine.has_news(), "its note is gone");
 }
