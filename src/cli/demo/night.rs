@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use jiff::Zoned;
 use jiff::civil::time;
 use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,14 +65,20 @@ pub async fn play(spool: &Path, talk: &mut dyn Write) -> Result<Option<ExitCode>
     Ok(Some(run::worst(&views)))
 }
 
-/// Shortly before the window opens, today.
+/// Shortly before the window opens.
 fn evening() -> Result<Millis, Failure> {
     let failed = |error| Failure::new(ExitCode::Failed, anyhow::Error::new(error));
     let now = i64::try_from(SystemClock.now().0).unwrap_or(i64::MAX);
     let now = jiff::Timestamp::from_millisecond(now).map_err(failed)?;
-    let today = now.to_zoned(TimeZone::system());
-    let evening = today.with().time(time(21, 56, 0, 0)).build().map_err(failed)?;
+    let evening = nearest_evening(&now.to_zoned(TimeZone::system())).map_err(failed)?;
     Ok(Millis(evening.timestamp().as_millisecond().unsigned_abs()))
+}
+
+/// The evening that is over or to come, whichever is nearer: the stand-in tells the real time as
+/// well, and the night must not seem to be a day away from that.
+fn nearest_evening(now: &Zoned) -> Result<Zoned, jiff::Error> {
+    let day = if now.hour() < 12 { now.yesterday()? } else { now.clone() };
+    day.with().time(time(21, 56, 0, 0)).build()
 }
 
 /// A stand-in whose first batch never begins, and whose flex tier is busy at first.
@@ -204,3 +211,21 @@ const MINUTE_MS: u64 = 60_000;
 /// From the evening to long after the morning.
 const NIGHT_MS: u64 = 12 * 3_600_000;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_moment_of_the_night_is_a_day_away_from_now() {
+        for minute in 0..24 * 60 {
+            let now =
+                jiff::civil::date(2026, 11, 23).at((minute / 60) as i8, (minute % 60) as i8, 0, 0);
+            let now = now.to_zoned(TimeZone::UTC).expect("a moment");
+            let evening = nearest_evening(&now).expect("a moment");
+            let away = evening.timestamp().as_second() - now.timestamp().as_second();
+            let morning = away + 10 * 3600;
+            assert!(away.abs() < 86_400 && morning.abs() < 86_400, "{now}: {away} {morning}");
+        }
+    }
+}
