@@ -219,3 +219,15 @@ fn a_note_about_money_that_is_taken_back_too_late_is_written_again() {
     rig.tell(Event::Done { ticket: withdrawal.ticket, outcome: Outcome::Withdrawn(id(1)) });
     assert!(rig.engine.has_news(), "its note is gone");
 }
+
+#[test]
+fn what_is_left_of_a_budget_is_neither_spent_nor_set_aside() {
+    let mut rig = rig_with(nightly(40), &[10, 10]);
+    finish(&mut rig, "b", 10, 12_000);
+    let left = |budget| {
+        let standings = rig.engine.standings();
+        standings.iter().find(|it| it.budget == budget).expect("always told").left()
+    };
+    assert_eq!(left(Budget::Night), lines(40 - 12 - 10));
+    assert!(left(Budget::Month) > lines(1_000_000), "there is no limit");
+}
