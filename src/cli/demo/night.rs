@@ -70,13 +70,13 @@ fn evening() -> Result<Millis, Failure> {
     let failed = |error| Failure::new(ExitCode::Failed, anyhow::Error::new(error));
     let now = i64::try_from(SystemClock.now().0).unwrap_or(i64::MAX);
     let now = jiff::Timestamp::from_millisecond(now).map_err(failed)?;
-    let evening = nearest_evening(&now.to_zoned(TimeZone::system())).map_err(failed)?;
+    let evening = evening_near(&now.to_zoned(TimeZone::system())).map_err(failed)?;
     Ok(Millis(evening.timestamp().as_millisecond().unsigned_abs()))
 }
 
-/// The evening that is over or to come, whichever is nearer: the stand-in tells the real time as
-/// well, and the night must not seem to be a day away from that.
-fn nearest_evening(now: &Zoned) -> Result<Zoned, jiff::Error> {
+/// Until noon yesterday's evening, then today's: the stand-in tells the real time as well, and no
+/// moment of the night may seem to be a day away from that.
+fn evening_near(now: &Zoned) -> Result<Zoned, jiff::Error> {
     let day = if now.hour() < 12 { now.yesterday()? } else { now.clone() };
     day.with().time(time(21, 56, 0, 0)).build()
 }
@@ -222,7 +222,7 @@ mod tests {
             let now =
                 jiff::civil::date(2026, 11, 23).at((minute / 60) as i8, (minute % 60) as i8, 0, 0);
             let now = now.to_zoned(TimeZone::UTC).expect("a moment");
-            let evening = nearest_evening(&now).expect("a moment");
+            let evening = evening_near(&now).expect("a moment");
             let away = evening.timestamp().as_second() - now.timestamp().as_second();
             let morning = away + 10 * 3600;
             assert!(away.abs() < 86_400 && morning.abs() < 86_400, "{now}: {away} {morning}");
